@@ -1,0 +1,458 @@
+//! Taking in what a gateway was seen to hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+
+use super::{Change, Changes, Contest, Customer, CustomerEvent, Side, Stamp, Winner};
+use crate::merge::as_spelled;
+use crate::{Field, GatewayName, Merged, Policy, Profile, RemoteId, Spelling, Spellings, Value, merge};
+
+/// A gateway was seen to hold this.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observe {
+    /// Which gateway.
+    pub gateway: GatewayName,
+    /// Which of its objects.
+    pub remote_id: RemoteId,
+    /// What it was last seen to hold before. Of a customer that is new here: nothing.
+    pub base: Profile,
+    /// What it was seen to hold now.
+    pub sight: Sight,
+    /// What it is known to make of values that it was sent, by this call or by one before it. For these fields
+    /// `held`, not `base`, is what it was last seen to hold.
+    pub spellings: Spellings,
+    /// Edits at the gateway that a call of ours overwrote before anybody here had seen them.
+    pub overwritten: Vec<Overwritten>,
+    /// Who wins a conflict.
+    pub policy: Policy,
+    /// Now, by our clock.
+    pub at: DateTime<Utc>,
+}
+
+/// What was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// A living object.
+    Present {
+        /// Its fields.
+        profile: Profile,
+        /// When fields got their value there, by our clock; of most it is not known, nor needed.
+        edited_at: BTreeMap<Field, DateTime<Utc>>,
+        /// When it was seen, by our clock: the edit time of a field that nothing better is known of.
+        seen_at: DateTime<Utc>,
+    },
+    /// It is deleted, and that is final.
+    Gone {
+        /// Its last fields, where the gateway tells.
+        last: Option<Profile>,
+    },
+}
+
+/// An edit at the gateway that nobody here had seen when a call of ours wrote over it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overwritten {
+    /// The field.
+    pub field: Field,
+    /// What we wrote.
+    pub sent: Option<Value>,
+    /// When a person had chosen that.
+    pub sent_edited_at: Option<DateTime<Utc>>,
+    /// What stood there.
+    pub previous: Side,
+}
+
+/// What an observation leads to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Intake {
+    /// The events.
+    pub events: Vec<CustomerEvent>,
+    /// The spellings that go on counting as equal.
+    pub spellings: Spellings,
+    /// Fields decided by an edit time that was only guessed. Whoever can look it up should, and observe again.
+    pub guessed: BTreeSet<Field>,
+}
+
+impl Customer {
+    /// What `observe` leads to here. Pure: the reconciler asks before it commits.
+    pub fn take_in(&self, observe: &Observe) -> Intake {
+        match (self, &observe.sight) {
+            (Self::Unborn, Sight::Present { profile, .. }) => import(observe, profile),
+            (Self::Unborn, Sight::Gone { .. }) => Intake::default(),
+            (Self::Active { profile: local, .. }, Sight::Present { profile: remote, .. }) => {
+                self.merge_all(observe, local, remote)
+            }
+            (Self::Active { profile: local, .. }, Sight::Gone { last }) => {
+                let mut intake = self.bury(observe, local, last.as_ref().unwrap_or(&observe.base));
+                intake.events.push(CustomerEvent::Deleted { at: observe.at });
+                intake
+            }
+            // Nobody will see what was edited there meanwhile: the record keeps it.
+            (Self::Deleted { .. }, Sight::Present { profile: remote, .. } | Sight::Gone { last: Some(remote) }) => {
+                self.bury(observe, &observe.base, remote)
+            }
+            (Self::Deleted { .. }, Sight::Gone { last: None }) => self.bury(observe, &observe.base, &observe.base),
+        }
+    }
+
+    fn merge_all(&self, observe: &Observe, local: &Profile, remote: &Profile) -> Intake {
+        let mut intake = Intake::default();
+        if self.remote_id(&observe.gateway).is_none() {
+            intake.events.push(observe.linked());
+        }
+        let mut changes = Changes::new();
+        let mut fields: BTreeSet<&Field> = local.fields_with(remote).chain(observe.base.fields_with(remote)).collect();
+        fields.extend(observe.spellings.keys());
+        for field in fields {
+            self.merge_field(observe, field, local.get(field), remote.get(field), &mut changes, &mut intake);
+        }
+        for overwritten in &observe.overwritten {
+            self.restore(observe, overwritten, local, remote, &mut changes, &mut intake);
+        }
+        if !changes.is_empty() {
+            intake.events.push(CustomerEvent::Updated { changes, at: observe.at });
+        }
+        intake
+    }
+
+    fn merge_field(
+        &self,
+        observe: &Observe,
+        field: &Field,
+        local: Option<&Value>,
+        remote: Option<&Value>,
+        changes: &mut Changes,
+        intake: &mut Intake,
+    ) {
+        let spelling = observe.spellings.get(field);
+        let base = spelling.map_or(observe.base.get(field), |spelling| spelling.held.as_ref());
+        let spelled = as_spelled(field, local, &observe.spellings);
+        let stamp = self.stamp(field);
+        match merge(base, spelled, remote) {
+            Merged::Same if local == remote => {}
+            // The remote spells our value its own way. Taken over once for each edit of a person: with two remotes that
+            // spell differently it would never rest.
+            Merged::Same => match stamp {
+                Some(Stamp { edited_at, adopted: false }) => {
+                    let (before, after) = (local.cloned(), remote.cloned());
+                    changes.insert(field.clone(), Change { before, after, edited_at: *edited_at, adopted: true });
+                }
+                Some(Stamp { adopted: true, .. }) | None => {
+                    let kept = Spelling { sent: local.cloned(), held: remote.cloned() };
+                    intake.spellings.insert(field.clone(), kept);
+                }
+            },
+            Merged::KeepLocal => {}
+            Merged::TakeRemote => {
+                let (edited_at, _) = observe.edited_at(field);
+                changes.insert(field.clone(), Change::edit(local.cloned(), remote.cloned(), edited_at));
+            }
+            Merged::Conflict => {
+                let ours = Side { value: local.cloned(), edited_at: stamp.map(|stamp| stamp.edited_at) };
+                let (edited_at, known) = observe.edited_at(field);
+                let theirs = Side { value: remote.cloned(), edited_at: Some(edited_at) };
+                if observe.policy == Policy::Latest && !known {
+                    intake.guessed.insert(field.clone());
+                }
+                let winner = winner(observe.policy, &ours, &theirs);
+                if winner == Winner::Gateway {
+                    changes.insert(field.clone(), Change::edit(local.cloned(), remote.cloned(), edited_at));
+                }
+                intake.events.push(observe.contest(field, ours, theirs, winner));
+            }
+        }
+    }
+
+    /// Decides between what a call of ours wrote and the unseen edit that it wrote over. Theirs is taken back only if
+    /// nobody has touched the field since: neither here, nor there.
+    fn restore(
+        &self,
+        observe: &Observe,
+        overwritten: &Overwritten,
+        local: &Profile,
+        remote: &Profile,
+        changes: &mut Changes,
+        intake: &mut Intake,
+    ) {
+        let Overwritten { field, sent, sent_edited_at, previous } = overwritten;
+        let held = observe.spellings.get(field).map_or(sent.as_ref(), |spelling| spelling.held.as_ref());
+        let now = local.get(field);
+        if now == previous.value.as_ref() {
+            return;
+        }
+        let untouched_here =
+            (now == sent.as_ref() || now == held) && self.stamp(field).map(|stamp| stamp.edited_at) == *sent_edited_at;
+        let untouched_there = remote.get(field) == held || remote.get(field) == sent.as_ref();
+        let ours = Side { value: sent.clone(), edited_at: *sent_edited_at };
+        if observe.policy == Policy::Latest && previous.edited_at.is_none() {
+            intake.guessed.insert(field.clone());
+        }
+        let mut winner = winner(observe.policy, &ours, previous);
+        if !(untouched_here && untouched_there && !changes.contains_key(field)) {
+            winner = Winner::Catalog;
+        }
+        if winner == Winner::Gateway {
+            let edited_at = previous.edited_at.or(*sent_edited_at).unwrap_or(observe.at);
+            changes.insert(field.clone(), Change::edit(now.cloned(), previous.value.clone(), edited_at));
+        }
+        intake.events.push(observe.contest(field, ours, previous.clone(), winner));
+    }
+
+    /// A deletion ends everything. What one side had not seen of the other becomes a conflict, not silence.
+    fn bury(&self, observe: &Observe, local: &Profile, remote: &Profile) -> Intake {
+        let mut intake = Intake::default();
+        let mut lost: BTreeMap<Field, (Side, Side)> = BTreeMap::new();
+        for field in local.fields_with(remote).chain(observe.base.fields_with(remote)) {
+            let base = observe.base.get(field);
+            let ours = as_spelled(field, local.get(field), &observe.spellings);
+            let theirs = remote.get(field);
+            if ours != theirs && (ours != base || theirs != base) {
+                let edited_at = self.stamp(field).map(|stamp| stamp.edited_at);
+                let sides = (
+                    Side { value: local.get(field).cloned(), edited_at },
+                    Side { value: theirs.cloned(), edited_at: None },
+                );
+                lost.insert(field.clone(), sides);
+            }
+        }
+        for Overwritten { field, sent, sent_edited_at, previous } in &observe.overwritten {
+            let ours = Side { value: sent.clone(), edited_at: *sent_edited_at };
+            lost.insert(field.clone(), (ours, previous.clone()));
+        }
+        for (field, (ours, theirs)) in lost {
+            intake.events.push(observe.contest(&field, ours, theirs, Winner::Deletion));
+        }
+        intake
+    }
+}
+
+impl Observe {
+    fn linked(&self) -> CustomerEvent {
+        CustomerEvent::Linked { gateway: self.gateway.clone(), remote_id: self.remote_id.clone(), at: self.at }
+    }
+
+    /// When the field got its value at the gateway, and whether that is known or guessed.
+    fn edited_at(&self, field: &Field) -> (DateTime<Utc>, bool) {
+        match &self.sight {
+            Sight::Present { edited_at, seen_at, .. } => {
+                edited_at.get(field).map_or((*seen_at, false), |edited_at| (*edited_at, true))
+            }
+            Sight::Gone { .. } => (self.at, false),
+        }
+    }
+
+    fn contest(&self, field: &Field, catalog: Side, remote: Side, winner: Winner) -> CustomerEvent {
+        CustomerEvent::ConflictResolved(Box::new(Contest {
+            gateway: self.gateway.clone(),
+            field: field.clone(),
+            catalog,
+            remote,
+            winner,
+            policy: self.policy,
+            at: self.at,
+        }))
+    }
+}
+
+fn import(observe: &Observe, profile: &Profile) -> Intake {
+    let created = CustomerEvent::Created { profile: profile.clone(), at: observe.at };
+    Intake { events: vec![created, observe.linked()], ..Intake::default() }
+}
+
+/// An edit of unknown time has seen nothing of the other: it loses under [`Policy::Latest`].
+fn winner(policy: Policy, ours: &Side, theirs: &Side) -> Winner {
+    match policy {
+        Policy::Catalog => Winner::Catalog,
+        Policy::Gateway => Winner::Gateway,
+        Policy::Latest if theirs.edited_at > ours.edited_at => Winner::Gateway,
+        Policy::Latest => Winner::Catalog,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::*;
+    use super::*;
+
+    #[test]
+    fn a_customer_born_at_the_gateway_is_created_and_linked() {
+        given([]).when(observed(ada(), ada())).then_expect_events(vec![born_there(), linked_later()]);
+    }
+
+    #[test]
+    fn an_edit_at_the_gateway_is_taken() {
+        given([created(ada()), linked("cus_1")])
+            .when(observed(ada(), ada().with(Field::Phone, text("1"))))
+            .then_expect_events(vec![taken(Field::Phone, None, Some("1"))]);
+    }
+
+    #[test]
+    fn an_echo_of_our_own_change_makes_no_event() {
+        given([created(ada()), linked("cus_1"), updated(Field::Phone, None, Some("1"))])
+            .when(observed(ada(), ada().with(Field::Phone, text("1"))))
+            .then_expect_events(vec![]);
+    }
+
+    #[test]
+    fn what_the_gateway_has_not_been_told_yet_stays() {
+        given([created(ada()), linked("cus_1"), updated(Field::Phone, None, Some("1"))])
+            .when(observed(ada(), ada()))
+            .then_expect_events(vec![]);
+    }
+
+    #[test]
+    fn the_later_of_two_edits_wins_and_both_stay_readable() {
+        let at_gateway = ada().with(Field::Phone, text("2"));
+        let history = [created(ada()), linked("cus_1"), updated(Field::Phone, None, Some("1"))];
+        given(history.clone())
+            .when(observed_edit(ada(), at_gateway.clone(), Field::Phone, later()))
+            .then_expect_events(vec![
+                contest(Field::Phone, (Some("1"), Some(at())), (Some("2"), Some(later())), Winner::Gateway),
+                taken_at(Field::Phone, Some("1"), Some("2"), later()),
+            ]);
+        given(history).when(observed_edit(ada(), at_gateway, Field::Phone, earlier())).then_expect_events(vec![
+            contest(Field::Phone, (Some("1"), Some(at())), (Some("2"), Some(earlier())), Winner::Catalog),
+        ]);
+    }
+
+    #[test]
+    fn a_guessed_edit_time_is_said_to_be_guessed() {
+        let customer = customer([created(ada()), linked("cus_1"), updated(Field::Phone, None, Some("1"))]);
+        let observe = observation(ada(), present(ada().with(Field::Phone, text("2"))));
+        assert_eq!(customer.take_in(&observe).guessed, BTreeSet::from([Field::Phone]));
+        let known = observation(ada(), edited(ada().with(Field::Phone, text("2")), Field::Phone, later()));
+        assert_eq!(customer.take_in(&known).guessed, BTreeSet::new());
+    }
+
+    fn spelled() -> Spellings {
+        Spellings::from([(
+            Field::Email,
+            Spelling { sent: Some(text("Ada@X.example")), held: Some(text("ada@x.example")) },
+        )])
+    }
+
+    fn with_email(email: &str) -> Profile {
+        ada().with(Field::Email, text(email))
+    }
+
+    #[test]
+    fn the_gateways_spelling_is_adopted_with_the_time_of_the_edit() {
+        let customer = customer([created(with_email("Ada@X.example")), linked("cus_1")]);
+        let mut observe = observation(ada(), present(with_email("ada@x.example")));
+        observe.spellings = spelled();
+        let change = Change {
+            before: Some(text("Ada@X.example")),
+            after: Some(text("ada@x.example")),
+            edited_at: at(),
+            adopted: true,
+        };
+        let adopted = CustomerEvent::Updated { changes: Changes::from([(Field::Email, change)]), at: later() };
+        let intake = customer.take_in(&observe);
+        assert_eq!(intake.events, vec![adopted]);
+        assert_eq!(intake.spellings, Spellings::new());
+    }
+
+    #[test]
+    fn a_second_gateways_spelling_is_kept_on_its_link() {
+        let mut customer = customer([created(with_email("ada@X.example")), linked("cus_1")]);
+        let change = Change {
+            before: Some(text("ada@X.example")),
+            after: Some(text("Ada@X.example")),
+            edited_at: at(),
+            adopted: true,
+        };
+        cqrs_es::Aggregate::apply(
+            &mut customer,
+            CustomerEvent::Updated { changes: Changes::from([(Field::Email, change)]), at: at() },
+        );
+        let mut observe = observation(ada(), present(with_email("ada@x.example")));
+        observe.spellings = spelled();
+        let intake = customer.take_in(&observe);
+        assert_eq!(intake.events, vec![]);
+        assert_eq!(intake.spellings, spelled());
+    }
+
+    #[test]
+    fn an_edit_made_while_the_call_was_out_is_not_replaced_by_the_gateways_spelling() {
+        let customer = customer([
+            created(with_email("Ada@X.example")),
+            linked("cus_1"),
+            updated(Field::Email, Some("Ada@X.example"), Some("ada@y.example")),
+        ]);
+        let mut observe = observation(ada(), present(with_email("ada@x.example")));
+        observe.spellings = spelled();
+        assert_eq!(customer.take_in(&observe).events, vec![]);
+    }
+
+    fn overwrote(previous_edited_at: Option<DateTime<Utc>>) -> Observe {
+        let mut observe = observation(ada(), present(ada()));
+        observe.overwritten = vec![Overwritten {
+            field: Field::Name,
+            sent: Some(text("Ada")),
+            sent_edited_at: Some(at()),
+            previous: Side { value: Some(text("Ada L.")), edited_at: previous_edited_at },
+        }];
+        observe
+    }
+
+    #[test]
+    fn an_unseen_edit_that_was_later_than_ours_is_taken_back() {
+        given([created(ada()), linked("cus_1")]).when(command(overwrote(Some(later())))).then_expect_events(vec![
+            contest(Field::Name, (Some("Ada"), Some(at())), (Some("Ada L."), Some(later())), Winner::Gateway),
+            taken_at(Field::Name, Some("Ada"), Some("Ada L."), later()),
+        ]);
+    }
+
+    #[test]
+    fn an_unseen_edit_that_was_earlier_than_ours_is_recorded() {
+        given([created(ada()), linked("cus_1")]).when(command(overwrote(Some(earlier())))).then_expect_events(vec![
+            contest(Field::Name, (Some("Ada"), Some(at())), (Some("Ada L."), Some(earlier())), Winner::Catalog),
+        ]);
+    }
+
+    #[test]
+    fn an_unseen_edit_is_not_taken_back_over_a_newer_one_here() {
+        let newer = CustomerEvent::Updated {
+            changes: Changes::from([(Field::Name, Change::edit(Some(text("Ada")), Some(text("Countess")), later()))]),
+            at: later(),
+        };
+        given([created(ada()), linked("cus_1"), newer]).when(command(overwrote(Some(later())))).then_expect_events(
+            vec![contest(Field::Name, (Some("Ada"), Some(at())), (Some("Ada L."), Some(later())), Winner::Catalog)],
+        );
+    }
+
+    #[test]
+    fn a_deletion_at_the_gateway_is_final() {
+        given([created(ada()), linked("cus_1")])
+            .when(gone(ada(), Some(ada())))
+            .then_expect_events(vec![deleted_at(later())]);
+        given([created(ada()), linked("cus_1"), deleted()]).when(gone(ada(), Some(ada()))).then_expect_events(vec![]);
+    }
+
+    #[test]
+    fn an_edit_here_that_the_deleter_had_not_seen_becomes_a_conflict() {
+        given([created(ada()), linked("cus_1"), updated(Field::Phone, None, Some("1"))])
+            .when(gone(ada(), Some(ada())))
+            .then_expect_events(vec![
+                contest(Field::Phone, (Some("1"), Some(at())), (None, None), Winner::Deletion),
+                deleted_at(later()),
+            ]);
+    }
+
+    #[test]
+    fn an_edit_there_that_our_deleter_had_not_seen_becomes_a_conflict() {
+        given([created(ada()), linked("cus_1"), deleted()])
+            .when(gone(ada(), Some(ada().with(Field::Phone, text("2")))))
+            .then_expect_events(vec![contest(Field::Phone, (None, None), (Some("2"), None), Winner::Deletion)]);
+    }
+
+    #[test]
+    fn nothing_comes_back_to_life() {
+        given([created(ada()), linked("cus_1"), deleted()]).when(observed(ada(), ada())).then_expect_events(vec![]);
+    }
+
+    #[test]
+    fn an_object_that_was_gone_before_it_was_known_stays_unknown() {
+        given([]).when(gone(Profile::default(), None)).then_expect_events(vec![]);
+    }
+}

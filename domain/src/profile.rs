@@ -1,0 +1,146 @@
+//! What a customer is described by: fields and their values.
+
+mod address;
+mod field;
+mod patch;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use address::{ADDRESS_PARTS, Address};
+pub use field::{Field, InvalidField, METADATA_KEYS};
+pub use patch::Patch;
+
+/// One field's value. An unset field has none: there is no empty value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Value {
+    /// Name, email, phone, or the value of a metadata key.
+    Text(String),
+    /// An address, compared and changed as one.
+    Address(Address),
+}
+
+impl Value {
+    /// The text, unless this is an address.
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Address(_) => None,
+        }
+    }
+
+    /// The address, if it is one.
+    pub fn as_address(&self) -> Option<&Address> {
+        match self {
+            Self::Text(_) => None,
+            Self::Address(address) => Some(address),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Text(text) => text.is_empty(),
+            Self::Address(address) => address.is_empty(),
+        }
+    }
+}
+
+/// The set fields of a customer. In JSON a flat object: `{"email": "…", "metadata.plan": "pro"}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Profile(BTreeMap<Field, Value>);
+
+impl Profile {
+    /// The value of a field, if it is set.
+    pub fn get(&self, field: &Field) -> Option<&Value> {
+        self.0.get(field)
+    }
+
+    /// The text of a field, if it is set and a text.
+    pub fn text(&self, field: &Field) -> Option<&str> {
+        self.get(field).and_then(Value::as_text)
+    }
+
+    /// Sets a field, or with `None` or an empty value unsets it.
+    pub fn set(&mut self, field: Field, value: Option<Value>) {
+        match value.filter(|value| !value.is_empty()) {
+            Some(value) => self.0.insert(field, value),
+            None => self.0.remove(&field),
+        };
+    }
+
+    /// The same, for building one.
+    pub fn with(mut self, field: Field, value: Value) -> Self {
+        self.set(field, Some(value));
+        self
+    }
+
+    /// Every set field with its value, in the order of [`Field`].
+    pub fn iter(&self) -> impl Iterator<Item = (&Field, &Value)> {
+        self.0.iter()
+    }
+
+    /// Every field that is set here or in `other`, once.
+    pub fn fields_with<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a Field> {
+        self.0.keys().chain(other.0.keys().filter(|field| !self.0.contains_key(field)))
+    }
+
+    /// Set metadata, by key.
+    pub fn metadata(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().filter_map(|(field, value)| match field {
+            Field::Metadata(key) => value.as_text().map(|text| (key.as_str(), text)),
+            Field::Name | Field::Email | Field::Phone | Field::Address => None,
+        })
+    }
+
+    /// Whether a person may create a customer so.
+    ///
+    /// # Errors
+    /// The first rule that it breaks: name or email must be set, metadata has at most [`METADATA_KEYS`] keys,
+    /// and every value keeps to its field's limits.
+    pub fn check(&self) -> Result<(), InvalidField> {
+        self.check_named()?;
+        self.check_metadata()?;
+        self.iter().try_for_each(|(field, value)| field.check(value))
+    }
+
+    /// Whether a person may leave it so, coming from `before`: what a remote made of it is not theirs to mend.
+    ///
+    /// # Errors
+    /// The rule on the whole profile that it breaks and `before` kept.
+    pub fn check_not_worse_than(&self, before: &Self) -> Result<(), InvalidField> {
+        if before.check_named().is_ok() {
+            self.check_named()?;
+        }
+        if self.metadata().count() > before.metadata().count() {
+            self.check_metadata()?;
+        }
+        Ok(())
+    }
+
+    fn check_named(&self) -> Result<(), InvalidField> {
+        if self.get(&Field::Name).is_none() && self.get(&Field::Email).is_none() {
+            return Err(InvalidField::new("name", "name or email is required"));
+        }
+        Ok(())
+    }
+
+    fn check_metadata(&self) -> Result<(), InvalidField> {
+        if self.metadata().count() > METADATA_KEYS {
+            return Err(InvalidField::new("metadata", format!("at most {METADATA_KEYS} keys")));
+        }
+        Ok(())
+    }
+}
+
+impl FromIterator<(Field, Value)> for Profile {
+    fn from_iter<I: IntoIterator<Item = (Field, Value)>>(fields: I) -> Self {
+        let mut profile = Self::default();
+        for (field, value) in fields {
+            profile.set(field, Some(value));
+        }
+        profile
+    }
+}

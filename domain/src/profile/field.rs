@@ -1,0 +1,225 @@
+//! Each field of a customer, described in one place: its name and its limits.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::Value;
+
+/// Most metadata keys a customer may have. Stripe's limit ("Metadata").
+pub const METADATA_KEYS: usize = 50;
+
+const METADATA_KEY_CHARS: usize = 40;
+const METADATA_PREFIX: &str = "metadata.";
+
+/// A field of a customer: the unit of patches, merges and pushes. Written `email` or `metadata.plan`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum Field {
+    /// Full name or business name.
+    Name,
+    /// Email address.
+    Email,
+    /// Phone number.
+    Phone,
+    /// Postal address, as one.
+    Address,
+    /// One key of the metadata.
+    Metadata(String),
+}
+
+/// A field whose value breaks a rule. The reason names the rule, never the value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {reason}")]
+pub struct InvalidField {
+    /// Which, such as `email` or `address.country`.
+    pub field: String,
+    /// What the rule is.
+    pub reason: String,
+}
+
+impl InvalidField {
+    /// A broken rule.
+    pub fn new(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { field: field.into(), reason: reason.into() }
+    }
+}
+
+impl Field {
+    /// Every field but the metadata.
+    pub const PLAIN: [Self; 4] = [Self::Name, Self::Email, Self::Phone, Self::Address];
+
+    /// Most characters of a text, or of each part of an address. Stripe's limits ("Create a customer", "Metadata").
+    pub fn max_chars(&self) -> usize {
+        match self {
+            Self::Name => 256,
+            Self::Email => 512,
+            Self::Phone => 20,
+            Self::Address => 5000,
+            Self::Metadata(_) => 500,
+        }
+    }
+
+    /// Whether a person may set this field to this value.
+    ///
+    /// # Errors
+    /// The rule that it breaks.
+    pub fn check(&self, value: &Value) -> Result<(), InvalidField> {
+        if let Self::Metadata(key) = self {
+            check_metadata_key(key)?;
+        }
+        match (self, value) {
+            (Self::Address, Value::Address(address)) => {
+                for (part, text) in address.parts() {
+                    if let Some(text) = text {
+                        check_text(&format!("address.{part}"), text, self.max_chars())?;
+                    }
+                }
+                match address.country.as_deref() {
+                    Some(code) if code.len() != 2 || !code.bytes().all(|b| b.is_ascii_uppercase()) => {
+                        Err(InvalidField::new("address.country", "must be a two-letter country code, such as DE"))
+                    }
+                    _ => Ok(()),
+                }
+            }
+            (Self::Address, Value::Text(_)) => Err(InvalidField::new("address", "must be an object")),
+            (_, Value::Address(_)) => Err(InvalidField::new(self.to_string(), "must be a string")),
+            (_, Value::Text(text)) => {
+                check_text(&self.to_string(), text, self.max_chars())?;
+                if *self == Self::Email && !is_email(text) {
+                    return Err(InvalidField::new("email", "must be an email address"));
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn check_metadata_key(key: &str) -> Result<(), InvalidField> {
+    let broken = |reason: String| Err(InvalidField::new("metadata", reason));
+    if key.is_empty() || key.chars().count() > METADATA_KEY_CHARS {
+        return broken(format!("a key has 1 to {METADATA_KEY_CHARS} characters"));
+    }
+    if key.contains(['[', ']']) || key.chars().any(char::is_control) {
+        return broken("a key has no square brackets and no control characters".to_owned());
+    }
+    if key == "tandem_id" {
+        return broken("the key tandem_id is taken: it ties a customer to its copies".to_owned());
+    }
+    Ok(())
+}
+
+fn check_text(field: &str, text: &str, max_chars: usize) -> Result<(), InvalidField> {
+    if text.trim().is_empty() {
+        return Err(InvalidField::new(field, "must not be blank; null unsets it"));
+    }
+    if text.chars().count() > max_chars {
+        return Err(InvalidField::new(field, format!("at most {max_chars} characters")));
+    }
+    if text.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
+        return Err(InvalidField::new(field, "must not contain control characters"));
+    }
+    Ok(())
+}
+
+/// Loose on purpose: what is an address is for the mail server to say.
+fn is_email(text: &str) -> bool {
+    let Some((local, domain)) = text.rsplit_once('@') else { return false };
+    !local.is_empty() && !domain.is_empty() && !text.chars().any(char::is_whitespace) && !local.contains('@')
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name => f.write_str("name"),
+            Self::Email => f.write_str("email"),
+            Self::Phone => f.write_str("phone"),
+            Self::Address => f.write_str("address"),
+            Self::Metadata(key) => write!(f, "{METADATA_PREFIX}{key}"),
+        }
+    }
+}
+
+impl From<Field> for String {
+    fn from(field: Field) -> Self {
+        field.to_string()
+    }
+}
+
+impl FromStr for Field {
+    type Err = InvalidField;
+
+    fn from_str(name: &str) -> Result<Self, InvalidField> {
+        if let Some(key) = name.strip_prefix(METADATA_PREFIX) {
+            return Ok(Self::Metadata(key.to_owned()));
+        }
+        Self::PLAIN
+            .into_iter()
+            .find(|field| field.to_string() == name)
+            .ok_or_else(|| InvalidField::new(name, "is no field of a customer"))
+    }
+}
+
+impl TryFrom<String> for Field {
+    type Error = InvalidField;
+
+    fn try_from(name: String) -> Result<Self, InvalidField> {
+        name.parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(n: usize) -> Value {
+        Value::Text("x".repeat(n))
+    }
+
+    #[test]
+    fn names_read_back_as_what_they_were() {
+        for field in Field::PLAIN.into_iter().chain([Field::Metadata("a.b".to_owned())]) {
+            assert_eq!(field.to_string().parse(), Ok(field));
+        }
+        assert!("emial".parse::<Field>().is_err());
+    }
+
+    #[test]
+    fn a_text_may_be_as_long_as_its_limit_and_no_longer() {
+        for field in [Field::Name, Field::Phone, Field::Metadata("plan".to_owned())] {
+            assert_eq!(field.check(&text(field.max_chars())), Ok(()));
+            assert!(field.check(&text(field.max_chars() + 1)).is_err());
+        }
+    }
+
+    #[test]
+    fn characters_count_not_bytes() {
+        assert_eq!(Field::Phone.check(&Value::Text("é".repeat(20))), Ok(()));
+    }
+
+    #[test]
+    fn an_email_has_one_at_sign_between_two_parts() {
+        for good in ["ada@old.example", "a+b@x", "ä@ö.example"] {
+            assert_eq!(Field::Email.check(&Value::Text(good.to_owned())), Ok(()), "{good}");
+        }
+        for bad in ["ada", "@x", "ada@", "a b@x", "a@b@c"] {
+            assert!(Field::Email.check(&Value::Text(bad.to_owned())).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn metadata_keys_keep_stripes_rules() {
+        let check = |key: &str| Field::Metadata(key.to_owned()).check(&Value::Text("x".to_owned()));
+        assert_eq!(check(&"k".repeat(40)), Ok(()));
+        for bad in ["", &"k".repeat(41), "a[b]", "tandem_id"] {
+            assert!(check(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_broken_rule_never_repeats_the_value() {
+        let error = Field::Email.check(&Value::Text("secret".to_owned())).unwrap_err();
+        assert!(!error.to_string().contains("secret"));
+    }
+}
