@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Field, Profile, Value};
 
 /// Fields to set (`Some`) or unset (`None`); fields that it does not name stay.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Patch(BTreeMap<Field, Option<Value>>);
 
 impl Patch {
