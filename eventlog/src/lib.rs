@@ -1,1 +1,30 @@
-//! Being built.
+#![doc = include_str!("../README.md")]
+
+mod backoff;
+pub mod checkpoint;
+mod cloudevent;
+mod context;
+mod database;
+mod feed;
+mod follow;
+mod journal;
+mod log;
+mod projector;
+mod reader;
+mod recorded;
+mod relay;
+mod store;
+pub mod stream;
+mod wake;
+
+pub use context::{CommandKey, Context};
+pub use cqrs_es::persist::EventUpcaster;
+pub use database::{epoch, is_transient, last_position, migrate};
+pub use feed::Feed;
+pub use follow::follow;
+pub use projector::{Projection, ProjectionError, Projector, ProjectorError, ProjectorStatus};
+pub use reader::ReadError;
+pub use recorded::{Recorded, RecordedError, history, read_after};
+pub use relay::{Relay, RelayStatus};
+pub use store::{ExecuteError, Executed, Loaded, Store, StoreError};
+pub use wake::{Wake, WakeListener};

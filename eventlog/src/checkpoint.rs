@@ -1,0 +1,107 @@
+//! How far each projection has come, and which of its generations readers see.
+
+use crate::database::{signed, unsigned};
+use sqlx::{PgConnection, PgExecutor};
+use uuid::Uuid;
+
+/// The generation of a projection that readers should read; `None` if it was never opened.
+pub async fn live(database: impl PgExecutor<'_>, projection: &str) -> Result<Option<u32>, sqlx::Error> {
+    let generation: Option<i32> = sqlx::query_scalar("SELECT generation FROM checkpoints WHERE name = $1 AND live")
+        .bind(projection)
+        .fetch_optional(database)
+        .await?;
+    Ok(generation.and_then(|generation| u32::try_from(generation).ok()))
+}
+
+/// Makes a generation the one that readers see, and forgets the others: their projectors stop at their next step.
+///
+/// Run it in the transaction that swaps the tables.
+pub async fn promote(connection: &mut PgConnection, projection: &str, generation: u32) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM checkpoints WHERE name = $1 AND generation <> $2")
+        .bind(projection)
+        .bind(column(generation))
+        .execute(&mut *connection)
+        .await?;
+    let promoted = sqlx::query("UPDATE checkpoints SET live = true WHERE name = $1 AND generation = $2")
+        .bind(projection)
+        .bind(column(generation))
+        .execute(&mut *connection)
+        .await?;
+    if promoted.rows_affected() == 1 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
+}
+
+/// Starts a generation at position 0 unless it exists, or a later one is live; the first of a projection is live at
+/// once. A rebuild takes a number above the live one.
+///
+/// Run it in the transaction that makes its tables.
+pub async fn open(connection: &mut PgConnection, projection: &str, generation: u32) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO checkpoints (name, generation, epoch, live)
+         SELECT $1, $2, epoch, NOT EXISTS (SELECT FROM checkpoints WHERE name = $1) FROM feed
+         WHERE NOT EXISTS (SELECT FROM checkpoints WHERE name = $1 AND live AND generation > $2)
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(projection)
+    .bind(column(generation))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// How far a generation has come; `None` if it was never opened, or others were promoted over it.
+pub async fn position(
+    database: impl PgExecutor<'_>,
+    projection: &str,
+    generation: u32,
+) -> Result<Option<u64>, sqlx::Error> {
+    Ok(read(database, projection, generation).await?.map(|checkpoint| checkpoint.position))
+}
+
+/// One generation's checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Checkpoint {
+    pub(crate) epoch: Uuid,
+    pub(crate) position: u64,
+}
+
+pub(crate) async fn read(
+    database: impl PgExecutor<'_>,
+    projection: &str,
+    generation: u32,
+) -> Result<Option<Checkpoint>, sqlx::Error> {
+    let row: Option<(Uuid, i64)> =
+        sqlx::query_as("SELECT epoch, position FROM checkpoints WHERE name = $1 AND generation = $2")
+            .bind(projection)
+            .bind(column(generation))
+            .fetch_optional(database)
+            .await?;
+    Ok(row.map(|(epoch, position)| Checkpoint { epoch, position: unsigned(position) }))
+}
+
+/// Moves a checkpoint on, if it still is where the caller left it. False: somebody else is at work.
+///
+/// The first statement of a batch: from here to the commit, the row's lock keeps other projectors of the name out.
+pub(crate) async fn advance(
+    connection: &mut PgConnection,
+    projection: &str,
+    generation: u32,
+    from: Checkpoint,
+    to: u64,
+) -> Result<bool, sqlx::Error> {
+    let moved = sqlx::query(
+        "UPDATE checkpoints SET position = $1, updated_at = now()
+         WHERE name = $2 AND generation = $3 AND epoch = $4 AND position = $5",
+    )
+    .bind(signed(to))
+    .bind(projection)
+    .bind(column(generation))
+    .bind(from.epoch)
+    .bind(signed(from.position))
+    .execute(connection)
+    .await?;
+    Ok(moved.rows_affected() == 1)
+}
+
+fn column(generation: u32) -> i32 {
+    i32::try_from(generation).unwrap_or(i32::MAX)
+}

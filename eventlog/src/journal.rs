@@ -1,0 +1,162 @@
+//! How cqrs-es reads and appends events: postgres-es reads, one statement of ours appends.
+
+use crate::context::CommandKey;
+use crate::database::{signed, unsigned};
+use cqrs_es::Aggregate;
+use cqrs_es::persist::{PersistedEventRepository, PersistenceError, ReplayStream, SerializedEvent, SerializedSnapshot};
+use postgres_es::PostgresEventRepository;
+use serde_json::Value;
+use sqlx::{PgExecutor, PgPool, PgTransaction};
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+/// One command's view of the event log: reads from the pool, appends there or inside the caller's transaction.
+pub(crate) struct Journal<'a, 't> {
+    reads: PostgresEventRepository,
+    pool: PgPool,
+    transaction: Option<Mutex<&'a mut PgTransaction<'t>>>,
+    key: Option<&'a CommandKey>,
+}
+
+impl<'a, 't> Journal<'a, 't> {
+    /// Appends in a transaction of its own.
+    pub(crate) fn of(pool: &PgPool) -> Self {
+        Self { reads: PostgresEventRepository::new(pool.clone()), pool: pool.clone(), transaction: None, key: None }
+    }
+
+    /// Appends inside that transaction.
+    pub(crate) fn within(mut self, transaction: &'a mut PgTransaction<'t>) -> Self {
+        self.transaction = Some(Mutex::new(transaction));
+        self
+    }
+
+    /// Stores that key with the events, or neither.
+    pub(crate) fn keyed(mut self, key: Option<&'a CommandKey>) -> Self {
+        self.key = key;
+        self
+    }
+}
+
+impl PersistedEventRepository for Journal<'_, '_> {
+    async fn get_events<A: Aggregate>(&self, id: &str) -> Result<Vec<SerializedEvent>, PersistenceError> {
+        self.reads.get_events::<A>(id).await
+    }
+
+    async fn get_last_events<A: Aggregate>(
+        &self,
+        id: &str,
+        last_sequence: usize,
+    ) -> Result<Vec<SerializedEvent>, PersistenceError> {
+        self.reads.get_last_events::<A>(id, last_sequence).await
+    }
+
+    /// There are none: cqrs-es 0.5.0 applies a command's events to them twice.
+    async fn get_snapshot<A: Aggregate>(&self, _id: &str) -> Result<Option<SerializedSnapshot>, PersistenceError> {
+        Ok(None)
+    }
+
+    async fn persist<A: Aggregate>(
+        &self,
+        events: &[SerializedEvent],
+        _snapshot: Option<(String, Value, usize)>,
+    ) -> Result<(), PersistenceError> {
+        let Some(last) = events.last() else { return Ok(()) };
+        let appended = match &self.transaction {
+            Some(transaction) => append(&mut ***transaction.lock().await, self.key, last, events).await,
+            None => append(&self.pool, self.key, last, events).await,
+        };
+        appended.map_err(|error| PersistenceError::UnknownError(Box::new(error)))
+    }
+
+    async fn stream_events<A: Aggregate>(&self, id: &str) -> Result<ReplayStream, PersistenceError> {
+        self.reads.stream_events::<A>(id).await
+    }
+
+    async fn stream_all_events<A: Aggregate>(&self) -> Result<ReplayStream, PersistenceError> {
+        self.reads.stream_all_events::<A>().await
+    }
+}
+
+/// Key and events in one statement: one round trip, one commit, and nothing held between them.
+async fn append(
+    database: impl PgExecutor<'_>,
+    key: Option<&CommandKey>,
+    last: &SerializedEvent,
+    events: &[SerializedEvent],
+) -> Result<(), sqlx::Error> {
+    let column = |of: fn(&SerializedEvent) -> String| events.iter().map(of).collect::<Vec<_>>();
+    sqlx::query(
+        "WITH keyed AS (
+            INSERT INTO command_keys (key, fingerprint, aggregate_type, aggregate_id, version, events)
+            SELECT $1, $2, $3, $4, $5, $6 WHERE $1 IS NOT NULL
+         )
+         INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata, event_id)
+         SELECT $3, $4, e.sequence, e.event_type, e.event_version, e.payload, $7, e.event_id
+         FROM unnest($8::bigint[], $9::text[], $10::text[], $11::jsonb[], $12::uuid[])
+              AS e(sequence, event_type, event_version, payload, event_id)
+         ORDER BY e.sequence",
+    )
+    .bind(key.map(|key| &key.key))
+    .bind(key.map(|key| &key.fingerprint))
+    .bind(&last.aggregate_type)
+    .bind(&last.aggregate_id)
+    .bind(signed(last.sequence as u64))
+    .bind(i32::try_from(events.len()).unwrap_or(i32::MAX))
+    .bind(&last.metadata)
+    .bind(events.iter().map(|event| signed(event.sequence as u64)).collect::<Vec<_>>())
+    .bind(column(|event| event.event_type.clone()))
+    .bind(column(|event| event.event_version.clone()))
+    .bind(events.iter().map(|event| event.payload.clone()).collect::<Vec<_>>())
+    .bind(events.iter().map(|_| Uuid::now_v7()).collect::<Vec<_>>())
+    .execute(database)
+    .await?;
+    Ok(())
+}
+
+/// What a key led to.
+pub(crate) struct KeyOutcome {
+    pub(crate) fingerprint: Vec<u8>,
+    pub(crate) aggregate_type: String,
+    pub(crate) aggregate_id: String,
+    pub(crate) version: u64,
+    pub(crate) events: usize,
+}
+
+/// Looks a key up.
+pub(crate) async fn find_key(database: impl PgExecutor<'_>, key: &str) -> Result<Option<KeyOutcome>, sqlx::Error> {
+    let row: Option<(Vec<u8>, String, String, i64, i32)> = sqlx::query_as(
+        "SELECT fingerprint, aggregate_type, aggregate_id, version, events FROM command_keys WHERE key = $1",
+    )
+    .bind(key)
+    .fetch_optional(database)
+    .await?;
+    Ok(row.map(|(fingerprint, aggregate_type, aggregate_id, version, events)| KeyOutcome {
+        fingerprint,
+        aggregate_type,
+        aggregate_id,
+        version: unsigned(version),
+        events: usize::try_from(events).unwrap_or_default(),
+    }))
+}
+
+/// Stores the key of a command that changed nothing, with the version it saw.
+pub(crate) async fn store_key(
+    database: impl PgExecutor<'_>,
+    key: &CommandKey,
+    aggregate_type: &str,
+    aggregate_id: &str,
+    version: u64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO command_keys (key, fingerprint, aggregate_type, aggregate_id, version, events)
+         VALUES ($1, $2, $3, $4, $5, 0)",
+    )
+    .bind(&key.key)
+    .bind(&key.fingerprint)
+    .bind(aggregate_type)
+    .bind(aggregate_id)
+    .bind(signed(version))
+    .execute(database)
+    .await?;
+    Ok(())
+}

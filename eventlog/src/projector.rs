@@ -1,0 +1,280 @@
+//! A projection's loop: read the feed, apply a batch, move the checkpoint, all in one transaction.
+
+use crate::backoff::Backoff;
+use crate::checkpoint::{self, Checkpoint};
+use crate::database::{is_transient, last_position};
+use crate::feed::Feed;
+use crate::log::chain;
+use crate::reader::{Live, ReadError, Reader};
+use crate::recorded::Recorded;
+use async_nats::Client;
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use metrics::gauge;
+use sqlx::{PgPool, PgTransaction};
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+/// How often an idle projector compares itself with the head of the feed.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A read model: a fold over the feed.
+#[async_trait]
+pub trait Projection: Send + Sync {
+    /// Its name, also its checkpoint's.
+    fn name(&self) -> &str;
+
+    /// Writes what the events mean, inside the transaction that moves the checkpoint: all of it happens once.
+    ///
+    /// Events come in order and without gaps. A batch that fails is rolled back and may come again, cut otherwise.
+    async fn apply(&self, transaction: &mut PgTransaction<'_>, batch: &[Recorded]) -> Result<(), ProjectionError>;
+
+    /// Called after the commit: the place to wake those who wait. May be missed in a crash.
+    async fn applied(&self, _batch: &[Recorded]) {}
+}
+
+/// Why a batch could not be applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ProjectionError {
+    /// The database is away or busy: the batch is tried again. Made from any [`sqlx::Error`]; one that cannot pass by
+    /// itself (a violated constraint, a missing table) counts as [`ProjectionError::CannotApply`].
+    #[error("the database refused the batch")]
+    Database(#[from] sqlx::Error),
+    /// Trying again cannot help: the projection stops before this event.
+    #[error("the event cannot be applied")]
+    CannotApply(#[source] Box<dyn Error + Send + Sync>),
+}
+
+impl ProjectionError {
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Database(error) => is_transient(error),
+            Self::CannotApply(_) => false,
+        }
+    }
+}
+
+impl From<crate::RecordedError> for ProjectionError {
+    fn from(error: crate::RecordedError) -> Self {
+        Self::CannotApply(Box::new(error))
+    }
+}
+
+/// Why a projector ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum ProjectorError {
+    /// An event cannot be applied. Nothing is skipped: mend the projection or add the upcaster, then start it again.
+    #[error("{projection} stopped before position {position}, which it cannot apply")]
+    Stopped {
+        /// The projection.
+        projection: String,
+        /// The event's position; everything before it is applied.
+        position: u64,
+        /// What is wrong with it.
+        #[source]
+        source: ProjectionError,
+    },
+    /// Another generation was promoted: ask [`checkpoint::live`] for it.
+    #[error("generation {generation} of {projection} is superseded")]
+    Superseded {
+        /// The projection.
+        projection: String,
+        /// Ours.
+        generation: u32,
+    },
+}
+
+/// What a projector is doing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProjectorStatus {
+    /// The position of the last event applied.
+    pub position: u64,
+    /// The feed's last position, as last seen.
+    pub head: u64,
+    /// Why it stopped for good.
+    pub stopped: Option<String>,
+    /// What fails now, and is tried again.
+    pub failing: Option<String>,
+}
+
+impl ProjectorStatus {
+    /// How many events it is behind.
+    pub fn lag(&self) -> u64 {
+        self.head.saturating_sub(self.position)
+    }
+}
+
+/// Runs one generation of a projection. Several may run for one name: each batch is applied by one of them.
+pub struct Projector {
+    pool: PgPool,
+    nats: Client,
+    feed: Feed,
+    projection: Arc<dyn Projection>,
+    generation: u32,
+    status: watch::Sender<ProjectorStatus>,
+}
+
+/// What became of a batch.
+enum Step {
+    Applied,
+    /// The checkpoint is not where we left it: somebody else is at work, or the stream was rebuilt.
+    Moved,
+    /// Nothing after this position can be applied.
+    Stuck(u64, ProjectionError),
+}
+
+/// Trouble that passes.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+enum Passing {
+    Database(#[from] sqlx::Error),
+    Read(#[from] ReadError),
+    Projection(ProjectionError),
+}
+
+impl Projector {
+    /// A projector of generation 1.
+    pub fn new(pool: PgPool, nats: Client, feed: Feed, projection: Arc<dyn Projection>) -> Self {
+        Self { pool, nats, feed, projection, generation: 1, status: watch::Sender::default() }
+    }
+
+    /// Of another generation: a rebuild beside the live one.
+    pub fn generation(mut self, generation: u32) -> Self {
+        self.generation = generation;
+        self
+    }
+
+    /// Follows what the projector is doing.
+    pub fn status(&self) -> watch::Receiver<ProjectorStatus> {
+        self.status.subscribe()
+    }
+
+    /// Applies events until told to stop. Trouble that passes is logged once and waited out; an event that cannot be
+    /// applied ends it.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), ProjectorError> {
+        let ended = tokio::select! {
+            ended = self.work() => ended,
+            () = shutdown.cancelled() => return Ok(()),
+        };
+        let reason = chain(&ended);
+        tracing::error!(projection = self.name(), error = %reason, "the projector ended");
+        gauge!("tandem_projector_stopped", "projector" => self.name().to_owned()).set(1);
+        self.status.send_modify(|status| status.stopped = Some(reason));
+        Err(ended)
+    }
+
+    async fn work(&self) -> ProjectorError {
+        gauge!("tandem_projector_stopped", "projector" => self.name().to_owned()).set(0);
+        let mut backoff = Backoff::default();
+        loop {
+            match self.read(&mut backoff).await {
+                Ok(Some(ended)) => return ended,
+                Ok(None) => {}
+                Err(passing) => {
+                    self.failed(&chain(&passing));
+                    backoff.wait().await;
+                }
+            }
+        }
+    }
+
+    /// Reads on from the checkpoint until it moves without us (`None`), or for good.
+    async fn read(&self, backoff: &mut Backoff) -> Result<Option<ProjectorError>, Passing> {
+        let mut connection = self.pool.acquire().await?;
+        checkpoint::open(&mut connection, self.name(), self.generation).await?;
+        let Some(mut at) = checkpoint::read(&mut *connection, self.name(), self.generation).await? else {
+            let projection = self.name().to_owned();
+            return Ok(Some(ProjectorError::Superseded { projection, generation: self.generation }));
+        };
+        drop(connection);
+        let Self { pool, nats, feed, .. } = self;
+        let mut reader = Reader::after(pool.clone(), nats.clone(), feed.clone(), Live::Consumer, at.position);
+        self.arrived(at.position, last_position(pool).await?, None);
+        loop {
+            let Ok(batch) = timeout(LOOK, reader.next()).await else {
+                self.arrived(at.position, last_position(pool).await?, None);
+                backoff.reset();
+                continue;
+            };
+            match self.step(&mut at, &batch?).await? {
+                Step::Applied => backoff.reset(),
+                Step::Moved => return Ok(None),
+                Step::Stuck(position, source) => {
+                    let projection = self.name().to_owned();
+                    return Ok(Some(ProjectorError::Stopped { projection, position, source }));
+                }
+            }
+        }
+    }
+
+    /// Applies a batch; if an event is in the way, everything before it.
+    async fn step(&self, at: &mut Checkpoint, batch: &[Recorded]) -> Result<Step, Passing> {
+        match self.apply(at, batch).await {
+            Ok(step) => return Ok(step),
+            Err(error) if error.is_transient() => return Err(Passing::Projection(error)),
+            // Which event it is shows when they go one by one.
+            Err(_) => {}
+        }
+        for event in batch {
+            match self.apply(at, std::slice::from_ref(event)).await {
+                Ok(Step::Applied) => {}
+                Ok(other) => return Ok(other),
+                Err(error) if error.is_transient() => return Err(Passing::Projection(error)),
+                Err(error) => return Ok(Step::Stuck(event.position, error)),
+            }
+        }
+        Ok(Step::Applied)
+    }
+
+    async fn apply(&self, at: &mut Checkpoint, batch: &[Recorded]) -> Result<Step, ProjectionError> {
+        let Some(last) = batch.last() else { return Ok(Step::Applied) };
+        let mut transaction = self.pool.begin().await?;
+        if !checkpoint::advance(&mut transaction, self.name(), self.generation, *at, last.position).await? {
+            return Ok(Step::Moved);
+        }
+        self.projection.apply(&mut transaction, batch).await?;
+        transaction.commit().await?;
+        at.position = last.position;
+        self.projection.applied(batch).await;
+        self.arrived(last.position, last.position, Some(last.recorded_at));
+        Ok(Step::Applied)
+    }
+
+    fn name(&self) -> &str {
+        self.projection.name()
+    }
+
+    fn arrived(&self, position: u64, head: u64, recorded_at: Option<DateTime<Utc>>) {
+        let mut recovered = false;
+        self.status.send_modify(|status| {
+            status.position = position;
+            status.head = status.head.max(head);
+            recovered = status.failing.take().is_some();
+        });
+        if recovered {
+            tracing::info!(projection = self.name(), position, "the projector is well again");
+        }
+        let lag = self.status.borrow().lag();
+        gauge!("tandem_projector_lag_events", "projector" => self.name().to_owned()).set(lag as f64);
+        let seconds = match recorded_at {
+            Some(recorded_at) => Some((Utc::now() - recorded_at).as_seconds_f64().max(0.0)),
+            None if lag == 0 => Some(0.0),
+            None => None,
+        };
+        if let Some(seconds) = seconds {
+            gauge!("tandem_projector_lag_seconds", "projector" => self.name().to_owned()).set(seconds);
+        }
+    }
+
+    fn failed(&self, reason: &str) {
+        let mut news = false;
+        self.status.send_modify(|status| news = status.failing.replace(reason.to_owned()).is_none());
+        if news {
+            tracing::warn!(projection = self.name(), error = reason, "the projector is failing, and tries again");
+        }
+    }
+}

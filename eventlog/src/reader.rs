@@ -1,0 +1,213 @@
+//! Reading the feed in order and without gaps: live messages as they come, PostgreSQL behind them.
+
+use crate::cloudevent;
+use crate::feed::Feed;
+use crate::log::chain;
+use crate::recorded::{Recorded, read_after};
+use crate::stream::{StreamError, context, verify};
+use async_nats::jetstream::consumer::{DeliverPolicy, OrderedPullConsumer, pull};
+use async_nats::{Client, Message};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use futures::stream::{BoxStream, StreamExt};
+use sqlx::PgPool;
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until};
+use uuid::Uuid;
+
+/// The most events in one batch.
+pub(crate) const BATCH: u32 = 500;
+
+/// How long nothing may come before PostgreSQL is asked: JetStream skips what is deleted, and waits beyond its end, in
+/// silence.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// Why the feed cannot be read now. NATS alone being away is no reason: PostgreSQL has everything.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The database is away: try again later.
+    #[error("the event log is unavailable")]
+    Unavailable(#[from] sqlx::Error),
+    /// The database lacks a position that the stream has: a restored backup, and the relay says so.
+    #[error("the event log has no event at position {0}")]
+    Missing(u64),
+}
+
+/// Where live messages come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Live {
+    /// An ordered consumer: reads the stored past from JetStream too. For the few that read all.
+    Consumer,
+    /// A plain subscription: no state in the server at all. For the many that follow.
+    Subscription,
+}
+
+/// Live messages, and the epoch that they must have.
+struct Messages {
+    epoch: Uuid,
+    chunks: BoxStream<'static, Vec<Message>>,
+}
+
+/// Reads the feed from a position on.
+pub(crate) struct Reader {
+    pool: PgPool,
+    nats: Client,
+    feed: Feed,
+    live: Live,
+    position: u64,
+    messages: Option<Messages>,
+    /// The live messages being opened, while there are none.
+    opening: Option<BoxFuture<'static, Result<Messages, StreamError>>>,
+    /// When to look at PostgreSQL if nothing came till then.
+    look: Instant,
+    /// True from NATS's failing until it is well again: each change is logged once.
+    failing: bool,
+}
+
+impl Reader {
+    /// Reads what follows a position.
+    pub(crate) fn after(pool: PgPool, nats: Client, feed: Feed, live: Live, position: u64) -> Self {
+        let look = match live {
+            Live::Consumer => Instant::now() + SILENCE,
+            Live::Subscription => Instant::now(),
+        };
+        Self { pool, nats, feed, live, position, messages: None, opening: None, look, failing: false }
+    }
+
+    /// The next events: at least one, each following the last. Waits for them. Cancel safe.
+    pub(crate) async fn next(&mut self) -> Result<Vec<Recorded>, ReadError> {
+        loop {
+            let batch = if let Some(messages) = &mut self.messages {
+                tokio::select! {
+                    // Messages first: looking is for silence.
+                    biased;
+                    chunk = messages.chunks.next() => self.accept(chunk).await?,
+                    () = sleep_until(self.look) => self.look().await?,
+                }
+            } else {
+                let opening = self.opening.get_or_insert_with(|| {
+                    let delay = if self.failing { SILENCE } else { Duration::ZERO };
+                    let (pool, nats, feed) = (self.pool.clone(), self.nats.clone(), self.feed.clone());
+                    open(pool, nats, feed, self.live, self.position, delay).boxed()
+                });
+                tokio::select! {
+                    opened = opening => {
+                        self.opened(opened);
+                        continue;
+                    }
+                    () = sleep_until(self.look) => self.look().await?,
+                }
+            };
+            if let Some(last) = batch.last() {
+                self.position = last.position;
+                // After a full batch there probably is more, and it may be too old to come as a live message.
+                let more =
+                    batch.len() >= BATCH as usize && (self.messages.is_none() || self.live == Live::Subscription);
+                self.look = if more { Instant::now() } else { Instant::now() + SILENCE };
+                return Ok(batch);
+            }
+        }
+    }
+
+    fn opened(&mut self, opened: Result<Messages, StreamError>) {
+        self.opening = None;
+        match opened {
+            Ok(messages) => {
+                self.messages = Some(messages);
+                if self.live == Live::Subscription {
+                    // What was published before the subscription is not in it.
+                    self.look = Instant::now();
+                }
+                if std::mem::take(&mut self.failing) {
+                    tracing::info!(stream = %self.feed.stream, "reading the stream again");
+                }
+            }
+            Err(error) => self.fail(&chain(&error)),
+        }
+    }
+
+    /// What PostgreSQL has beyond our position.
+    async fn look(&mut self) -> Result<Vec<Recorded>, ReadError> {
+        self.look = Instant::now() + SILENCE;
+        Ok(read_after(&self.pool, self.position, BATCH).await?)
+    }
+
+    /// Messages made into a batch that follows our position.
+    async fn accept(&mut self, chunk: Option<Vec<Message>>) -> Result<Vec<Recorded>, ReadError> {
+        let mut batch = Vec::new();
+        let mut position = self.position;
+        let Some(expected) = self.messages.as_ref().map(|messages| messages.epoch) else { return Ok(batch) };
+        for message in chunk.iter().flatten() {
+            match cloudevent::read(message) {
+                Ok((event, epoch)) if epoch == expected => {
+                    if event.position <= position {
+                        continue;
+                    }
+                    while event.position > position + 1 {
+                        let gap = u32::try_from(event.position - position - 1).unwrap_or(u32::MAX).min(BATCH);
+                        let rows = read_after(&self.pool, position, gap).await?;
+                        let Some(last) = rows.last() else { return Err(ReadError::Missing(position + 1)) };
+                        position = last.position;
+                        batch.extend(rows);
+                    }
+                    position = event.position;
+                    batch.push(event);
+                }
+                // Not ours, or of another history: the relay's business. We go by PostgreSQL, and open again later.
+                Ok(_) | Err(_) => {
+                    self.fail("a message of the stream is not of this event log");
+                    return Ok(batch);
+                }
+            }
+        }
+        if chunk.is_none() {
+            self.fail("the messages ended");
+        }
+        Ok(batch)
+    }
+
+    fn fail(&mut self, reason: &str) {
+        self.messages = None;
+        if !std::mem::replace(&mut self.failing, true) {
+            tracing::warn!(stream = %self.feed.stream, reason, "reading PostgreSQL instead of the stream");
+        }
+    }
+}
+
+/// Opens live messages that follow a position, after a delay.
+async fn open(
+    pool: PgPool,
+    nats: Client,
+    feed: Feed,
+    live: Live,
+    position: u64,
+    delay: Duration,
+) -> Result<Messages, StreamError> {
+    tokio::time::sleep(delay).await;
+    // A stream that is ahead of the database, or of another history, must not be read at all.
+    let epoch = verify(&pool, &nats, &feed).await?.epoch;
+    let chunks = match live {
+        Live::Subscription => {
+            let subscriber = nats.subscribe(feed.subjects()).await.map_err(StreamError::nats)?;
+            // The server's answer to a ping follows the subscription: nothing published from here on is missed.
+            nats.flush().await.map_err(StreamError::nats)?;
+            subscriber.ready_chunks(BATCH as usize).boxed()
+        }
+        Live::Consumer => {
+            let stream = context(&nats).get_stream_no_info(&feed.stream).await.map_err(StreamError::nats)?;
+            let consumer: OrderedPullConsumer = stream
+                .create_consumer(pull::OrderedConfig {
+                    deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: position + 1 },
+                    ..Default::default()
+                })
+                .await
+                .map_err(StreamError::nats)?;
+            let messages = consumer.messages().await.map_err(StreamError::nats)?;
+            messages
+                .scan((), |(), message| std::future::ready(message.ok().map(|message| message.split().0)))
+                .ready_chunks(BATCH as usize)
+                .boxed()
+        }
+    };
+    Ok(Messages { epoch, chunks })
+}

@@ -1,0 +1,146 @@
+//! One event as it was recorded, whichever way it comes: from a row, or from a message.
+
+use crate::database::{signed, unsigned};
+use chrono::{DateTime, Utc};
+use cqrs_es::Aggregate;
+use cqrs_es::persist::{EventUpcaster, SerializedEvent};
+use serde_json::Value;
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow, PgExecutor, Row};
+use uuid::Uuid;
+
+/// An event and everything known about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recorded {
+    /// Its place in the feed, dense from 1; 0 while the relay has not given it one, which only [`history`] shows.
+    pub position: u64,
+    /// Its id, also the CloudEvents id.
+    pub event_id: Uuid,
+    /// The kind of aggregate: `customer`.
+    pub aggregate_type: String,
+    /// The aggregate.
+    pub aggregate_id: String,
+    /// The aggregate's version after this event: 1 for its first.
+    pub version: u64,
+    /// What happened: `created`, `updated`.
+    pub event_type: String,
+    /// The version of the payload's form; upcasters bring older ones up to date.
+    pub event_version: String,
+    /// The event as JSON, in the form of its `event_version`.
+    pub payload: Value,
+    /// Who caused it: `api`, `stripe`.
+    pub origin: String,
+    /// What all events of one story share.
+    pub correlation_id: Option<String>,
+    /// What it follows from.
+    pub causation_id: Option<String>,
+    /// The W3C trace it belongs to.
+    pub traceparent: Option<String>,
+    /// When it was stored, by the database's clock.
+    pub recorded_at: DateTime<Utc>,
+}
+
+/// Why an event could not be understood.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordedError {
+    /// It is of another aggregate than the one asked for.
+    #[error("the event belongs to a {0}")]
+    OtherAggregate(String),
+    /// Its payload is not what this version of the program knows: an upcaster is missing, or a newer program wrote it.
+    #[error("the payload of {event_type} {event_version} cannot be read")]
+    Payload {
+        /// The event's type.
+        event_type: String,
+        /// The version of its form.
+        event_version: String,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A message lacks a header of ours, or it cannot be read: something else published it.
+    #[error("the message's header {0} is missing or wrong")]
+    Header(&'static str),
+    /// A message's data is not JSON.
+    #[error("the message's data is not JSON")]
+    Data(#[source] serde_json::Error),
+}
+
+impl Recorded {
+    /// The event as the domain knows it, brought up to date by the upcasters.
+    pub fn event<A: Aggregate>(&self, upcasters: &[Box<dyn EventUpcaster>]) -> Result<A::Event, RecordedError> {
+        if self.aggregate_type != A::TYPE {
+            return Err(RecordedError::OtherAggregate(self.aggregate_type.clone()));
+        }
+        let stored = SerializedEvent::new(
+            self.aggregate_id.clone(),
+            usize::try_from(self.version).unwrap_or(usize::MAX),
+            self.aggregate_type.clone(),
+            self.event_type.clone(),
+            self.event_version.clone(),
+            self.payload.clone(),
+            Value::Null,
+        );
+        let current = upcasters.iter().fold(stored, |event, upcaster| {
+            if upcaster.can_upcast(&event.event_type, &event.event_version) { upcaster.upcast(event) } else { event }
+        });
+        serde_json::from_value(current.payload).map_err(|source| RecordedError::Payload {
+            event_type: self.event_type.clone(),
+            event_version: self.event_version.clone(),
+            source,
+        })
+    }
+}
+
+/// Everything that happened to one aggregate, oldest first; the newest may have no position yet.
+pub async fn history(
+    database: impl PgExecutor<'_>,
+    aggregate_type: &str,
+    aggregate_id: &str,
+) -> Result<Vec<Recorded>, sqlx::Error> {
+    sqlx::query_as(concat!(
+        "SELECT position, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version, payload, ",
+        "metadata, recorded_at FROM events WHERE aggregate_type = $1 AND aggregate_id = $2 ORDER BY sequence"
+    ))
+    .bind(aggregate_type)
+    .bind(aggregate_id)
+    .fetch_all(database)
+    .await
+}
+
+/// The events that follow a position in the feed, in order and without gaps, `limit` at most.
+pub async fn read_after(
+    database: impl PgExecutor<'_>,
+    position: u64,
+    limit: u32,
+) -> Result<Vec<Recorded>, sqlx::Error> {
+    sqlx::query_as(concat!(
+        "SELECT position, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version, payload, ",
+        "metadata, recorded_at FROM events WHERE position > $1 ORDER BY position LIMIT $2"
+    ))
+    .bind(signed(position))
+    .bind(i64::from(limit))
+    .fetch_all(database)
+    .await
+}
+
+impl FromRow<'_, PgRow> for Recorded {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let metadata: Value = row.try_get("metadata")?;
+        let noted = |name: &str| metadata.get(name).and_then(Value::as_str).map(str::to_owned);
+        Ok(Self {
+            position: unsigned(row.try_get::<Option<i64>, _>("position")?.unwrap_or_default()),
+            event_id: row.try_get("event_id")?,
+            aggregate_type: row.try_get("aggregate_type")?,
+            aggregate_id: row.try_get("aggregate_id")?,
+            version: unsigned(row.try_get("sequence")?),
+            event_type: row.try_get("event_type")?,
+            event_version: row.try_get("event_version")?,
+            payload: row.try_get("payload")?,
+            origin: noted("origin").unwrap_or_default(),
+            correlation_id: noted("correlation_id"),
+            causation_id: noted("causation_id"),
+            traceparent: noted("traceparent"),
+            recorded_at: row.try_get("recorded_at")?,
+        })
+    }
+}

@@ -1,0 +1,139 @@
+//! The relay: gives every committed event its position, then publishes it.
+
+mod number;
+mod publish;
+
+use crate::backoff::Backoff;
+use crate::database::last_position;
+use crate::feed::Feed;
+use crate::log::chain;
+use crate::stream::StreamError;
+use crate::wake::Wake;
+use async_nats::Client;
+use sqlx::{Connection, PgConnection, PgPool};
+use std::convert::Infallible;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Names the relay's advisory lock in the database: one relay works, the others stand by.
+const LOCK: i64 = 0x7461_6e64_656d; // "tandem"
+
+/// How often a standby asks whether it is its turn.
+const STANDBY: Duration = Duration::from_millis(250);
+
+/// The relay of one database and one stream. Many may run; one of them is active.
+#[derive(Debug)]
+pub struct Relay {
+    pool: PgPool,
+    nats: Client,
+    feed: Feed,
+    wake: Wake,
+    status: watch::Sender<RelayStatus>,
+}
+
+/// What a relay is doing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RelayStatus {
+    /// Whether it is the one at work; otherwise it stands by.
+    pub active: bool,
+    /// The last position given to an event.
+    pub numbered: u64,
+    /// The last position known to be in the stream.
+    pub published: u64,
+    /// Why it publishes nothing until a person has chosen: see [`StreamError`]. It looks again every few seconds, and
+    /// goes on by itself once that is mended.
+    pub stopped: Option<String>,
+    /// What fails now, and is tried again.
+    pub failing: Option<String>,
+}
+
+impl Relay {
+    /// A relay that is woken by that bell.
+    pub fn new(pool: PgPool, nats: Client, feed: Feed, wake: Wake) -> Self {
+        Self { pool, nats, feed, wake, status: watch::Sender::default() }
+    }
+
+    /// Follows what the relay is doing.
+    pub fn status(&self) -> watch::Receiver<RelayStatus> {
+        self.status.subscribe()
+    }
+
+    /// Stands by, works when it is its turn, and returns when told to. Trouble is logged once, waited out, and never
+    /// ends it.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut backoff = Backoff::default();
+        while !shutdown.is_cancelled() {
+            let turn = async {
+                let Err(error) = self.turn(&mut backoff).await;
+                self.failed(&StreamError::Database(error));
+                self.status.send_modify(|status| status.active = false);
+                backoff.wait().await;
+            };
+            tokio::select! {
+                () = turn => {}
+                () = shutdown.cancelled() => {}
+            }
+        }
+        // The session is dropped by now, and its lock with it: the next relay takes over at once.
+        self.status.send_modify(|status| status.active = false);
+    }
+
+    /// One session: waits for the lock, then works until the session breaks.
+    async fn turn(&self, backoff: &mut Backoff) -> Result<Infallible, sqlx::Error> {
+        // A session of our own: the lock lives and dies with it, and so does the right to number.
+        let mut session = PgConnection::connect_with(&self.pool.connect_options()).await?;
+        while !sqlx::query_scalar::<_, bool>("SELECT pg_try_advisory_lock($1)")
+            .bind(LOCK)
+            .fetch_one(&mut session)
+            .await?
+        {
+            self.recovered();
+            tokio::time::sleep(STANDBY).await;
+        }
+        let numbered = last_position(&mut session).await?;
+        self.recovered();
+        backoff.reset();
+        self.status.send_modify(|status| {
+            status.active = true;
+            status.numbered = numbered;
+        });
+        tracing::info!(stream = %self.feed.stream, position = numbered, "this relay is active");
+        // Numbering needs no NATS: while it is away, readers go on by PostgreSQL.
+        tokio::select! {
+            failed = number::run(&mut session, &self.wake, &self.status) => failed,
+            never = publish::run(self) => match never {},
+        }
+    }
+
+    fn failed(&self, error: &StreamError) {
+        let line = chain(error);
+        let waits = error.is_transient();
+        let mut news = false;
+        self.status.send_modify(|status| {
+            let place = if waits { &mut status.failing } else { &mut status.stopped };
+            news = place.is_none();
+            *place = Some(line.clone());
+        });
+        match (news, waits) {
+            (true, true) => {
+                tracing::warn!(stream = %self.feed.stream, error = %line, "the relay is failing, and tries again")
+            }
+            (true, false) => {
+                tracing::error!(stream = %self.feed.stream, error = %line, "the relay stopped: a person has to choose")
+            }
+            (false, _) => {}
+        }
+    }
+
+    fn recovered(&self) {
+        let mut news = false;
+        self.status.send_if_modified(|status| {
+            news = status.failing.take().is_some() | status.stopped.take().is_some();
+            news
+        });
+        if news {
+            tracing::info!(stream = %self.feed.stream, "the relay is well again");
+        }
+    }
+}

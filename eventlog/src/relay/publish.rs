@@ -1,0 +1,136 @@
+//! Publishing numbered events, each to the sequence number that is its position.
+
+use super::Relay;
+use crate::backoff::Backoff;
+use crate::cloudevent;
+use crate::feed::Feed;
+use crate::recorded::{Recorded, read_after};
+use crate::stream::{self, StreamError, Verified};
+use async_nats::Client;
+use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::jetstream::message::PublishMessage;
+use futures::future::join_all;
+use metrics::{counter, gauge};
+use std::convert::Infallible;
+use std::future::IntoFuture;
+use std::time::Duration;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+/// How many messages are under way at once.
+const WINDOW: u32 = 500;
+
+/// How often an idle relay looks whether the stream is still what it left.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Publishes for as long as the relay is active. Every trouble ends in the same place: look at the stream, go on from
+/// its last sequence.
+pub(super) async fn run(relay: &Relay) -> Infallible {
+    let mut backoff = Backoff::default();
+    loop {
+        let Err(error) = publish(relay, &mut backoff).await;
+        relay.failed(&error);
+        backoff.wait().await;
+    }
+}
+
+async fn publish(relay: &Relay, backoff: &mut Backoff) -> Result<Infallible, StreamError> {
+    let Relay { pool, nats, feed, status, .. } = relay;
+    let mut numbered = status.subscribe();
+    loop {
+        let Verified { epoch, last } = resume(relay).await?;
+        status.send_modify(|status| status.published = last);
+        relay.recovered();
+        let mut published = last;
+        loop {
+            let waiting = timeout(LOOK, numbered.wait_for(|status| status.numbered > published)).await;
+            gauge!("tandem_relay_lag_events").set(status.borrow().numbered.saturating_sub(published) as f64);
+            if waiting.is_err() {
+                break;
+            }
+            let events = read_after(pool, published, WINDOW).await?;
+            let sent = send(nats, feed, epoch, &events).await;
+            counter!("tandem_relay_published_total").increment(sent.count);
+            published += sent.count;
+            status.send_modify(|status| status.published = published);
+            match sent.refused {
+                None => backoff.reset(),
+                Some(Refused::Unclear(error)) => return Err(error),
+                // Either somebody has published this very event, or something else has: the stream tells.
+                Some(Refused::Taken) => {
+                    let stream = stream::open(nats, feed).await?;
+                    if stream.cached_info().state.last_sequence > published {
+                        stream::compare(pool, &stream, feed, epoch, published + 1).await?;
+                    }
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Where the stream is; made first if there is none, and refilled then.
+async fn resume(relay: &Relay) -> Result<Verified, StreamError> {
+    match stream::verify(&relay.pool, &relay.nats, &relay.feed).await {
+        Err(StreamError::NotFound(_)) => {
+            stream::prepare(&relay.pool, &relay.nats, &relay.feed).await?;
+            stream::verify(&relay.pool, &relay.nats, &relay.feed).await
+        }
+        verified => verified,
+    }
+}
+
+/// What became of a window.
+pub(crate) struct Sent {
+    /// How many were stored, from the first on, without gaps.
+    pub(crate) count: u64,
+    /// Why it is not all of them.
+    pub(crate) refused: Option<Refused>,
+}
+
+/// Why a message was not stored, as far as known.
+pub(crate) enum Refused {
+    /// The stream's last sequence was not the one before it.
+    Taken,
+    /// It may be stored or not: the answer is missing or says something else.
+    Unclear(StreamError),
+}
+
+/// Publishes events in order, without waiting for each: the first one that fails makes all later ones fail, because
+/// each expects the one before it.
+pub(crate) async fn send(nats: &Client, feed: &Feed, epoch: Uuid, events: &[Recorded]) -> Sent {
+    let context = stream::context(nats);
+    let mut answers = Vec::with_capacity(events.len());
+    let mut refused = None;
+    for event in events {
+        // No Nats-Msg-Id: with one, a repeat is answered in another way on one server than on three.
+        let message = PublishMessage::build()
+            .payload(event.payload.to_string().into())
+            .headers(cloudevent::headers(event, feed, epoch))
+            .expected_last_sequence(event.position.saturating_sub(1))
+            .expected_stream(&feed.stream);
+        let subject = feed.subject(&event.aggregate_type, &event.aggregate_id, &event.event_type);
+        match context.send_publish(subject, message).await {
+            Ok(answer) => answers.push(answer.into_future()),
+            Err(error) => {
+                refused = Some(Refused::Unclear(StreamError::nats(error)));
+                break;
+            }
+        }
+    }
+    let mut count = 0;
+    for (answer, event) in join_all(answers).await.into_iter().zip(events) {
+        match answer {
+            Ok(ack) if ack.sequence == event.position => count += 1,
+            Ok(ack) => {
+                let foreign = StreamError::Foreign { stream: feed.stream.clone(), position: ack.sequence };
+                return Sent { count, refused: Some(Refused::Unclear(foreign)) };
+            }
+            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
+                return Sent { count, refused: Some(Refused::Taken) };
+            }
+            Err(error) => return Sent { count, refused: Some(Refused::Unclear(StreamError::nats(error))) },
+        }
+    }
+    Sent { count, refused }
+}

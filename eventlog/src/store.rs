@@ -1,0 +1,331 @@
+//! Running commands: look the key up, load, decide, append, ring the bell.
+
+use crate::context::{CommandKey, Context};
+use crate::database::is_transient;
+use crate::journal::{Journal, KeyOutcome, find_key, store_key};
+use crate::wake::Wake;
+use backon::{ExponentialBuilder, Retryable};
+use cqrs_es::event_sink::EventSink;
+use cqrs_es::persist::{EventStoreAggregateContext, EventUpcaster, PersistedEventStore};
+use cqrs_es::{Aggregate, AggregateError, EventEnvelope, EventStore};
+use sqlx::{PgPool, PgTransaction};
+use std::error::Error;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+/// How often a command is tried again when others append to the same aggregate meanwhile.
+const CONFLICT_RETRIES: usize = 20;
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// The event log of one kind of aggregate. Cheap to clone.
+pub struct Store<A> {
+    pool: PgPool,
+    wake: Wake,
+    upcasters: fn() -> Vec<Box<dyn EventUpcaster>>,
+    aggregate: PhantomData<fn() -> A>,
+}
+
+/// An aggregate as its events have made it.
+#[derive(Debug, Clone)]
+pub struct Loaded<A> {
+    /// Its id.
+    pub id: String,
+    /// Its state.
+    pub aggregate: A,
+    /// How many events it has; 0 when there are none yet.
+    pub version: u64,
+}
+
+/// What a command led to.
+#[derive(Debug, Clone)]
+pub struct Executed<A: Aggregate> {
+    /// The aggregate's id: of a replayed command, the id of the first time.
+    pub id: String,
+    /// The state after the command: of a replayed one, as it was then.
+    pub aggregate: A,
+    /// The version after the command.
+    pub version: u64,
+    /// The command's own events; none if everything was so already.
+    pub events: Vec<A::Event>,
+    /// True if this key had been executed before, and nothing happened now.
+    pub replayed: bool,
+}
+
+impl<A: Aggregate> From<Executed<A>> for Loaded<A> {
+    fn from(executed: Executed<A>) -> Self {
+        Self { id: executed.id, aggregate: executed.aggregate, version: executed.version }
+    }
+}
+
+/// Why an aggregate could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database is away or busy: try again later.
+    #[error("the event log is unavailable")]
+    Unavailable(#[source] sqlx::Error),
+    /// It has fewer events than were asked for.
+    #[error("the aggregate is only at version {actual}")]
+    NoSuchVersion {
+        /// The version it is at.
+        actual: u64,
+    },
+    /// Stored events cannot be read: a defect, or a missing upcaster.
+    #[error("stored events cannot be read")]
+    Corrupt(#[source] BoxError),
+}
+
+/// Why a command was not executed.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecuteError<E: Error + 'static> {
+    /// The aggregate said no: tell whoever asked.
+    #[error("the command was refused")]
+    Refused(#[source] E),
+    /// The aggregate is not at the expected version: read it again and decide anew.
+    #[error("the aggregate is at version {actual}")]
+    VersionMismatch {
+        /// The version it is at.
+        actual: u64,
+    },
+    /// The key belongs to another request: a client's mistake.
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
+    /// Others appended at the same time. From [`Store::execute_in`]: roll back and begin again. From
+    /// [`Store::execute`]: it was tried many times; try again later.
+    #[error("the aggregate is changed by others at the same time")]
+    Conflict,
+    /// The database is away or busy: try again later, with the same key. Without a key, look first whether the command
+    /// took effect: its answer may have been lost.
+    #[error("the event log is unavailable")]
+    Unavailable(#[source] sqlx::Error),
+    /// Stored events cannot be read, or the new ones cannot be stored: a defect; repeating cannot help.
+    #[error("the events cannot be read or stored")]
+    Corrupt(#[source] BoxError),
+}
+
+impl<A> Clone for Store<A> {
+    fn clone(&self) -> Self {
+        Self { pool: self.pool.clone(), wake: self.wake.clone(), upcasters: self.upcasters, aggregate: PhantomData }
+    }
+}
+
+impl<A> std::fmt::Debug for Store<A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").finish_non_exhaustive()
+    }
+}
+
+impl<A> Store<A>
+where
+    A: Aggregate<Services = ()> + 'static,
+    A::Command: Clone + Send + Sync + 'static,
+    A::Error: Send + Sync + 'static,
+{
+    /// A store in that database, which rings that bell after each commit.
+    pub fn new(pool: PgPool, wake: Wake, upcasters: fn() -> Vec<Box<dyn EventUpcaster>>) -> Self {
+        Self { pool, wake, upcasters, aggregate: PhantomData }
+    }
+
+    /// The bell that [`Store::execute`] rings; after [`Store::execute_in`] the caller rings it, once it has committed.
+    pub fn wake(&self) -> &Wake {
+        &self.wake
+    }
+
+    /// The aggregate as it is now; version 0 if it has no events.
+    pub async fn load(&self, id: &str) -> Result<Loaded<A>, StoreError> {
+        let events = self.events(id).await?;
+        Ok(fold(id, events))
+    }
+
+    /// The aggregate as it was at a version.
+    pub async fn load_at(&self, id: &str, version: u64) -> Result<Loaded<A>, StoreError> {
+        let mut events = self.events(id).await?;
+        let actual = events.len() as u64;
+        if actual < version {
+            return Err(StoreError::NoSuchVersion { actual });
+        }
+        events.retain(|event| event.sequence as u64 <= version);
+        Ok(fold(id, events))
+    }
+
+    /// Executes a command once, however the caller fares: it runs in a task of its own, and a caller that hangs up
+    /// cancels nothing.
+    ///
+    /// A command with a key that was executed before changes nothing and answers what it answered then.
+    pub async fn execute(
+        &self,
+        id: &str,
+        command: A::Command,
+        context: Context,
+    ) -> Result<Executed<A>, ExecuteError<A::Error>> {
+        let store = self.clone();
+        let id = id.to_owned();
+        let task = tokio::spawn(async move {
+            let attempt = || store.attempt(&id, command.clone(), &context);
+            let backoff = ExponentialBuilder::default()
+                .with_min_delay(Duration::from_millis(1))
+                .with_max_delay(Duration::from_millis(50))
+                .with_max_times(CONFLICT_RETRIES)
+                .with_jitter();
+            attempt.retry(backoff).when(|error| matches!(error, ExecuteError::Conflict)).await
+        });
+        match task.await {
+            Ok(executed) => executed,
+            Err(failed) => match failed.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime shuts down.
+                Err(_) => Err(ExecuteError::Unavailable(sqlx::Error::WorkerCrashed)),
+            },
+        }
+    }
+
+    /// Executes a command inside the caller's transaction: its events and its key are stored if that commits.
+    ///
+    /// A conflict is the caller's, who rolls back, loads and begins again. Ring [`Store::wake`] after the commit.
+    pub async fn execute_in(
+        &self,
+        transaction: &mut PgTransaction<'_>,
+        loaded: Loaded<A>,
+        command: A::Command,
+        context: Context,
+    ) -> Result<Executed<A>, ExecuteError<A::Error>> {
+        if let Some(key) = &context.key {
+            let found = find_key(&mut **transaction, &key.key).await.map_err(database_error)?;
+            if let Some(found) = found {
+                return self.replay(key, found).await;
+            }
+        }
+        self.decide(Some(transaction), loaded, command, &context).await
+    }
+
+    async fn attempt(
+        &self,
+        id: &str,
+        command: A::Command,
+        context: &Context,
+    ) -> Result<Executed<A>, ExecuteError<A::Error>> {
+        // Before anything else: a repeated command would be refused by the state that it led to itself.
+        if let Some(key) = &context.key
+            && let Some(found) = find_key(&self.pool, &key.key).await.map_err(database_error)?
+        {
+            return self.replay(key, found).await;
+        }
+        let loaded = self.load(id).await?;
+        let executed = self.decide(None, loaded, command, context).await?;
+        if !executed.events.is_empty() {
+            self.wake.ring();
+        }
+        Ok(executed)
+    }
+
+    async fn decide(
+        &self,
+        transaction: Option<&mut PgTransaction<'_>>,
+        loaded: Loaded<A>,
+        command: A::Command,
+        context: &Context,
+    ) -> Result<Executed<A>, ExecuteError<A::Error>> {
+        let Loaded { id, mut aggregate, version } = loaded;
+        if context.expected_version.is_some_and(|expected| expected != version) {
+            return Err(ExecuteError::VersionMismatch { actual: version });
+        }
+        let sink = EventSink::default();
+        aggregate.handle(command, &(), &sink).await.map_err(ExecuteError::Refused)?;
+        let events = sink.collect().await;
+        if events.is_empty() {
+            if let Some(key) = &context.key {
+                match transaction {
+                    Some(transaction) => store_key(&mut **transaction, key, A::TYPE, &id, version).await,
+                    None => store_key(&self.pool, key, A::TYPE, &id, version).await,
+                }
+                .map_err(database_error)?;
+            }
+            return Ok(Executed { id, aggregate, version, events, replayed: false });
+        }
+        let journal = Journal::of(&self.pool).keyed(context.key.as_ref());
+        let journal = match transaction {
+            Some(transaction) => journal.within(transaction),
+            None => journal,
+        };
+        let position = EventStoreAggregateContext {
+            aggregate_id: id.clone(),
+            // Only a snapshot would be made of it, and there are none.
+            aggregate: A::default(),
+            current_sequence: usize::try_from(version).unwrap_or(usize::MAX),
+            current_snapshot: None,
+        };
+        let committed = PersistedEventStore::<_, A>::new_event_store(journal)
+            .commit(events, position, context.metadata())
+            .await
+            .map_err(execute_error)?;
+        let version = version + committed.len() as u64;
+        let events = committed.into_iter().map(|event| event.payload).collect();
+        Ok(Executed { id, aggregate, version, events, replayed: false })
+    }
+
+    /// What the key's command answered then.
+    async fn replay(&self, key: &CommandKey, found: KeyOutcome) -> Result<Executed<A>, ExecuteError<A::Error>> {
+        if found.aggregate_type != A::TYPE || found.fingerprint != key.fingerprint {
+            return Err(ExecuteError::KeyReused);
+        }
+        let mut then = self.events(&found.aggregate_id).await?;
+        then.retain(|event| event.sequence as u64 <= found.version);
+        let own = then[then.len().saturating_sub(found.events)..].iter().map(|event| event.payload.clone()).collect();
+        let Loaded { id, aggregate, version } = fold(&found.aggregate_id, then);
+        Ok(Executed { id, aggregate, version, events: own, replayed: true })
+    }
+
+    async fn events(&self, id: &str) -> Result<Vec<EventEnvelope<A>>, StoreError> {
+        let events = PersistedEventStore::<_, A>::new_event_store(Journal::of(&self.pool))
+            .with_upcasters((self.upcasters)())
+            .load_events(id)
+            .await;
+        events.map_err(|error| match execute_error(error) {
+            ExecuteError::Unavailable(error) => StoreError::Unavailable(error),
+            other => StoreError::Corrupt(other.into()),
+        })
+    }
+}
+
+fn fold<A: Aggregate>(id: &str, events: Vec<EventEnvelope<A>>) -> Loaded<A> {
+    let mut loaded = Loaded { id: id.to_owned(), aggregate: A::default(), version: 0 };
+    for event in events {
+        loaded.version = event.sequence as u64;
+        loaded.aggregate.apply(event.payload);
+    }
+    loaded
+}
+
+impl<E: Error + Send + Sync + 'static> From<StoreError> for ExecuteError<E> {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(error) => Self::Unavailable(error),
+            StoreError::Corrupt(source) => Self::Corrupt(source),
+            StoreError::NoSuchVersion { .. } => Self::Corrupt(error.into()),
+        }
+    }
+}
+
+/// cqrs-es boxes our database errors without a type: this finds them again.
+fn execute_error<E: Error + Send + Sync + 'static>(error: AggregateError<E>) -> ExecuteError<E> {
+    match error {
+        AggregateError::UserError(refusal) => ExecuteError::Refused(refusal),
+        AggregateError::AggregateConflict => ExecuteError::Conflict,
+        AggregateError::DeserializationError(source) => ExecuteError::Corrupt(source),
+        AggregateError::DatabaseConnectionError(source) | AggregateError::UnexpectedError(source) => {
+            match source.downcast::<sqlx::Error>() {
+                Ok(error) => database_error(*error),
+                Err(source) => ExecuteError::Corrupt(source),
+            }
+        }
+    }
+}
+
+fn database_error<E: Error + 'static>(error: sqlx::Error) -> ExecuteError<E> {
+    match &error {
+        // Another append took this version, or another request stored this key: whoever looks again sees it.
+        sqlx::Error::Database(database) if database.is_unique_violation() => ExecuteError::Conflict,
+        _ if is_transient(&error) => ExecuteError::Unavailable(error),
+        _ => ExecuteError::Corrupt(error.into()),
+    }
+}

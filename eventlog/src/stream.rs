@@ -1,0 +1,289 @@
+//! The JetStream stream: its settings, whether it is ours, and how it is made anew.
+
+mod check;
+mod rebuild;
+
+pub use check::{Report, check};
+pub use rebuild::rebuild;
+
+use crate::cloudevent;
+use crate::database::{signed, unsigned};
+use crate::feed::Feed;
+use async_nats::Client;
+use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
+use async_nats::jetstream::stream::{
+    Compression, Config, DiscardPolicy, RawMessageErrorKind, RetentionPolicy, StorageType, Stream,
+};
+use async_nats::jetstream::{self, ErrorCode};
+use sqlx::PgPool;
+use std::error::Error;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// The oldest nats-server that keeps every promise we rely on; older ones ignore in silence what they do not know.
+const OLDEST_SERVER: (u64, u64) = (2, 14);
+
+/// The stream's metadata says which history it holds, even before its first message.
+const EPOCH: &str = "tandem-epoch";
+
+/// How long the server may take for one answer.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Why the stream cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// NATS is away or has no leader now: try again later.
+    #[error("NATS is unavailable")]
+    Nats(#[source] Box<dyn Error + Send + Sync>),
+    /// The database is away: try again later.
+    #[error("the event log is unavailable")]
+    Database(#[from] sqlx::Error),
+    /// There is no such stream: the relay makes it.
+    #[error("there is no stream {0}")]
+    NotFound(String),
+    /// A person has to upgrade the server.
+    #[error("nats-server {found} is too old: {major}.{minor} or newer is needed", major = OLDEST_SERVER.0, minor = OLDEST_SERVER.1)]
+    TooOld {
+        /// The version that the server tells.
+        found: String,
+    },
+    /// JetStream is not switched on in the server (`nats-server -js`), or not for this account.
+    #[error("JetStream is not enabled in nats-server")]
+    NoJetStream,
+    /// A stream of that name has other settings: it is not ours, or somebody changed it. A person has to rename or mend it.
+    #[error("the stream {stream} is not as Tandem needs it: {}", differences.join("; "))]
+    Settings {
+        /// Its name.
+        stream: String,
+        /// Each setting that differs, with what it is and what it has to be.
+        differences: Vec<String>,
+    },
+    /// Another stream takes the same subjects. A person has to remove it, or choose another root.
+    #[error("another stream already takes the subjects {subjects}")]
+    Overlap {
+        /// Ours.
+        subjects: String,
+    },
+    /// The stream holds more than the database: an older backup of the database was restored. A person has to choose:
+    /// restore the newer database, or `tandem stream rebuild`.
+    #[error(
+        "the stream {stream} is at {stream_last}, ahead of the database at {database_last}: was a backup restored?"
+    )]
+    Ahead {
+        /// Its name.
+        stream: String,
+        /// The stream's last sequence.
+        stream_last: u64,
+        /// The database's last position.
+        database_last: u64,
+    },
+    /// The stream belongs to another history, or something else published into it. A person has to look, and may
+    /// `tandem stream rebuild`.
+    #[error("message {position} of the stream {stream} is not the event at that position")]
+    Foreign {
+        /// Its name.
+        stream: String,
+        /// The first message known to differ; 0 for the stream as a whole.
+        position: u64,
+    },
+}
+
+impl StreamError {
+    pub(crate) fn nats(error: impl Error + Send + Sync + 'static) -> Self {
+        Self::Nats(Box::new(error))
+    }
+
+    /// Whether it may pass by itself; everything else waits for a person.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Nats(_) | Self::Database(_) | Self::NotFound(_))
+    }
+}
+
+/// What [`verify`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Verified {
+    /// The history that both database and stream hold.
+    pub(crate) epoch: Uuid,
+    /// The stream's last sequence: it has every event up to this position.
+    pub(crate) last: u64,
+}
+
+/// Makes the stream if there is none, and refuses one that is not as it has to be.
+///
+/// Call it once at start, so that a wrong set-up is told before anything runs. Waits for NATS to be reachable for a few
+/// seconds at most.
+pub async fn prepare(pool: &PgPool, nats: &Client, feed: &Feed) -> Result<(), StreamError> {
+    server(nats).await?;
+    let epoch = crate::database::epoch(pool).await?;
+    match verify(pool, nats, feed).await {
+        Err(StreamError::NotFound(_)) => create(nats, feed, epoch).await,
+        Err(error) => Err(error),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// Whether the stream is ours: its settings, its epoch, its last message.
+///
+/// Every message was published expecting the one before it, so that if the last one is ours, all are.
+pub(crate) async fn verify(pool: &PgPool, nats: &Client, feed: &Feed) -> Result<Verified, StreamError> {
+    let stream = open(nats, feed).await?;
+    let info = stream.cached_info();
+    let differences = differences(&info.config, feed);
+    if !differences.is_empty() {
+        return Err(StreamError::Settings { stream: feed.stream.clone(), differences });
+    }
+    // Read after the stream: the database is never behind, but for a restored backup.
+    let last = info.state.last_sequence;
+    let (database_last, epoch) = row(pool).await?;
+    if info.config.metadata.get(EPOCH) != Some(&epoch.to_string()) {
+        return Err(StreamError::Foreign { stream: feed.stream.clone(), position: 0 });
+    }
+    if last > database_last {
+        return Err(StreamError::Ahead { stream: feed.stream.clone(), stream_last: last, database_last });
+    }
+    if last > 0 {
+        compare(pool, &stream, feed, epoch, last).await?;
+    }
+    Ok(Verified { epoch, last })
+}
+
+/// Whether the message at a position is the event of that position.
+pub(crate) async fn compare(
+    pool: &PgPool,
+    stream: &Stream,
+    feed: &Feed,
+    epoch: Uuid,
+    position: u64,
+) -> Result<(), StreamError> {
+    let event: Option<(Uuid, bool)> = sqlx::query_as("SELECT event_id, erased FROM events WHERE position = $1")
+        .bind(signed(position))
+        .fetch_optional(pool)
+        .await?;
+    let same = match stream.get_raw_message(position).await {
+        Ok(message) => event.is_some_and(|(id, _)| {
+            cloudevent::id(&message.headers).is_ok_and(|found| found == id)
+                && cloudevent::epoch(&message.headers).is_ok_and(|found| found == epoch)
+        }),
+        // Deleted when its person was erased.
+        Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => {
+            event.is_some_and(|(_, erased)| erased)
+        }
+        Err(error) => return Err(StreamError::nats(error)),
+    };
+    if same { Ok(()) } else { Err(StreamError::Foreign { stream: feed.stream.clone(), position }) }
+}
+
+/// The stream with fresh information from its leader.
+pub(crate) async fn open(nats: &Client, feed: &Feed) -> Result<Stream, StreamError> {
+    context(nats).get_stream(&feed.stream).await.map_err(|error| match error.kind() {
+        GetStreamErrorKind::JetStream(cause) if cause.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+            StreamError::NotFound(feed.stream.clone())
+        }
+        GetStreamErrorKind::JetStream(cause)
+            if [ErrorCode::JETSTREAM_NOT_ENABLED, ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT]
+                .contains(&cause.error_code()) =>
+        {
+            StreamError::NoJetStream
+        }
+        _ => StreamError::nats(error),
+    })
+}
+
+/// Makes an empty stream for a history.
+pub(crate) async fn create(nats: &Client, feed: &Feed, epoch: Uuid) -> Result<(), StreamError> {
+    let config = Config {
+        metadata: [(EPOCH.to_owned(), epoch.to_string())].into(),
+        description: Some(
+            "Tandem's catalog events. Positions are sequence numbers; PostgreSQL has the originals.".into(),
+        ),
+        ..settings(feed)
+    };
+    match context(nats).create_stream(config).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(match error.kind() {
+            CreateStreamErrorKind::JetStream(cause) if cause.error_code() == ErrorCode::STREAM_SUBJECT_OVERLAP => {
+                StreamError::Overlap { subjects: feed.subjects() }
+            }
+            _ => StreamError::nats(error),
+        }),
+    }
+}
+
+pub(crate) fn context(nats: &Client) -> jetstream::Context {
+    jetstream::context::ContextBuilder::new().timeout(TIMEOUT).ack_timeout(TIMEOUT).build(nats.clone())
+}
+
+/// The database's last position and epoch.
+pub(crate) async fn row(pool: &PgPool) -> Result<(u64, Uuid), sqlx::Error> {
+    let (last, epoch): (i64, Uuid) = sqlx::query_as("SELECT last_position, epoch FROM feed").fetch_one(pool).await?;
+    Ok((unsigned(last), epoch))
+}
+
+/// Refuses a server that is too old.
+async fn server(nats: &Client) -> Result<(), StreamError> {
+    // Until the first connection is made, the client knows no server.
+    let connected = tokio::time::timeout(TIMEOUT, nats.flush()).await;
+    connected.map_err(StreamError::nats)?.map_err(StreamError::nats)?;
+    let found = nats.server_info().version;
+    let mut parts = found.split('.').map(|part| part.parse::<u64>().unwrap_or_default());
+    let version = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    if version < OLDEST_SERVER { Err(StreamError::TooOld { found }) } else { Ok(()) }
+}
+
+/// Nothing is ever thrown away by itself, and nothing is published that was not sent.
+fn settings(feed: &Feed) -> Config {
+    Config {
+        name: feed.stream.clone(),
+        subjects: vec![feed.subjects()],
+        retention: RetentionPolicy::Limits,
+        discard: DiscardPolicy::New,
+        storage: StorageType::File,
+        max_messages: -1,
+        max_messages_per_subject: -1,
+        max_bytes: -1,
+        max_message_size: -1,
+        max_consumers: -1,
+        max_age: Duration::ZERO,
+        allow_direct: true,
+        compression: Some(Compression::S2),
+        num_replicas: 1,
+        ..Config::default()
+    }
+}
+
+/// What of a stream's settings would break a promise. Replicas, placement and description are the operator's.
+fn differences(found: &Config, feed: &Feed) -> Vec<String> {
+    let needed = settings(feed);
+    let mut differences = Vec::new();
+    macro_rules! same {
+        ($($field:ident),+) => {$(
+            if found.$field != needed.$field {
+                differences.push(format!(
+                    concat!(stringify!($field), " is {:?}, has to be {:?}"), found.$field, needed.$field
+                ));
+            }
+        )+};
+    }
+    same!(
+        subjects,
+        retention,
+        discard,
+        storage,
+        max_messages,
+        max_messages_per_subject,
+        max_bytes,
+        max_message_size,
+        max_age,
+        allow_direct,
+        allow_rollup,
+        sealed,
+        no_ack,
+        deny_delete,
+        deny_purge,
+        subject_transform,
+        allow_message_ttl,
+        mirror,
+        sources
+    );
+    differences
+}
