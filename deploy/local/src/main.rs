@@ -1,3 +1,37 @@
-//! Being built.
+//! Runs Tandem and all it needs on this machine.
 
-fn main() {}
+mod with_servers;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Starts Tandem, or only the servers it needs, on this machine.
+#[derive(Parser)]
+#[command(name = "tandem-local", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a command with a PostgreSQL and a nats-server of its own, named by TANDEM_TEST_DATABASE_URL and
+    /// TANDEM_TEST_NATS_URL, and end with its exit code.
+    Test {
+        /// The command and its arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<OsString>,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Test { command } => with_servers::run(&command),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("tandem-local: {error:#}");
+        ExitCode::FAILURE
+    })
+}

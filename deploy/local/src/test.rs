@@ -1,0 +1,134 @@
+//! Real servers for tests: one of each is shared by all tests of a process (or of a whole `make test`), and a test that
+//! kills servers starts its own.
+//!
+//! These functions panic when a server does not start: a test has nothing better to do.
+
+use std::env;
+use std::ops::{Deref, DerefMut};
+use std::sync::OnceLock;
+
+use crate::{Error, Nats, NatsOptions, Postgres, PostgresOptions, Scratch, create_database, tools};
+
+/// Names a PostgreSQL server for tests, by the URL of any database on it; its user must be allowed to make databases.
+pub const DATABASE_URL: &str = "TANDEM_TEST_DATABASE_URL";
+/// Names a nats-server with JetStream for tests.
+pub const NATS_URL: &str = "TANDEM_TEST_NATS_URL";
+
+/// An empty database of one test's own.
+#[derive(Debug, Clone)]
+pub struct TestDatabase {
+    /// Where to connect.
+    pub url: String,
+}
+
+/// A server of one test's own, gone with its data when dropped.
+#[derive(Debug)]
+pub struct Own<S> {
+    // Before its folder: a server must have ended when that is removed.
+    server: S,
+    _scratch: Scratch,
+}
+
+/// A fresh empty database on the shared server. Tests of one process may hold some 400 connections together.
+///
+/// # Panics
+/// When PostgreSQL can't be started or reached.
+pub async fn database() -> TestDatabase {
+    let server = shared(env::var(DATABASE_URL), || {
+        static SHARED: OnceLock<Own<Postgres>> = OnceLock::new();
+        SHARED.get_or_init(|| or_panic(start_postgres())).url("postgres")
+    })
+    .await;
+    let name = format!("tandem_test_{:016x}", rand::random::<u64>());
+    TestDatabase { url: or_panic(create_database(&server, &name).await) }
+}
+
+/// The URL of the shared nats-server: use a stream name and subjects of your own.
+///
+/// # Panics
+/// When nats-server can't be started.
+pub async fn nats() -> String {
+    shared(env::var(NATS_URL), || {
+        static SHARED: OnceLock<Own<Nats>> = OnceLock::new();
+        SHARED.get_or_init(|| or_panic(start_nats())).url()
+    })
+    .await
+}
+
+/// A PostgreSQL server that this test may kill. It has the database `postgres`; more by [`create_database`].
+///
+/// # Panics
+/// When it can't be started.
+pub async fn own_postgres() -> Own<Postgres> {
+    or_panic(blocking(start_postgres).await)
+}
+
+/// A nats-server that this test may kill.
+///
+/// # Panics
+/// When it can't be started.
+pub async fn own_nats() -> Own<Nats> {
+    or_panic(blocking(start_nats).await)
+}
+
+/// Starts a server as tests want it: all is durable as in production, with room for many tests at once.
+///
+/// # Errors
+/// When it can't be started.
+pub fn start_postgres() -> Result<Own<Postgres>, Error> {
+    let scratch = Scratch::new()?;
+    let settings = vec![("max_connections", "400".to_owned()), ("shared_buffers", "64MB".to_owned())];
+    let options = PostgresOptions { settings, ..PostgresOptions::new(scratch.path().join("postgres")) };
+    Ok(Own { server: Postgres::start(&tools()?, options)?, _scratch: scratch })
+}
+
+/// Starts a nats-server as tests want it: as in production.
+///
+/// # Errors
+/// When it can't be started.
+pub fn start_nats() -> Result<Own<Nats>, Error> {
+    let scratch = Scratch::new()?;
+    let options = NatsOptions::new(scratch.path().join("nats"));
+    Ok(Own { server: Nats::start(&tools()?, options)?, _scratch: scratch })
+}
+
+impl<S> Deref for Own<S> {
+    type Target = S;
+
+    fn deref(&self) -> &S {
+        &self.server
+    }
+}
+
+impl<S> DerefMut for Own<S> {
+    fn deref_mut(&mut self) -> &mut S {
+        &mut self.server
+    }
+}
+
+/// Each test has a runtime of its own, which ends with it: what is shared must not live on one.
+async fn shared(named: Result<String, env::VarError>, start: fn() -> String) -> String {
+    match named {
+        Ok(url) if !url.is_empty() => url,
+        _ => blocking(start).await,
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: fn() -> T) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}
+
+fn or_panic<T>(result: Result<T, Error>) -> T {
+    result.unwrap_or_else(|error| {
+        let mut message = error.to_string();
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            message = format!("{message}: {cause}");
+            source = cause.source();
+        }
+        panic!("{message}")
+    })
+}
