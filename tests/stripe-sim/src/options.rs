@@ -1,0 +1,131 @@
+//! How a local Stripe is set up.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// What a local Stripe starts with. The default is a fresh, faithful one on a free port, with no webhook endpoint.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// On 127.0.0.1; 0 takes a free one.
+    pub port: u16,
+    /// The account's id, as in `GET /v1/account`.
+    pub account: String,
+    /// The secret keys accepted; if empty, any that begins with `sk_test_` or `rk_test_`.
+    pub secret_keys: Vec<String>,
+    /// Webhook endpoints, as (URL, signing secret); each gets every event.
+    pub webhooks: Vec<(String, String)>,
+    /// How failed webhooks are sent again.
+    pub webhook_retry: WebhookRetry,
+    /// Longest wait for an endpoint's answer.
+    pub webhook_timeout: Duration,
+    /// Where to keep everything, so that a local Stripe started again goes on; in memory only if `None`.
+    pub state: Option<PathBuf>,
+    /// What a running local Stripe can be told to change.
+    pub settings: Settings,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            port: 0,
+            account: "acct_1LocalStripe0Sim00".to_owned(),
+            secret_keys: Vec::new(),
+            webhooks: Vec::new(),
+            webhook_retry: WebhookRetry::default(),
+            webhook_timeout: Duration::from_secs(10),
+            state: None,
+            settings: Settings::default(),
+        }
+    }
+}
+
+/// Behaviour that can be switched while a local Stripe runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Trim emails and turn them to lower case, as a remote that normalises would.
+    pub normalise_email: bool,
+    /// What an update of some `address[…]` keys does to the others. Stripe's documentation does not say.
+    pub address_update: AddressUpdate,
+    /// What an address line set to `""` is kept as. Stripe's documentation does not say.
+    pub empty_line: EmptyLine,
+    /// `None` answers any number of calls.
+    pub rate_limit: Option<RateLimit>,
+    /// How long a change stays invisible to search, in milliseconds.
+    pub search_lag_ms: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            normalise_email: false,
+            address_update: AddressUpdate::Merge,
+            empty_line: EmptyLine::Null,
+            rate_limit: None,
+            search_lag_ms: 60_000,
+        }
+    }
+}
+
+/// What an update of some `address[…]` keys does to the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AddressUpdate {
+    /// It keeps them.
+    Merge,
+    /// It clears them.
+    Replace,
+}
+
+/// What an address line set to `""` is kept as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EmptyLine {
+    /// `null`.
+    Null,
+    /// `""`, which has been seen in events of real accounts.
+    Empty,
+}
+
+/// How many calls a second are answered; each allows a burst of one second's worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RateLimit {
+    /// In all.
+    pub account: u32,
+    /// To each endpoint: one method on one path, whatever the id in it.
+    pub endpoint: u32,
+}
+
+impl RateLimit {
+    /// Stripe's limits of a sandbox.
+    pub const SANDBOX: Self = Self { account: 25, endpoint: 25 };
+    /// Stripe's limits in live mode.
+    pub const LIVE: Self = Self { account: 100, endpoint: 25 };
+}
+
+/// The pauses between one webhook's attempts. Stripe's take three days; these are short.
+#[derive(Debug, Clone)]
+pub struct WebhookRetry {
+    /// Before the second attempt.
+    pub first: Duration,
+    /// Each pause is twice the one before, up to this.
+    pub longest: Duration,
+    /// Attempts in all, the first among them.
+    pub attempts: u32,
+}
+
+impl Default for WebhookRetry {
+    fn default() -> Self {
+        Self { first: Duration::from_millis(200), longest: Duration::from_secs(30), attempts: 1000 }
+    }
+}
+
+impl WebhookRetry {
+    /// The pause after attempt number `attempt` (from 1), or `None` after the last.
+    pub(crate) fn pause_after(&self, attempt: u32) -> Option<Duration> {
+        let factor = 2_u32.saturating_pow(attempt.saturating_sub(1));
+        (attempt < self.attempts).then(|| self.first.saturating_mul(factor).min(self.longest))
+    }
+}
