@@ -1,8 +1,36 @@
-//! What keeps other systems in step.
+#![doc = include_str!("../README.md")]
 
+mod config;
+mod due;
 mod gateway;
+mod gateways;
+mod inbox;
+mod intent;
+mod link;
+mod parked;
+mod reconcile;
 pub mod stripe;
+mod sweep;
+mod worker;
 
+pub use config::GatewaysConfig;
 pub use gateway::{
     Call, CallError, ChangeKind, Gateway, Notice, Object, RemoteChange, Reply, Seen, WebhookError, Write,
 };
+pub(crate) use gateways::Inbox;
+pub use gateways::{AcceptError, Accepted, Clock, Configured, GatewayStatus, Gateways, LinkStatus, status};
+pub use parked::{Parked, ParkedError};
+pub(crate) use reconcile::RunError;
+
+/// Brings the gateways' tables up to date. Safe to run by several processes at once.
+///
+/// # Errors
+/// The database is unavailable, or a migration was changed after it ran.
+pub async fn migrate(pool: &sqlx::PgPool) -> Result<(), sqlx::migrate::MigrateError> {
+    sqlx::migrate!().set_ignore_missing(true).run(pool).await
+}
+
+/// An error with its sources, on one line.
+pub(crate) fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
+    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

@@ -83,15 +83,18 @@ impl Customer {
                 self.merge_all(observe, local, remote)
             }
             (Self::Active { profile: local, .. }, Sight::Gone { last }) => {
-                let mut intake = self.bury(observe, local, last.as_ref().unwrap_or(&observe.base));
+                let mut intake = Intake { events: self.bury(observe, Some(local), last.as_ref()), ..Intake::default() };
                 intake.events.push(CustomerEvent::Deleted { at: observe.at });
                 intake
             }
-            // Nobody will see what was edited there meanwhile: the record keeps it.
-            (Self::Deleted { .. }, Sight::Present { profile: remote, .. } | Sight::Gone { last: Some(remote) }) => {
-                self.bury(observe, &observe.base, remote)
+            (Self::Deleted { .. }, Sight::Present { profile: remote, .. }) => {
+                let linked = self.remote_id(&observe.gateway).is_none().then(|| observe.linked());
+                let events = linked.into_iter().chain(self.bury(observe, None, Some(remote))).collect();
+                Intake { events, ..Intake::default() }
             }
-            (Self::Deleted { .. }, Sight::Gone { last: None }) => self.bury(observe, &observe.base, &observe.base),
+            (Self::Deleted { .. }, Sight::Gone { last }) => {
+                Intake { events: self.bury(observe, None, last.as_ref()), ..Intake::default() }
+            }
         }
     }
 
@@ -124,8 +127,7 @@ impl Customer {
         changes: &mut Changes,
         intake: &mut Intake,
     ) {
-        let spelling = observe.spellings.get(field);
-        let base = spelling.map_or(observe.base.get(field), |spelling| spelling.held.as_ref());
+        let base = observe.base(field);
         let spelled = as_spelled(field, local, &observe.spellings);
         let stamp = self.stamp(field);
         match merge(base, spelled, remote) {
@@ -199,34 +201,40 @@ impl Customer {
     }
 
     /// A deletion ends everything. What one side had not seen of the other becomes a conflict, not silence.
-    fn bury(&self, observe: &Observe, local: &Profile, remote: &Profile) -> Intake {
-        let mut intake = Intake::default();
+    /// `local` is `None` where the catalog had deleted it before: nothing of ours is unseen then. So it is with `remote`.
+    fn bury(&self, observe: &Observe, local: Option<&Profile>, remote: Option<&Profile>) -> Vec<CustomerEvent> {
         let mut lost: BTreeMap<Field, (Side, Side)> = BTreeMap::new();
-        for field in local.fields_with(remote).chain(observe.base.fields_with(remote)) {
-            let base = observe.base.get(field);
-            let ours = as_spelled(field, local.get(field), &observe.spellings);
-            let theirs = remote.get(field);
-            if ours != theirs && (ours != base || theirs != base) {
-                let edited_at = self.stamp(field).map(|stamp| stamp.edited_at);
-                let sides = (
-                    Side { value: local.get(field).cloned(), edited_at },
-                    Side { value: theirs.cloned(), edited_at: None },
-                );
-                lost.insert(field.clone(), sides);
+        let fields: BTreeSet<&Field> = [Some(&observe.base), local, remote]
+            .into_iter()
+            .flatten()
+            .flat_map(|profile| profile.iter().map(|(field, _)| field))
+            .chain(observe.spellings.keys())
+            .collect();
+        for field in fields {
+            let base = observe.base(field);
+            let ours = local.map_or(base, |local| as_spelled(field, local.get(field), &observe.spellings));
+            let theirs = remote.map_or(base, |remote| remote.get(field));
+            if ours != theirs {
+                let catalog = Side { value: ours.cloned(), edited_at: self.stamp(field).map(|stamp| stamp.edited_at) };
+                lost.insert(field.clone(), (catalog, Side { value: theirs.cloned(), edited_at: None }));
             }
         }
         for Overwritten { field, sent, sent_edited_at, previous } in &observe.overwritten {
             let ours = Side { value: sent.clone(), edited_at: *sent_edited_at };
             lost.insert(field.clone(), (ours, previous.clone()));
         }
-        for (field, (ours, theirs)) in lost {
-            intake.events.push(observe.contest(&field, ours, theirs, Winner::Deletion));
-        }
-        intake
+        lost.into_iter()
+            .map(|(field, (ours, theirs))| observe.contest(&field, ours, theirs, Winner::Deletion))
+            .collect()
     }
 }
 
 impl Observe {
+    /// What the gateway was last seen to hold.
+    fn base(&self, field: &Field) -> Option<&Value> {
+        self.spellings.get(field).map_or(self.base.get(field), |spelling| spelling.held.as_ref())
+    }
+
     fn linked(&self) -> CustomerEvent {
         CustomerEvent::Linked { gateway: self.gateway.clone(), remote_id: self.remote_id.clone(), at: self.at }
     }

@@ -1,0 +1,46 @@
+//! How the gateways' work is done.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// Settings of all gateways.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GatewaysConfig {
+    /// Links of one gateway that are reconciled at once. `TANDEM_GATEWAYS__WORKERS`, default 16.
+    pub workers: usize,
+    /// How long a link is kept from others, renewed before each call. Longer than the longest call.
+    /// `TANDEM_GATEWAYS__LEASE_MS`, default 60000.
+    pub lease_ms: u64,
+}
+
+impl Default for GatewaysConfig {
+    fn default() -> Self {
+        Self { workers: 16, lease_ms: 60_000 }
+    }
+}
+
+impl GatewaysConfig {
+    /// The lease as a duration.
+    pub fn lease(&self) -> Duration {
+        Duration::from_millis(self.lease_ms)
+    }
+
+    /// Whether it can work.
+    ///
+    /// # Errors
+    /// The setting that cannot be so, by its name, with the reason.
+    pub fn check(&self, longest_call: Duration) -> Result<(), String> {
+        if self.workers == 0 || self.workers > 1000 {
+            return Err("gateways.workers must be from 1 to 1000".to_owned());
+        }
+        if self.lease() <= longest_call * 2 {
+            return Err(format!(
+                "gateways.lease_ms must be more than twice the longest call, {} ms",
+                longest_call.as_millis()
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,346 @@
+//! All gateways of this process: what they run, and what others ask of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use http::HeaderMap;
+use metrics::gauge;
+use serde::Serialize;
+use sqlx::{FromRow, PgPool};
+use tandem_domain::{Customer, CustomerId, GatewayName, Policy};
+use tandem_eventlog::{Feed, Projector, ProjectorStatus, Store, Wake};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error};
+
+use crate::due::Due;
+use crate::reconcile::Reconciler;
+use crate::sweep::{Sweeping, sweep};
+use crate::{
+    Gateway, GatewaysConfig, Notice, Parked, ParkedError, RemoteChange, WebhookError, error_chain, inbox, parked,
+    worker,
+};
+
+/// Tells the time. A test's may stand still, or jump.
+pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
+
+/// One gateway with its settings.
+#[derive(Clone)]
+pub struct Configured {
+    /// The adapter.
+    pub gateway: Arc<dyn Gateway>,
+    /// Who wins a conflict.
+    pub policy: Policy,
+    /// How often its list of changes is read for what the webhooks missed.
+    pub sweep_interval: Duration,
+    /// How far back each sweep begins before the end of the last.
+    pub sweep_overlap: Duration,
+}
+
+/// All gateways. Cheap to clone.
+#[derive(Clone)]
+pub struct Gateways {
+    pool: PgPool,
+    nats: async_nats::Client,
+    store: Store<Customer>,
+    feed: Feed,
+    configured: Arc<[Configured]>,
+    config: GatewaysConfig,
+    clock: Clock,
+    inbox: Inbox,
+    due: Wake,
+    projectors: Arc<[(GatewayName, watch::Sender<ProjectorStatus>)]>,
+}
+
+/// Where changes are stored before anybody acts on them.
+#[derive(Clone)]
+pub(crate) struct Inbox {
+    pool: PgPool,
+    wake: Wake,
+}
+
+impl Inbox {
+    /// Stores changes, each once. Returns how many were new.
+    pub async fn store(&self, gateway: &GatewayName, changes: &[RemoteChange]) -> Result<u64, sqlx::Error> {
+        let new = inbox::store(&self.pool, gateway, changes).await?;
+        if new > 0 {
+            self.wake.ring();
+        }
+        Ok(new)
+    }
+}
+
+/// What became of a genuine webhook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// Stored; durable.
+    Stored,
+    /// It had come before.
+    Repeated,
+    /// Of a type that is not ours to follow.
+    Ignored(String),
+}
+
+/// Why a webhook was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum AcceptError {
+    /// No gateway has this name.
+    #[error("there is no gateway of this name")]
+    UnknownGateway,
+    /// It is not genuine, or not for us.
+    #[error(transparent)]
+    Webhook(#[from] WebhookError),
+    /// It could not be stored: the sender must send it again.
+    #[error("the database is unavailable")]
+    Unavailable(#[from] sqlx::Error),
+}
+
+/// One customer at one gateway, for people.
+#[derive(Clone, Debug, Serialize, FromRow)]
+pub struct LinkStatus {
+    /// Which gateway.
+    pub gateway: String,
+    /// What it calls the customer; none until it is created there.
+    pub remote_id: Option<String>,
+    /// `active`, `deleted` or `unlinked`.
+    pub state: String,
+    /// Nothing waits to be told or looked at, and nothing is parked.
+    pub in_sync: bool,
+    /// Since when it is in sync, or is not.
+    pub since: DateTime<Utc>,
+    /// What went wrong last, if it has not gone right since.
+    pub last_error: Option<String>,
+    /// What waits for a person, by its number.
+    pub parked: Option<i64>,
+}
+
+/// One gateway's state, for people and for alerts.
+#[derive(Clone, Debug, Serialize, FromRow)]
+pub struct GatewayStatus {
+    /// Its name.
+    pub name: String,
+    /// Links that wait or are worked on.
+    pub due: i64,
+    /// How long the longest of them has waited.
+    pub oldest_due_seconds: f64,
+    /// Webhooks whose link is not known yet.
+    pub inbox: i64,
+    /// What waits for a person.
+    pub parked: i64,
+    /// When its list of changes was last read.
+    pub swept_at: Option<DateTime<Utc>>,
+}
+
+impl Gateways {
+    /// These gateways, not yet at work.
+    ///
+    /// Must be called inside a Tokio runtime.
+    pub fn new(
+        pool: PgPool,
+        nats: async_nats::Client,
+        store: Store<Customer>,
+        feed: Feed,
+        configured: Vec<Configured>,
+        config: GatewaysConfig,
+        clock: Clock,
+    ) -> Self {
+        let inbox = Inbox { pool: pool.clone(), wake: Wake::new(nats.clone(), &format!("{}.inbox", feed.stream)) };
+        let due = Wake::new(nats.clone(), &format!("{}.links", feed.stream));
+        let projectors = configured.iter().map(|one| (one.gateway.name().clone(), watch::Sender::default())).collect();
+        Self { pool, nats, store, feed, configured: configured.into(), config, clock, inbox, due, projectors }
+    }
+
+    /// Runs them until told to stop; then lets the work in hand end.
+    pub async fn run(&self, shutdown: CancellationToken) {
+        let holder: i32 = rand::random();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(worker::stay_alive(self.pool.clone(), holder, shutdown.clone()));
+        tasks.spawn(report(self.clone(), shutdown.clone()));
+        for one in self.configured.iter() {
+            tasks.spawn(follow(self.clone(), one.clone(), shutdown.clone()));
+            tasks.spawn(route(self.clone(), one.clone(), shutdown.clone()));
+            tasks.spawn(sweep_one(self.clone(), one.clone(), shutdown.clone()));
+            let with = Reconciler {
+                pool: self.pool.clone(),
+                store: self.store.clone(),
+                gateway: Arc::clone(&one.gateway),
+                policy: one.policy,
+                lease: self.config.lease(),
+                clock: Arc::clone(&self.clock),
+            };
+            tasks.spawn(worker::work(with, holder, self.config.workers, self.due.clone(), shutdown.clone()));
+        }
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(error) = ended {
+                error!(error = %error_chain(&error), "a gateway's task ended badly");
+            }
+        }
+    }
+
+    /// Takes a webhook: verified, then stored, then answered. Acted on later.
+    ///
+    /// # Errors
+    /// [`AcceptError`]: nothing is stored, and the sender sends it again.
+    pub async fn accept(
+        &self,
+        name: &str,
+        headers: &HeaderMap,
+        body: &[u8],
+        now: DateTime<Utc>,
+    ) -> Result<Accepted, AcceptError> {
+        let one = self.configured.iter().find(|one| one.gateway.name().as_str() == name);
+        let gateway = &one.ok_or(AcceptError::UnknownGateway)?.gateway;
+        match gateway.verify(headers, body, now)? {
+            Notice::Change(change) => {
+                let new = self.inbox.store(gateway.name(), std::slice::from_ref(&*change)).await?;
+                Ok(if new == 1 { Accepted::Stored } else { Accepted::Repeated })
+            }
+            Notice::Ignored(kind) => Ok(Accepted::Ignored(kind)),
+        }
+    }
+
+    /// How a customer stands at each gateway that has heard of it.
+    ///
+    /// # Errors
+    /// The database is unavailable.
+    pub async fn links(&self, CustomerId(customer): CustomerId) -> Result<Vec<LinkStatus>, sqlx::Error> {
+        sqlx::query_as(
+            "SELECT l.gateway, l.remote_id, l.state, l.last_error, p.id AS parked,
+                    l.due_seq <= l.done_seq AND p.id IS NULL AS in_sync,
+                    CASE WHEN p.id IS NOT NULL THEN p.parked_at ELSE l.due_since END AS since
+             FROM links l LEFT JOIN parked p ON p.link_id = l.id AND p.state = 'open' AND p.kind = 'rejected'
+             WHERE l.customer_id = $1 ORDER BY l.gateway",
+        )
+        .bind(customer)
+        .fetch_all(&self.pool)
+        .await
+    }
+
+    /// What waits for a person, oldest first: at one gateway or at all, after that number, at most `limit`.
+    ///
+    /// # Errors
+    /// The database is unavailable.
+    pub async fn parked(&self, gateway: Option<&str>, after: i64, limit: i64) -> Result<Vec<Parked>, sqlx::Error> {
+        parked::list(&self.pool, gateway, after, limit).await
+    }
+
+    /// Tries a parked thing again.
+    ///
+    /// # Errors
+    /// [`ParkedError`].
+    pub async fn retry(&self, id: i64) -> Result<(), ParkedError> {
+        parked::retry(&self.pool, id).await?;
+        self.due.ring();
+        self.inbox.wake.ring();
+        Ok(())
+    }
+
+    /// Lets a parked thing be.
+    ///
+    /// # Errors
+    /// [`ParkedError`].
+    pub async fn dismiss(&self, id: i64) -> Result<(), ParkedError> {
+        parked::dismiss(&self.pool, id).await
+    }
+
+    /// How each gateway stands.
+    ///
+    /// # Errors
+    /// The database is unavailable.
+    pub async fn status(&self) -> Result<Vec<GatewayStatus>, sqlx::Error> {
+        let names: Vec<&str> = self.configured.iter().map(|one| one.gateway.name().as_str()).collect();
+        status(&self.pool, &names).await
+    }
+
+    /// What each gateway's projector, which marks links due, is doing in this process.
+    pub fn projectors(&self) -> Vec<(GatewayName, watch::Receiver<ProjectorStatus>)> {
+        self.projectors.iter().map(|(name, status)| (name.clone(), status.subscribe())).collect()
+    }
+}
+
+/// How these gateways stand, by what the database says.
+///
+/// # Errors
+/// The database is unavailable.
+pub async fn status(pool: &PgPool, names: &[&str]) -> Result<Vec<GatewayStatus>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT g.name,
+                (SELECT count(*) FROM links WHERE gateway = g.name AND due_seq > done_seq) AS due,
+                COALESCE((SELECT extract(epoch FROM clock_timestamp() - min(due_since)) FROM links
+                          WHERE gateway = g.name AND due_seq > done_seq), 0)::float8 AS oldest_due_seconds,
+                (SELECT count(*) FROM inbox WHERE gateway = g.name AND state = 'new') AS inbox,
+                (SELECT count(*) FROM parked WHERE gateway = g.name AND state = 'open') AS parked,
+                (SELECT swept_at FROM sweeps WHERE gateway = g.name) AS swept_at
+         FROM unnest($1::text[]) AS g (name) ORDER BY g.name",
+    )
+    .bind(names)
+    .fetch_all(pool)
+    .await
+}
+
+async fn follow(all: Gateways, one: Configured, shutdown: CancellationToken) {
+    let due = Due::new(one.gateway.name(), all.due.clone());
+    let projector = Projector::new(all.pool.clone(), all.nats.clone(), all.feed.clone(), due);
+    let mut status = projector.status();
+    let shown = all.projectors.iter().find(|(name, _)| name == one.gateway.name()).map(|(_, shown)| shown);
+    let mirror = async {
+        while status.changed().await.is_ok() {
+            let now = status.borrow_and_update().clone();
+            if let Some(shown) = shown {
+                shown.send_replace(now);
+            }
+        }
+    };
+    // The projector says itself why it stopped.
+    let (_, ()) = tokio::join!(projector.run(shutdown), mirror);
+}
+
+/// Routes the inbox when it is rung, and now and then.
+async fn route(all: Gateways, one: Configured, shutdown: CancellationToken) {
+    let mut rings = all.inbox.wake.listen().await;
+    while !shutdown.is_cancelled() {
+        match inbox::route(&all.pool, one.gateway.name()).await {
+            Ok(true) => {
+                all.due.ring();
+                continue;
+            }
+            Ok(false) => all.due.ring(),
+            Err(error) => debug!(error = %error_chain(&error), "the inbox cannot be routed now"),
+        }
+        tokio::select! {
+            () = rings.rung() => {}
+            () = tokio::time::sleep(Duration::from_millis(500)) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+}
+
+async fn sweep_one(all: Gateways, one: Configured, shutdown: CancellationToken) {
+    let overlap = TimeDelta::from_std(one.sweep_overlap).unwrap_or(TimeDelta::MAX);
+    let sweeping = Sweeping { interval: one.sweep_interval, overlap };
+    sweep(all.pool.clone(), one.gateway.as_ref(), all.inbox.clone(), sweeping, Arc::clone(&all.clock), shutdown).await;
+}
+
+/// Shows how the gateways stand to whoever scrapes.
+async fn report(all: Gateways, shutdown: CancellationToken) {
+    while !shutdown.is_cancelled() {
+        match all.status().await {
+            Ok(statuses) => {
+                for status in statuses {
+                    let name = status.name;
+                    gauge!("tandem_gateway_due_links", "gateway" => name.clone()).set(status.due as f64);
+                    gauge!("tandem_gateway_lag_seconds", "gateway" => name.clone()).set(status.oldest_due_seconds);
+                    gauge!("tandem_gateway_inbox", "gateway" => name.clone()).set(status.inbox as f64);
+                    gauge!("tandem_gateway_parked", "gateway" => name).set(status.parked as f64);
+                }
+            }
+            Err(error) => debug!(error = %error_chain(&error), "the gateways' state cannot be read now"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(2)) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+}

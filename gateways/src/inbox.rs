@@ -1,0 +1,177 @@
+//! What gateways tell us: stored first, acted on later.
+
+use std::collections::BTreeSet;
+
+use sqlx::types::Json;
+use sqlx::{PgPool, PgTransaction};
+use tandem_domain::{CustomerId, GatewayName, RemoteId};
+use uuid::Uuid;
+
+use crate::link::{forgettable, mark_due};
+use crate::{ChangeKind, RemoteChange};
+
+/// One stored change that its link has not taken in yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    pub id: i64,
+    pub change: RemoteChange,
+}
+
+/// Stores changes, each once however often it comes. Returns how many were new. Durable when it returns.
+pub(crate) async fn store(pool: &PgPool, gateway: &GatewayName, changes: &[RemoteChange]) -> Result<u64, sqlx::Error> {
+    let ids: Vec<&str> = changes.iter().map(|change| change.event_id.as_str()).collect();
+    let bodies: Vec<Json<&RemoteChange>> = changes.iter().map(Json).collect();
+    let stored = sqlx::query(
+        "INSERT INTO inbox (gateway, event_id, change)
+         SELECT $1, event_id, change FROM unnest($2::text[], $3::jsonb[]) WITH ORDINALITY AS t (event_id, change, n)
+         ORDER BY n ON CONFLICT (gateway, event_id) DO NOTHING",
+    )
+    .bind(gateway.as_str())
+    .bind(ids)
+    .bind(bodies)
+    .execute(pool)
+    .await?;
+    Ok(stored.rows_affected())
+}
+
+/// How many rows one transaction routes.
+const BATCH: i64 = 200;
+
+/// Finds the link of each new row and marks it due. Returns whether more may be waiting.
+///
+/// One router at a time for a gateway; a second one finds nothing to do.
+pub(crate) async fn route(pool: &PgPool, gateway: &GatewayName) -> Result<bool, sqlx::Error> {
+    // Losing this in a crash of the database loses nothing: the rows are new again.
+    let mut tx = forgettable(pool).await?;
+    let alone: bool = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock(hashtextextended('inbox ' || $1, 0))")
+        .bind(gateway.as_str())
+        .fetch_one(&mut *tx)
+        .await?;
+    if !alone {
+        return Ok(false);
+    }
+    let rows: Vec<(i64, Json<RemoteChange>)> =
+        sqlx::query_as("SELECT id, change FROM inbox WHERE gateway = $1 AND state = 'new' ORDER BY id LIMIT $2")
+            .bind(gateway.as_str())
+            .bind(BATCH)
+            .fetch_all(&mut *tx)
+            .await?;
+    let full = rows.len() as i64 == BATCH;
+    let mut due = BTreeSet::new();
+    for (id, Json(change)) in rows {
+        let state = match find_link(&mut tx, gateway, &change).await? {
+            Destination::Link(link_id) => {
+                due.insert(link_id);
+                ("waiting", link_id)
+            }
+            Destination::Duplicate(link_id) => {
+                park_duplicate(&mut tx, gateway, link_id, id, &change.remote_id).await?;
+                ("parked", link_id)
+            }
+        };
+        sqlx::query("UPDATE inbox SET state = $2, link_id = $3 WHERE id = $1")
+            .bind(id)
+            .bind(state.0)
+            .bind(state.1)
+            .execute(&mut *tx)
+            .await?;
+    }
+    mark_due(&mut tx, &due.into_iter().collect::<Vec<_>>()).await?;
+    tx.commit().await?;
+    Ok(full)
+}
+
+enum Destination {
+    Link(i64),
+    /// A second object that claims to be a copy of a customer which has one.
+    Duplicate(i64),
+}
+
+/// By the remote's id; else by our id in the object (our own create, whose reply is still out); else it is new here.
+async fn find_link(
+    tx: &mut PgTransaction<'_>,
+    gateway: &GatewayName,
+    change: &RemoteChange,
+) -> Result<Destination, sqlx::Error> {
+    if let Some(link_id) = by_remote_id(tx, gateway, &change.remote_id).await? {
+        return Ok(Destination::Link(link_id));
+    }
+    if let Some(CustomerId(customer_id)) = change.customer {
+        let ours: Option<(i64, bool)> = sqlx::query_as(
+            "SELECT id, remote_id IS NULL FROM links WHERE gateway = $1 AND customer_id = $2 FOR UPDATE",
+        )
+        .bind(gateway.as_str())
+        .bind(customer_id)
+        .fetch_optional(&mut **tx)
+        .await?;
+        match ours {
+            Some((link_id, true)) => return Ok(Destination::Link(link_id)),
+            // The death of a second copy needs nobody's attention.
+            Some((link_id, false)) if change.kind != ChangeKind::Deleted => {
+                return Ok(Destination::Duplicate(link_id));
+            }
+            Some((_, false)) | None => {}
+        }
+    }
+    // A deletion makes a link, too: it blocks an import by an older event that comes later.
+    sqlx::query(
+        "INSERT INTO links (gateway, customer_id, remote_id) VALUES ($1, $2, $3)
+         ON CONFLICT (gateway, remote_id) DO NOTHING",
+    )
+    .bind(gateway.as_str())
+    .bind(Uuid::now_v7())
+    .bind(change.remote_id.as_str())
+    .execute(&mut **tx)
+    .await?;
+    by_remote_id(tx, gateway, &change.remote_id).await?.map(Destination::Link).ok_or(sqlx::Error::RowNotFound)
+}
+
+async fn by_remote_id(
+    tx: &mut PgTransaction<'_>,
+    gateway: &GatewayName,
+    remote_id: &RemoteId,
+) -> Result<Option<i64>, sqlx::Error> {
+    sqlx::query_scalar("SELECT id FROM links WHERE gateway = $1 AND remote_id = $2")
+        .bind(gateway.as_str())
+        .bind(remote_id.as_str())
+        .fetch_optional(&mut **tx)
+        .await
+}
+
+async fn park_duplicate(
+    tx: &mut PgTransaction<'_>,
+    gateway: &GatewayName,
+    link_id: i64,
+    inbox_id: i64,
+    remote_id: &RemoteId,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO parked (gateway, link_id, kind, remote_id, inbox_id, field, reason)
+         VALUES ($1, $2, 'duplicate', $3, $4, 'metadata.tandem_id',
+                 'a second object carries the id of a customer that has one')
+         ON CONFLICT (gateway, remote_id) WHERE state = 'open' AND kind = 'duplicate' DO NOTHING",
+    )
+    .bind(gateway.as_str())
+    .bind(link_id)
+    .bind(remote_id.as_str())
+    .bind(inbox_id)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// What its link has not taken in yet, in the order in which it came.
+pub(crate) async fn waiting(pool: &PgPool, link_id: i64) -> Result<Vec<Row>, sqlx::Error> {
+    let rows: Vec<(i64, Json<RemoteChange>)> =
+        sqlx::query_as("SELECT id, change FROM inbox WHERE link_id = $1 AND state = 'waiting' ORDER BY id")
+            .bind(link_id)
+            .fetch_all(pool)
+            .await?;
+    Ok(rows.into_iter().map(|(id, Json(change))| Row { id, change }).collect())
+}
+
+/// Marks rows as taken in, in the transaction that takes them in.
+pub(crate) async fn finish(tx: &mut PgTransaction<'_>, rows: &[i64]) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE inbox SET state = 'done' WHERE id = ANY($1)").bind(rows).execute(&mut **tx).await?;
+    Ok(())
+}

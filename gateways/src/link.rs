@@ -1,0 +1,215 @@
+//! A link: one customer at one gateway, and the lease under which one worker at a time brings it in step.
+
+use std::time::Duration;
+
+use sqlx::postgres::PgRow;
+use sqlx::types::Json;
+use sqlx::{FromRow, PgExecutor, PgPool, PgTransaction, Row};
+use tandem_domain::{CustomerId, GatewayName, Interval, Profile, RemoteId, Spellings};
+use uuid::Uuid;
+
+use crate::{RunError, Write};
+
+/// One customer at one gateway, as it was when it was leased or last written.
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    pub id: i64,
+    pub customer_id: CustomerId,
+    pub remote_id: Option<RemoteId>,
+    pub state: LinkState,
+    pub base: Option<Base>,
+    pub spellings: Spellings,
+    pub refused: Option<Write>,
+    pub due_seq: i64,
+    pub attempts: i32,
+    pub token: Uuid,
+}
+
+/// What the remote was last seen to hold, and when that was so.
+#[derive(Clone, Debug)]
+pub(crate) struct Base {
+    pub profile: Profile,
+    pub interval: Interval,
+}
+
+/// Whether a link is still kept in step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LinkState {
+    Active,
+    Deleted,
+    Unlinked,
+}
+
+impl LinkState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Deleted => "deleted",
+            Self::Unlinked => "unlinked",
+        }
+    }
+}
+
+impl FromRow<'_, PgRow> for Link {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let base = match row.try_get::<Option<Json<Profile>>, _>("base")? {
+            Some(Json(profile)) => {
+                let interval = Interval::stored(row.try_get("base_from")?, row.try_get("base_until")?);
+                Some(Base { profile, interval })
+            }
+            None => None,
+        };
+        let state = match row.try_get::<&str, _>("state")? {
+            "active" => LinkState::Active,
+            "deleted" => LinkState::Deleted,
+            "unlinked" => LinkState::Unlinked,
+            other => return Err(sqlx::Error::Decode(format!("unknown link state {other}").into())),
+        };
+        Ok(Self {
+            id: row.try_get("id")?,
+            customer_id: CustomerId(row.try_get("customer_id")?),
+            remote_id: row.try_get::<Option<String>, _>("remote_id")?.map(RemoteId::from),
+            state,
+            base,
+            spellings: row.try_get::<Json<Spellings>, _>("spellings")?.0,
+            refused: row.try_get::<Option<Json<Write>>, _>("refused")?.map(|Json(write)| write),
+            due_seq: row.try_get("due_seq")?,
+            attempts: row.try_get("attempts")?,
+            token: row.try_get("lease_token")?,
+        })
+    }
+}
+
+/// Leases up to `limit` links that are due, the longest waiting first. Times are the database's, whatever this
+/// machine's clock says.
+pub(crate) async fn lease(
+    pool: &PgPool,
+    gateway: &GatewayName,
+    holder: i32,
+    duration: Duration,
+    limit: i64,
+) -> Result<Vec<Link>, sqlx::Error> {
+    let mut tx = forgettable(pool).await?;
+    let links = sqlx::query_as(
+        "WITH picked AS (
+             SELECT id FROM links
+             WHERE gateway = $1 AND due_seq > done_seq AND not_before <= clock_timestamp()
+               AND (lease_token IS NULL OR lease_until < clock_timestamp())
+             ORDER BY not_before LIMIT $2 FOR UPDATE SKIP LOCKED
+         )
+         UPDATE links SET lease_token = gen_random_uuid(), lease_holder = $3,
+                          lease_until = clock_timestamp() + make_interval(secs => $4)
+         FROM picked WHERE links.id = picked.id RETURNING links.*",
+    )
+    .bind(gateway.as_str())
+    .bind(limit)
+    .bind(holder)
+    .bind(duration.as_secs_f64())
+    .fetch_all(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(links)
+}
+
+/// Frees what a process holds that is no longer there, so that a kill costs a second and not a lease.
+/// Should it be alive after all, its writes are refused by their token.
+pub(crate) async fn free_orphans(pool: &PgPool) -> Result<u64, sqlx::Error> {
+    let freed = sqlx::query(
+        "UPDATE links SET lease_token = NULL, lease_holder = NULL, lease_until = NULL
+         WHERE lease_token IS NOT NULL AND NOT EXISTS (
+             SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = $1::bigint::oid
+                AND objid = (lease_holder::bigint & 4294967295)::oid
+                AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))",
+    )
+    .bind(i64::from(HOLDERS))
+    .execute(pool)
+    .await?;
+    Ok(freed.rows_affected())
+}
+
+/// The class of the session locks by which processes show that they are alive. Any constant does ("lea").
+const HOLDERS: i32 = 0x6c65_6100;
+
+/// Shows for as long as this connection lives that the holder is there.
+pub(crate) async fn announce(connection: impl PgExecutor<'_>, holder: i32) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT pg_advisory_lock($1, $2)").bind(HOLDERS).bind(holder).execute(connection).await?;
+    Ok(())
+}
+
+/// Locks the link for the rest of the transaction, if the lease is still ours, and renews it.
+///
+/// # Errors
+/// [`RunError::LeaseLost`] if somebody else has it.
+pub(crate) async fn hold(tx: &mut PgTransaction<'_>, link: &Link, lease: Duration) -> Result<(), RunError> {
+    let held = sqlx::query(
+        "UPDATE links SET lease_until = clock_timestamp() + make_interval(secs => $3) WHERE id = $1 AND lease_token = $2",
+    )
+    .bind(link.id)
+    .bind(link.token)
+    .bind(lease.as_secs_f64())
+    .execute(&mut **tx)
+    .await?;
+    if held.rows_affected() == 1 { Ok(()) } else { Err(RunError::LeaseLost) }
+}
+
+/// Ends a run after which nothing differs. The link stays due if it was marked due meanwhile.
+pub(crate) async fn release(pool: &PgPool, link: &Link) -> Result<(), sqlx::Error> {
+    let mut tx = forgettable(pool).await?;
+    sqlx::query(
+        "UPDATE links SET done_seq = $3, due_since = clock_timestamp(), not_before = clock_timestamp(), attempts = 0,
+                          last_error = NULL, synced_at = clock_timestamp(),
+                          lease_token = NULL, lease_holder = NULL, lease_until = NULL
+         WHERE id = $1 AND lease_token = $2",
+    )
+    .bind(link.id)
+    .bind(link.token)
+    .bind(link.due_seq)
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await
+}
+
+/// Ends a run that must be tried again after `wait`.
+pub(crate) async fn postpone(pool: &PgPool, link: &Link, wait: Duration, error: &str) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE links SET not_before = clock_timestamp() + make_interval(secs => $3), attempts = attempts + 1,
+                          last_error = $4, lease_token = NULL, lease_holder = NULL, lease_until = NULL
+         WHERE id = $1 AND lease_token = $2",
+    )
+    .bind(link.id)
+    .bind(link.token)
+    .bind(wait.as_secs_f64())
+    .bind(error)
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Marks links due. Locked in the order of their ids, so that no two transactions wait for each other.
+pub(crate) async fn mark_due(tx: &mut PgTransaction<'_>, ids: &[i64]) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "WITH locked AS (SELECT id FROM links WHERE id = ANY($1) ORDER BY id FOR UPDATE)
+         UPDATE links SET due_seq = due_seq + 1,
+                          due_since = CASE WHEN due_seq > done_seq THEN due_since ELSE clock_timestamp() END
+         FROM locked WHERE links.id = locked.id",
+    )
+    .bind(ids)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// A transaction whose loss in a crash of the database does no harm: it does not wait for the disk. For leases and for
+/// marks that are made again from what is durable.
+pub(crate) async fn forgettable(pool: &PgPool) -> Result<PgTransaction<'static>, sqlx::Error> {
+    let mut tx = pool.begin().await?;
+    sqlx::query("SET LOCAL synchronous_commit TO off").execute(&mut *tx).await?;
+    Ok(tx)
+}
+
+/// How long a link waits after its `attempts`th failure: from a quarter of a second to five minutes, with jitter.
+pub(crate) fn backoff(attempts: i32, jitter: f64) -> Duration {
+    let exponent = attempts.clamp(0, 11);
+    let full = 0.25 * f64::from(1 << exponent);
+    Duration::from_secs_f64((full * (0.5 + jitter / 2.0)).min(300.0))
+}

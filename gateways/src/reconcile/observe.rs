@@ -1,0 +1,135 @@
+//! Observe: what the inbox says that the remote holds, or, where that is unclear, the remote itself.
+
+use std::collections::BTreeMap;
+
+use tandem_domain::{Order, Overwritten, RemoteId, Side};
+
+use super::merge::{Observation, Sighted, changed_fields, edit_time};
+use super::{Run, RunError};
+use crate::inbox::{self, Row};
+use crate::intent::{self, Intent};
+use crate::link::LinkState;
+use crate::{ChangeKind, Object, RemoteChange};
+
+/// What there is to take in; `None` if nothing waits.
+pub(super) async fn observe(run: &Run<'_>) -> Result<Option<Observation>, RunError> {
+    let rows = inbox::waiting(&run.with.pool, run.link.id).await?;
+    let Some(first) = rows.first() else { return Ok(None) };
+    let remote_id = run.link.remote_id.clone().unwrap_or_else(|| first.change.remote_id.clone());
+    let echoes = echoes_of(run, &rows).await?;
+
+    let mut observation = match judge(run, &rows, &echoes) {
+        Judgement::Gone(change) => {
+            let mut gone = Observation::new(remote_id, Sighted::Gone(Some(change.profile.clone())));
+            gone.causation = Some(change.event_id.clone());
+            gone
+        }
+        Judgement::Known => Observation::new(remote_id, Sighted::Nothing),
+        Judgement::News(change) => taken(run, remote_id, change),
+        Judgement::Unclear(change) => {
+            let mut looked = look(run, remote_id).await?;
+            looked.causation = Some(change.event_id.clone());
+            looked
+        }
+    };
+    observation.rows = rows.iter().map(|row| row.id).collect();
+    for row in &rows {
+        let Some(intent) = echo(&echoes, &row.change).filter(|intent| !intent.echo_checked) else { continue };
+        observation.echoes.push(intent.key.clone());
+        observation.overwritten.extend(overwritten(intent, &row.change));
+    }
+    Ok(Some(observation))
+}
+
+/// Asks the remote. Taken without comparing: nobody else can have seen anything later under our lease.
+pub(super) async fn look(run: &Run<'_>, remote_id: RemoteId) -> Result<Observation, RunError> {
+    run.renew().await?;
+    let seen = run.gateway().retrieve(&remote_id).await?;
+    let sight = match seen.object {
+        Object::Present { profile, .. } => Sighted::Present(profile, seen.interval),
+        Object::Gone { .. } => Sighted::Gone(None),
+    };
+    Ok(Observation::new(remote_id, sight))
+}
+
+enum Judgement<'a> {
+    /// Deleted: final, whatever its time.
+    Gone(&'a RemoteChange),
+    /// Nothing that our last sight of it does not include.
+    Known,
+    /// One change that is surely later than our last sight: its object is what the remote holds.
+    News(&'a RemoteChange),
+    /// It cannot be known without asking.
+    Unclear(&'a RemoteChange),
+}
+
+fn judge<'a>(run: &Run<'_>, rows: &'a [Row], echoes: &BTreeMap<String, Intent>) -> Judgement<'a> {
+    if let Some(row) = rows.iter().rev().find(|row| row.change.kind == ChangeKind::Deleted) {
+        return Judgement::Gone(&row.change);
+    }
+    if run.link.state != LinkState::Active {
+        return Judgement::Known;
+    }
+    let mut news: Option<&RemoteChange> = None;
+    for Row { change, .. } in rows {
+        // Our own call, whose reply told us.
+        if echo(echoes, change).is_some_and(|intent| intent.executed) {
+            continue;
+        }
+        let order = match &run.link.base {
+            Some(base) => tandem_domain::Interval::of_event(change.created).order(&base.interval),
+            // Our own create whose reply was lost: the object says so, but not what became of it since.
+            None if change.customer == Some(run.link.customer_id) => Order::Overlapping,
+            None => Order::After,
+        };
+        match order {
+            Order::Before => {}
+            Order::After if news.is_none() => news = Some(change),
+            Order::After | Order::Overlapping => return Judgement::Unclear(change),
+        }
+    }
+    news.map_or(Judgement::Known, Judgement::News)
+}
+
+/// The object inside an event, with the time of the edit that the event tells of.
+fn taken(run: &Run<'_>, remote_id: RemoteId, change: &RemoteChange) -> Observation {
+    let interval = tandem_domain::Interval::of_event(change.created);
+    let mut observation = Observation::new(remote_id, Sighted::Present(change.profile.clone(), interval));
+    let at = edit_time(change) - run.gateway().clock_offset();
+    observation.edited_at = changed_fields(change).into_iter().map(|field| (field.clone(), at)).collect();
+    observation.causation = Some(change.event_id.clone());
+    observation
+}
+
+/// Our intents that the rows are echoes of, by key.
+async fn echoes_of(run: &Run<'_>, rows: &[Row]) -> Result<BTreeMap<String, Intent>, RunError> {
+    let keys: Vec<&str> = rows.iter().filter_map(|row| row.change.idempotency_key.as_deref()).collect();
+    if keys.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let intents = intent::with_keys(&run.with.pool, run.link.id, &keys).await?;
+    Ok(intents.into_iter().map(|intent| (intent.key.clone(), intent)).collect())
+}
+
+fn echo<'a>(echoes: &'a BTreeMap<String, Intent>, change: &RemoteChange) -> Option<&'a Intent> {
+    change.idempotency_key.as_ref().and_then(|key| echoes.get(key))
+}
+
+/// The edits that our call wrote over although nobody here had seen them: what stood there is not what we believed.
+pub(super) fn overwritten(intent: &Intent, change: &RemoteChange) -> Vec<Overwritten> {
+    let mut unseen = vec![];
+    for (field, sent) in intent.sent() {
+        let (Some(previous), Some(against)) = (change.previous.get(&field), intent.against.get(&field)) else {
+            continue;
+        };
+        if previous != against {
+            unseen.push(Overwritten {
+                sent,
+                sent_edited_at: intent.edited_at(&field),
+                previous: Side { value: previous.clone(), edited_at: None },
+                field,
+            });
+        }
+    }
+    unseen
+}

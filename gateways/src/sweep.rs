@@ -1,0 +1,102 @@
+//! The sweep: what the webhooks missed is read from the gateway's list of changes, into the same inbox.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::PgPool;
+use tandem_domain::GatewayName;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::link::backoff;
+use crate::{CallError, Clock, Gateway, Inbox, error_chain};
+
+/// How often, and how far back into what it read before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sweeping {
+    pub interval: Duration,
+    pub overlap: TimeDelta,
+}
+
+/// Beyond this Stripe keeps no events ("List all events").
+const EVENTS_KEPT: TimeDelta = TimeDelta::days(30);
+
+/// Sweeps at start and at the interval until told to stop.
+pub(crate) async fn sweep(
+    pool: PgPool,
+    gateway: &dyn Gateway,
+    inbox: Inbox,
+    sweeping: Sweeping,
+    clock: Clock,
+    shutdown: CancellationToken,
+) {
+    let mut failures = 0;
+    while !shutdown.is_cancelled() {
+        let wait = match once(&pool, gateway, &inbox, sweeping.overlap, clock()).await {
+            Ok(0) => {
+                failures = 0;
+                sweeping.interval
+            }
+            Ok(missed) => {
+                failures = 0;
+                info!(gateway = %gateway.name(), missed, "the sweep found changes that no webhook had told");
+                sweeping.interval
+            }
+            Err(error) => {
+                failures += 1;
+                warn!(gateway = %gateway.name(), error = %error_chain(&error), "the sweep must be tried again");
+                backoff(failures, rand::random()).min(sweeping.interval)
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+}
+
+/// Why a sweep was not finished.
+#[derive(Debug, thiserror::Error)]
+enum SweepError {
+    #[error("the gateway did not list its changes")]
+    Call(#[from] CallError),
+    #[error("the database is unavailable")]
+    Database(#[from] sqlx::Error),
+}
+
+/// Reads on from where the last one ended, less the overlap. Returns how many changes were new.
+async fn once(
+    pool: &PgPool,
+    gateway: &dyn Gateway,
+    inbox: &Inbox,
+    overlap: TimeDelta,
+    now: DateTime<Utc>,
+) -> Result<u64, SweepError> {
+    let remote_now = now + gateway.clock_offset();
+    let from = swept_until(pool, gateway.name(), remote_now).await?;
+    if remote_now - from > EVENTS_KEPT {
+        warn!(gateway = %gateway.name(), since = %from, "the gateway no longer lists all changes since then");
+    }
+    let changes = gateway.changes(from - overlap, None).await?;
+    debug!(gateway = %gateway.name(), changes = changes.len(), "swept");
+    let until = changes.last().map_or(from, |change| change.created.max(from));
+    let missed = inbox.store(gateway.name(), &changes).await?;
+    sqlx::query(
+        "UPDATE sweeps SET swept_until = GREATEST(swept_until, $2), swept_at = clock_timestamp() WHERE gateway = $1",
+    )
+    .bind(gateway.name().as_str())
+    .bind(until.max(remote_now - overlap))
+    .execute(pool)
+    .await?;
+    Ok(missed)
+}
+
+/// Where the last sweep ended. Before the first, now: what changed there before Tandem came is not news.
+async fn swept_until(pool: &PgPool, gateway: &GatewayName, now: DateTime<Utc>) -> Result<DateTime<Utc>, sqlx::Error> {
+    sqlx::query("INSERT INTO sweeps (gateway, swept_until) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+        .bind(gateway.as_str())
+        .bind(now)
+        .execute(pool)
+        .await?;
+    sqlx::query_scalar("SELECT swept_until FROM sweeps WHERE gateway = $1").bind(gateway.as_str()).fetch_one(pool).await
+}

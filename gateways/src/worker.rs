@@ -1,0 +1,139 @@
+//! The workers of one gateway: lease what is due, reconcile many links at once and one link never twice.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::counter;
+use sqlx::PgPool;
+use tandem_eventlog::Wake;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, debug, error, info_span, warn};
+
+use crate::link::{self, Link, backoff};
+use crate::reconcile::{Reconciler, Run, RunError, reconcile};
+use crate::{CallError, error_chain};
+
+/// How long a worker that nobody wakes waits before it looks by itself: what waited out its backoff, and lost rings.
+const POLL: Duration = Duration::from_millis(200);
+
+/// Leases and reconciles until told to stop; then lets the runs in hand end.
+pub(crate) async fn work(with: Reconciler, holder: i32, workers: usize, wake: Wake, shutdown: CancellationToken) {
+    let turns = Arc::new(Semaphore::new(workers));
+    let mut runs = JoinSet::new();
+    let mut rings = wake.listen().await;
+    while !shutdown.is_cancelled() {
+        while runs.try_join_next().is_some() {}
+        let free = turns.available_permits();
+        let leased = match link::lease(&with.pool, with.gateway.name(), holder, with.lease, free as i64).await {
+            Ok(leased) => leased,
+            Err(error) => {
+                debug!(error = %error_chain(&error), "links cannot be leased now");
+                vec![]
+            }
+        };
+        let more = free > 0 && leased.len() == free;
+        for link in leased {
+            let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
+            let with = with.clone();
+            let span = info_span!("reconcile", customer.id = %link.customer_id, gateway = %with.gateway.name());
+            let run = async move {
+                one(&with, link).await;
+                drop(turn);
+            };
+            runs.spawn(run.instrument(span));
+        }
+        if more {
+            continue;
+        }
+        tokio::select! {
+            () = rings.rung() => {}
+            () = tokio::time::sleep(POLL) => {}
+            // A turn came free while all were taken: there may be more to do.
+            Some(_) = runs.join_next(), if free == 0 => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+    while runs.join_next().await.is_some() {}
+}
+
+/// Reconciles one link and ends its lease. Of a crash in between the lease's end takes care.
+async fn one(with: &Reconciler, link: Link) {
+    let mut run = Run { with, link };
+    let result = reconcile(&mut run).await;
+    let gateway = with.gateway.name().to_string();
+    let outcome = match &result {
+        Ok(()) => "settled",
+        Err(RunError::LeaseLost) => "lease_lost",
+        Err(RunError::Restless) => "restless",
+        Err(RunError::Call(_)) => "gateway_unavailable",
+        Err(RunError::Database(_) | RunError::Log(_)) => "database_unavailable",
+    };
+    counter!("tandem_reconciles_total", "gateway" => gateway.clone(), "outcome" => outcome).increment(1);
+    let ended = match result {
+        Ok(()) => link::release(&with.pool, &run.link).await,
+        Err(RunError::LeaseLost) => Ok(()),
+        Err(error) => {
+            counter!("tandem_gateway_retries_total", "gateway" => gateway).increment(1);
+            let reason = error_chain(&error);
+            let wait = wait_after(&error, run.link.attempts);
+            match &error {
+                RunError::Log(_) => error!(error = %reason, "a link cannot be brought in step"),
+                _ => warn!(error = %reason, wait_ms = wait.as_millis() as u64, "a link must be tried again"),
+            }
+            link::postpone(&with.pool, &run.link, wait, &reason).await
+        }
+    };
+    if let Err(error) = ended {
+        // The lease runs out by itself; nothing is lost.
+        debug!(error = %error_chain(&error), "a lease could not be ended");
+    }
+}
+
+fn wait_after(error: &RunError, attempts: i32) -> Duration {
+    let wait = backoff(attempts, rand::random());
+    match error {
+        RunError::Restless => Duration::ZERO,
+        RunError::Call(CallError::Unavailable { retry_after: Some(asked), .. }) => wait.max(*asked),
+        RunError::Call(CallError::Unauthorised { .. }) => wait.max(Duration::from_secs(5)),
+        RunError::Call(_) | RunError::Database(_) | RunError::Log(_) | RunError::LeaseLost => wait,
+    }
+}
+
+/// Keeps a session lock, which shows that this process is there, and frees what dead ones hold.
+pub(crate) async fn stay_alive(pool: PgPool, holder: i32, shutdown: CancellationToken) {
+    let mut connection = None;
+    while !shutdown.is_cancelled() {
+        if let Err(error) = beat(&pool, holder, &mut connection).await {
+            debug!(error = %error_chain(&error), "the lock that shows this process is lost");
+            connection = None;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+}
+
+type Connection = sqlx::pool::PoolConnection<sqlx::Postgres>;
+
+async fn beat(pool: &PgPool, holder: i32, connection: &mut Option<Connection>) -> Result<(), sqlx::Error> {
+    match connection {
+        Some(connection) => {
+            sqlx::query("SELECT 1").execute(&mut **connection).await?;
+        }
+        None => {
+            // Detached when dropped with its lock, or the pool would lend out a connection that shows us alive.
+            let mut fresh = pool.acquire().await?;
+            fresh.close_on_drop();
+            link::announce(&mut *fresh, holder).await?;
+            *connection = Some(fresh);
+        }
+    }
+    let freed = link::free_orphans(pool).await?;
+    if freed > 0 {
+        warn!(links = freed, "freed what a process that is gone had leased");
+    }
+    Ok(())
+}
