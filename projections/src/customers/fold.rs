@@ -1,0 +1,207 @@
+//! The fold: what each event makes of a customer's row.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use cqrs_es::Aggregate;
+use sqlx::PgTransaction;
+use sqlx::types::Json;
+use tandem_domain::{Customer, CustomerEvent, Field, Profile, upcasters};
+use tandem_eventlog::{Projection, ProjectionError, Recorded};
+use uuid::Uuid;
+
+use super::NAME;
+use super::changes::Changes;
+
+/// One generation of the read model being kept.
+#[derive(Debug)]
+pub(super) struct Fold {
+    pub(super) generation: u32,
+    /// `None` for a generation that nobody reads yet.
+    pub(super) changes: Option<Changes>,
+}
+
+/// A row as it will be written.
+#[derive(Debug, Clone)]
+struct Draft {
+    deleted: bool,
+    profile: Profile,
+    version: i64,
+    seen: i64,
+    position: i64,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+/// An event that no row can be made of.
+#[derive(Debug, thiserror::Error)]
+enum Unfit {
+    #[error("the aggregate id is no UUID")]
+    Id(#[source] uuid::Error),
+    #[error("something happened to a customer before it was created")]
+    Unborn,
+}
+
+#[async_trait]
+impl Projection for Fold {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    async fn apply(&self, transaction: &mut PgTransaction<'_>, batch: &[Recorded]) -> Result<(), ProjectionError> {
+        let upcasters = upcasters();
+        let events: Vec<(Uuid, &Recorded, CustomerEvent)> = batch
+            .iter()
+            .filter(|recorded| recorded.aggregate_type == Customer::TYPE)
+            .map(|recorded| {
+                let id = recorded.aggregate_id.parse().map_err(|error| unfit(Unfit::Id(error)))?;
+                Ok((id, recorded, recorded.event::<Customer>(&upcasters)?))
+            })
+            .collect::<Result<_, ProjectionError>>()?;
+        let mut drafts = self.read(transaction, &events).await?;
+        for (id, recorded, event) in events {
+            fold(&mut drafts, id, recorded, event)?;
+        }
+        self.write(transaction, drafts).await
+    }
+
+    async fn applied(&self, batch: &[Recorded]) {
+        if let Some(changes) = &self.changes {
+            changes.tell(batch);
+        }
+    }
+}
+
+/// Takes one event in.
+fn fold(
+    drafts: &mut HashMap<Uuid, Draft>,
+    id: Uuid,
+    recorded: &Recorded,
+    event: CustomerEvent,
+) -> Result<(), ProjectionError> {
+    let (number, position) = (signed(recorded.version), signed(recorded.position));
+    if let CustomerEvent::Created { profile, at } = event {
+        let draft =
+            Draft { deleted: false, profile, version: number, seen: number, position, created_at: at, updated_at: at };
+        drafts.insert(id, draft);
+        return Ok(());
+    }
+    let draft = drafts.get_mut(&id).ok_or_else(|| unfit(Unfit::Unborn))?;
+    draft.seen = number;
+    draft.position = position;
+    match event {
+        // Above.
+        CustomerEvent::Created { .. } => {}
+        CustomerEvent::Updated { changes, at } => {
+            for (field, change) in changes {
+                draft.profile.set(field, change.after);
+            }
+            draft.version = number;
+            draft.updated_at = at;
+        }
+        CustomerEvent::Deleted { at } => {
+            draft.deleted = true;
+            draft.version = number;
+            draft.updated_at = at;
+        }
+        // Who else knows a customer is not what the customer is.
+        CustomerEvent::Linked { .. } | CustomerEvent::Unlinked { .. } | CustomerEvent::ConflictResolved(_) => {}
+    }
+    Ok(())
+}
+
+impl Fold {
+    async fn read(
+        &self,
+        transaction: &mut PgTransaction<'_>,
+        events: &[(Uuid, &Recorded, CustomerEvent)],
+    ) -> Result<HashMap<Uuid, Draft>, sqlx::Error> {
+        let ids: Vec<Uuid> = events
+            .iter()
+            .filter(|(.., event)| !matches!(event, CustomerEvent::Created { .. }))
+            .map(|(id, ..)| *id)
+            .collect();
+        if ids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        type Columns = (Uuid, bool, Json<Profile>, i64, i64, i64, DateTime<Utc>, DateTime<Utc>);
+        let rows: Vec<Columns> = sqlx::query_as(
+            "SELECT id, state = 'deleted', profile, version, seen, position, created_at, updated_at
+             FROM customer_rows WHERE generation = $1 AND id = ANY($2)",
+        )
+        .bind(self.generation())
+        .bind(ids)
+        .fetch_all(&mut **transaction)
+        .await?;
+        let draft = |(id, deleted, Json(profile), version, seen, position, created_at, updated_at): Columns| {
+            (id, Draft { deleted, profile, version, seen, position, created_at, updated_at })
+        };
+        Ok(rows.into_iter().map(draft).collect())
+    }
+
+    /// Writes all rows by one statement.
+    async fn write(
+        &self,
+        transaction: &mut PgTransaction<'_>,
+        drafts: HashMap<Uuid, Draft>,
+    ) -> Result<(), ProjectionError> {
+        if drafts.is_empty() {
+            return Ok(());
+        }
+        let key = |draft: &Draft, field| draft.profile.text(&field).map(str::to_lowercase);
+        let mut ids = Vec::with_capacity(drafts.len());
+        let (mut states, mut profiles, mut names, mut emails) = (vec![], vec![], vec![], vec![]);
+        let (mut versions, mut seen, mut positions, mut created, mut updated) =
+            (vec![], vec![], vec![], vec![], vec![]);
+        for (id, draft) in drafts {
+            ids.push(id);
+            states.push(if draft.deleted { "deleted" } else { "active" });
+            names.push(key(&draft, Field::Name).unwrap_or_default());
+            emails.push(key(&draft, Field::Email));
+            versions.push(draft.version);
+            seen.push(draft.seen);
+            positions.push(draft.position);
+            created.push(draft.created_at);
+            updated.push(draft.updated_at);
+            profiles.push(Json(draft.profile));
+        }
+        sqlx::query(
+            "INSERT INTO customer_rows
+                 (generation, id, state, profile, name_key, email_key, version, seen, position, created_at, updated_at)
+             SELECT $1, * FROM unnest($2::uuid[], $3::text[], $4::jsonb[], $5::text[], $6::text[], $7::bigint[],
+                                      $8::bigint[], $9::bigint[], $10::timestamptz[], $11::timestamptz[])
+             ON CONFLICT (generation, id) DO UPDATE SET
+                 state = excluded.state, profile = excluded.profile, name_key = excluded.name_key,
+                 email_key = excluded.email_key, version = excluded.version, seen = excluded.seen,
+                 position = excluded.position, created_at = excluded.created_at, updated_at = excluded.updated_at",
+        )
+        .bind(self.generation())
+        .bind(ids)
+        .bind(states)
+        .bind(profiles)
+        .bind(names)
+        .bind(emails)
+        .bind(versions)
+        .bind(seen)
+        .bind(positions)
+        .bind(created)
+        .bind(updated)
+        .execute(&mut **transaction)
+        .await?;
+        Ok(())
+    }
+
+    fn generation(&self) -> i32 {
+        i32::try_from(self.generation).unwrap_or(i32::MAX)
+    }
+}
+
+fn unfit(unfit: Unfit) -> ProjectionError {
+    ProjectionError::CannotApply(Box::new(unfit))
+}
+
+/// PostgreSQL's bigint ends where no position or version ever gets.
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

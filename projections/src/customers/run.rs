@@ -1,0 +1,66 @@
+//! Keeping the read model: the live generation's projector, and the next one after a rebuild.
+
+use std::sync::Arc;
+
+use async_nats::Client;
+use tandem_eventlog::{Feed, Projector, ProjectorError, checkpoint};
+use tokio_util::sync::CancellationToken;
+
+use super::fold::Fold;
+use super::{Customers, NAME};
+
+impl Customers {
+    /// Keeps the live generation until told to stop; after a rebuild goes on with the new one. Many processes may run
+    /// it: each batch is applied by one of them.
+    ///
+    /// # Errors
+    /// When an event cannot be applied: nothing is skipped.
+    pub async fn run(&self, nats: Client, feed: Feed, shutdown: CancellationToken) -> Result<(), ProjectorError> {
+        loop {
+            let Some(generation) = self.generation(&shutdown).await else { return Ok(()) };
+            let fold = Fold { generation, changes: Some(self.changes.clone()) };
+            let projector =
+                Projector::new(self.pool.clone(), nats.clone(), feed.clone(), Arc::new(fold)).generation(generation);
+            let mut status = projector.status();
+            let relay_status = async {
+                loop {
+                    self.status.send_replace(status.borrow_and_update().clone());
+                    if status.changed().await.is_err() {
+                        std::future::pending::<()>().await;
+                    }
+                }
+            };
+            let ended = tokio::select! {
+                ended = projector.run(shutdown.clone()) => ended,
+                () = relay_status => return Ok(()),
+            };
+            match ended {
+                Err(ProjectorError::Superseded { .. }) => {
+                    tracing::info!(projection = NAME, generation, "a rebuilt generation took over");
+                }
+                Err(stopped) => {
+                    self.status.send_modify(|status| status.stopped = Some(stopped.to_string()));
+                    return Err(stopped);
+                }
+                Ok(()) => return Ok(()),
+            }
+        }
+    }
+
+    /// The live generation, asked for until the database answers; `None` when told to stop.
+    async fn generation(&self, shutdown: &CancellationToken) -> Option<u32> {
+        loop {
+            match checkpoint::live(&self.pool, NAME).await {
+                Ok(generation) => return Some(generation.unwrap_or(1)),
+                Err(error) => {
+                    let reason = error.to_string();
+                    self.status.send_modify(|status| status.failing = Some(reason));
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(std::time::Duration::from_millis(250)) => {}
+                () = shutdown.cancelled() => return None,
+            }
+        }
+    }
+}
