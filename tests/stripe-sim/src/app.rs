@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::http::HttpClients;
 use crate::options::WebhookRetry;
 use crate::state::State;
 use crate::webhooks::{self, Sending};
@@ -16,7 +17,7 @@ pub(crate) struct App {
     pub(crate) secret_keys: Vec<String>,
     pub(crate) webhook_retry: WebhookRetry,
     pub(crate) webhook_timeout: Duration,
-    pub(crate) http: reqwest::Client,
+    pub(crate) http: HttpClients,
     pub(crate) stopping: CancellationToken,
     state: Mutex<State>,
     /// Counts the changes, for those who wait for one.
@@ -27,7 +28,7 @@ impl App {
     pub(crate) fn new(
         options: crate::Options,
         state: State,
-        http: reqwest::Client,
+        http: HttpClients,
         stopping: CancellationToken,
     ) -> Arc<Self> {
         Arc::new(Self {

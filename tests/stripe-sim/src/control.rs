@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::calls::Call;
 use crate::clock::ClockChange;
 use crate::faults::{FaultId, FaultStatus, Rule};
+use crate::http;
 use crate::options::Settings;
 use crate::view::{Customer, Event};
 use crate::webhooks::{Delivery, Order, Webhooks};
@@ -53,9 +54,10 @@ type Result<T> = std::result::Result<T, ControlError>;
 
 impl Control {
     /// Of the local Stripe at this URL, such as `http://127.0.0.1:12111`.
+    #[allow(clippy::missing_panics_doc, clippy::expect_used)]
     pub fn new(url: impl Into<String>) -> Self {
-        install_crypto();
-        let http = reqwest::Client::builder().no_proxy().tcp_nodelay(true).build().unwrap_or_default();
+        // No certificates are loaded and no proxy is asked for: nothing is left that could fail.
+        let http = http::local().expect("a client for plain HTTP");
         Self { url: url.into().trim_end_matches('/').to_owned(), http }
     }
 
@@ -292,10 +294,4 @@ impl Control {
 
 fn by_name<'a>(fields: &[(&'a str, &'a str)]) -> BTreeMap<&'a str, &'a str> {
     fields.iter().copied().collect()
-}
-
-/// TLS for HTTP clients, once a process; somebody else's choice stands.
-pub(crate) fn install_crypto() {
-    // An error means that one is installed.
-    let _ = rustls::crypto::ring::default_provider().install_default();
 }

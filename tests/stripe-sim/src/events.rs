@@ -135,6 +135,21 @@ pub(crate) fn retrieve(state: &State, id: &str, params: &Params) -> Result<Value
         .ok_or_else(|| StripeError::no_such("event", id, "id"))
 }
 
+/// `POST /v1/events/{id}/retry`, which `stripe events resend` calls: to one endpoint, or to all that want it.
+pub(crate) fn resend(state: &mut State, id: &str, params: &Params) -> Result<Value, StripeError> {
+    params.only(&["account", "webhook_endpoint"])?;
+    let event = state.events.get(id).cloned().ok_or_else(|| StripeError::no_such("event", id, "id"))?;
+    let mut endpoints = state.endpoints.wanting(&event.kind);
+    if let Some(endpoint) = params.get("webhook_endpoint") {
+        endpoints.retain(|wanting| wanting == endpoint);
+        if endpoints.is_empty() {
+            return Err(StripeError::no_such("webhook endpoint", endpoint, "webhook_endpoint"));
+        }
+    }
+    state.outbox.extend(endpoints.iter().map(|endpoint| Sending::new(&event, endpoint)));
+    Ok(state.events.show(&event))
+}
+
 /// `GET /v1/events`
 pub(crate) fn list_events(state: &State, params: &Params) -> Result<Value, StripeError> {
     let known: Vec<&str> = PAGING.into_iter().chain(["created", "delivery_success", "type", "types"]).collect();

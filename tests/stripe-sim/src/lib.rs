@@ -12,6 +12,7 @@ mod error;
 mod events;
 mod faults;
 mod fields;
+mod http;
 mod idempotency;
 mod ids;
 mod journal;

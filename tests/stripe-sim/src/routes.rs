@@ -28,6 +28,7 @@ pub(crate) fn route(
         ("DELETE", ["customers", id]) => customers::delete(state, id, params, origin),
         ("GET", ["events"]) => events::list_events(state, params),
         ("GET", ["events", id]) => events::retrieve(state, id, params),
+        ("POST", ["events", id, "retry"]) => events::resend(state, id, params),
         ("POST", ["webhook_endpoints"]) => endpoints::create(state, params),
         ("GET", ["webhook_endpoints"]) => endpoints::list_endpoints(state, params),
         ("GET", ["webhook_endpoints", id]) => endpoints::retrieve(state, id, params),

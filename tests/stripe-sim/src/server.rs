@@ -19,6 +19,7 @@ use crate::app::App;
 use crate::call::{self, HangUp};
 use crate::control::Control;
 use crate::control_api;
+use crate::http::HttpClients;
 use crate::options::Options;
 use crate::state::State;
 
@@ -45,7 +46,7 @@ impl Sim {
         for (url, secret) in &options.webhooks {
             state.give_endpoint(url.clone(), secret.clone());
         }
-        let http = webhook_client().map_err(io::Error::other)?;
+        let http = HttpClients::new().map_err(io::Error::other)?;
         let stopping = CancellationToken::new();
         let app = App::new(options, state, http, stopping.clone());
         app.change(State::resume_deliveries);
@@ -115,17 +116,6 @@ async fn serve(stream: TcpStream, router: Router) {
     if let Err(error) = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await {
         tracing::debug!(%error, "a connection ended early");
     }
-}
-
-fn webhook_client() -> Result<reqwest::Client, reqwest::Error> {
-    crate::control::install_crypto();
-    reqwest::Client::builder()
-        .user_agent("Stripe/1.0 (+https://stripe.com/docs/webhooks)")
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .tcp_nodelay(true)
-        .pool_max_idle_per_host(256)
-        .build()
 }
 
 /// The whole of a running local Stripe, as handlers see it.

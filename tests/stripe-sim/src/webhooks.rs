@@ -217,6 +217,7 @@ async fn attempt(app: &Arc<App>, sending: &Sending, number: u32) -> Option<Deliv
     let signature = sign(&endpoint.secret, machine_ms() / 1000, &body);
     let answer = app
         .http
+        .for_url(&endpoint.url)
         .post(&endpoint.url)
         .timeout(app.webhook_timeout)
         .header("content-type", "application/json; charset=utf-8")

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use stripe_sim::{AddressUpdate, EmptyLine, Options, Settings};
 
-use crate::fixtures::{Stripe, answer, stripe};
+use crate::fixtures::{Stripe, answer, http_client, stripe};
 
 #[tokio::test]
 async fn a_created_customer_has_every_field_of_stripes_own_example() {
@@ -167,7 +167,7 @@ async fn expand_is_taken_and_json_is_not() {
 async fn a_key_is_needed_as_bearer_or_as_a_user() {
     let stripe = stripe().await;
     let url = format!("{}/v1/customers", stripe.sim.url());
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let http = http_client();
     let none = answer(http.get(&url)).await.unwrap();
     assert_eq!(none.error(), "401 invalid_request_error - -");
     assert!(none.body["error"]["message"].as_str().unwrap().starts_with("You did not provide an API key"));

@@ -49,11 +49,16 @@ pub async fn stripe() -> Stripe {
     Stripe::start(Options::default()).await
 }
 
+/// Without certificates, whose loading takes longer than most tests.
+pub fn http_client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap()
+}
+
 impl Stripe {
     pub async fn start(options: Options) -> Self {
         let sim = Sim::start(options).await.unwrap();
         let control = sim.control();
-        Self { sim, control, http: reqwest::Client::builder().no_proxy().build().unwrap() }
+        Self { sim, control, http: http_client() }
     }
 
     pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {

@@ -91,6 +91,8 @@ async fn events_are_doubled_dropped_and_delivered_again() {
     let lost = stripe.control.events_of(&id).await.unwrap()[1].clone();
     assert_eq!(stripe.control.deliver(&lost.id).await.unwrap()[0].status, Some(200));
     assert_eq!(endpoint.so_far()[3].event()["data"]["object"]["name"], "Ada");
+    stripe.post(&format!("/v1/events/{}/retry", lost.id), &[]).await;
+    assert_eq!(endpoint.received(5).await[4].event()["id"], lost.id.as_str());
 }
 
 #[tokio::test]
