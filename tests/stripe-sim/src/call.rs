@@ -55,6 +55,7 @@ struct Asked {
     params: Result<Params, StripeError>,
     /// Only a POST's key has an effect.
     key: Option<String>,
+    key_as_sent: Option<String>,
     origin: Origin,
     request_id: String,
 }
@@ -125,43 +126,58 @@ async fn work(app: &Arc<App>, asked: &Asked, params: &Params, number: u64) -> Re
             None => Ok(Turn::First),
         }
     });
-    match turn {
-        Ok(Turn::First) => {}
+    let answer = match turn {
+        Ok(Turn::First) => {
+            hold_up(&met, Moment::BeforeWork, &reached).await;
+            let answer = app.change(|state| carry_out(state, app, asked, params, fault, number));
+            if let Some(Fault::Fail500BeforeWork | Fault::Fail500AfterWork) = fault {
+                reached(&met);
+            }
+            answer
+        }
         Ok(Turn::Again(saved)) => {
             app.change(|state| name_customer(state, number, saved.customer.as_deref()));
-            return Ok(Answer::again(*saved));
+            Answer::again(*saved)
         }
-        Err(error) => return Ok(app.read(|state| Answer::refusal(&error, asked, state))),
+        Err(error) => app.read(|state| Answer::refusal(&error, asked, state)),
+    };
+    if fault == Some(&Fault::DropReply) {
+        reached(&met);
+        return Err(HangUp);
     }
-    match (&met, fault) {
-        (_, Some(Fault::DelayMs(pause))) => {
-            reached(&met);
-            tokio::time::sleep(Duration::from_millis(*pause)).await;
-        }
-        (Some(Met { release, .. }), Some(Fault::Hang)) => {
-            reached(&met);
-            release.cancelled().await;
-        }
-        _ => {}
-    }
-    let answer = app.change(|state| carry_out(state, app, asked, params, fault, number));
-    match (&met, fault) {
-        (_, Some(Fault::Fail500BeforeWork | Fault::Fail500AfterWork)) => reached(&met),
-        (_, Some(Fault::DropReply)) => {
-            reached(&met);
-            return Err(HangUp);
-        }
-        (_, Some(Fault::DelayReplyMs(pause))) => {
-            reached(&met);
-            tokio::time::sleep(Duration::from_millis(*pause)).await;
-        }
-        (Some(Met { release, .. }), Some(Fault::HangReply)) => {
-            reached(&met);
-            release.cancelled().await;
-        }
-        _ => {}
-    }
+    hold_up(&met, Moment::BeforeReply, &reached).await;
     Ok(answer)
+}
+
+/// Where a call can be made to wait.
+#[derive(PartialEq, Eq)]
+enum Moment {
+    BeforeWork,
+    BeforeReply,
+}
+
+/// Waits, if the fault is one that waits at this moment.
+async fn hold_up(met: &Option<Met>, moment: Moment, reached: impl Fn(&Option<Met>)) {
+    let Some(Met { fault, release, .. }) = met else { return };
+    match fault {
+        Fault::DelayMs(pause) if moment == Moment::BeforeWork => {
+            reached(met);
+            tokio::time::sleep(Duration::from_millis(*pause)).await;
+        }
+        Fault::DelayReplyMs(pause) if moment == Moment::BeforeReply => {
+            reached(met);
+            tokio::time::sleep(Duration::from_millis(*pause)).await;
+        }
+        Fault::Hang if moment == Moment::BeforeWork => {
+            reached(met);
+            release.cancelled().await;
+        }
+        Fault::HangReply if moment == Moment::BeforeReply => {
+            reached(met);
+            release.cancelled().await;
+        }
+        _ => {}
+    }
 }
 
 /// The work, and its answer saved for the key, as one.
@@ -245,13 +261,15 @@ impl Asked {
             false => Params::parse(parts.uri.query().unwrap_or_default(), &body),
         });
         let method = parts.method.as_str().to_owned();
-        let key = header("idempotency-key").map(str::to_owned).filter(|key| !key.is_empty() && method == "POST");
+        let key_as_sent = header("idempotency-key").map(str::to_owned).filter(|key| !key.is_empty());
+        let key = key_as_sent.clone().filter(|_| method == "POST");
         let request_id = ids::request();
         Self {
             path: parts.uri.path().to_owned(),
             params,
             origin: Origin { request_id: Some(request_id.clone()), idempotency_key: key.clone() },
             key,
+            key_as_sent,
             method,
             request_id,
         }
@@ -264,7 +282,7 @@ impl Asked {
             method: self.method.clone(),
             path: self.path.clone(),
             params: self.params.as_ref().map(Params::as_sent).unwrap_or_default(),
-            idempotency_key: self.key.clone(),
+            idempotency_key: self.key_as_sent.clone(),
             request_id: self.request_id.clone(),
             status: None,
             replayed: false,

@@ -20,7 +20,7 @@ pub struct Call {
     pub path: String,
     /// Names as sent (`address[line1]`) and values.
     pub params: BTreeMap<String, String>,
-    /// The header, if sent.
+    /// The header, if sent; of no effect but with POST.
     pub idempotency_key: Option<String>,
     /// The id given to the call.
     pub request_id: String,

@@ -105,7 +105,7 @@ impl RateLimit {
     pub const LIVE: Self = Self { account: 100, endpoint: 25 };
 }
 
-/// The pauses between one webhook's attempts. Stripe's take three days; these are short.
+/// The pauses between one webhook's attempts. Stripe's grow to hours; these are short, and go on for three days too.
 #[derive(Debug, Clone)]
 pub struct WebhookRetry {
     /// Before the second attempt.
@@ -118,7 +118,7 @@ pub struct WebhookRetry {
 
 impl Default for WebhookRetry {
     fn default() -> Self {
-        Self { first: Duration::from_millis(200), longest: Duration::from_secs(30), attempts: 1000 }
+        Self { first: Duration::from_millis(200), longest: Duration::from_secs(5), attempts: 50_000 }
     }
 }
 

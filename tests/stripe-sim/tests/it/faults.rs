@@ -22,6 +22,18 @@ async fn a_dropped_reply_loses_the_answer_but_not_the_work() {
 }
 
 #[tokio::test]
+async fn the_reply_to_a_repeat_can_be_dropped_too() {
+    let stripe = stripe().await;
+    let fault = stripe.control.fault(Fault::DropReply.on("POST", "/v1/customers").times(2)).await.unwrap();
+    for _ in 0..2 {
+        stripe.try_post_with_key("k", "/v1/customers", &[]).await.unwrap_err();
+    }
+    stripe.control.fault_reached(fault, 2).await.unwrap();
+    assert_eq!(stripe.post_with_key("k", "/v1/customers", &[]).await.header("idempotent-replayed"), Some("true"));
+    assert_eq!(stripe.control.customers().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn a_dropped_request_does_nothing() {
     let stripe = stripe().await;
     stripe.control.fault(Fault::DropRequest.on("POST", "/v1/customers")).await.unwrap();
