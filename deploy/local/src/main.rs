@@ -1,8 +1,10 @@
 //! Runs Tandem and all it needs on this machine.
 
+mod run;
 mod with_servers;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -17,6 +19,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Start PostgreSQL, nats-server, the local Stripe (unless STRIPE_SECRET_KEY is set) and Tandem, and keep them running.
+    Run {
+        /// Where data, logs and the file `env` go; `.tandem` of the checkout if not given.
+        #[arg(long)]
+        folder: Option<PathBuf>,
+    },
     /// Run a command with a PostgreSQL and a nats-server of its own, named by TANDEM_TEST_DATABASE_URL and
     /// TANDEM_TEST_NATS_URL, and end with its exit code.
     Test {
@@ -28,6 +36,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
+        Command::Run { folder } => run::run(folder),
         Command::Test { command } => with_servers::run(&command),
     };
     done.unwrap_or_else(|error| {

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use crate::account::Account;
 use crate::error::io;
-use crate::process::{Process, beside, setting};
+use crate::process::{Process, beside, running_program, setting};
 use crate::{Error, Tools, port};
 
 /// Recovery after a crash may take this long.
@@ -26,6 +26,8 @@ pub struct PostgresOptions {
     pub port: u16,
     /// Where its log goes; `None`: beside the data, `<data_dir>.log`.
     pub log: Option<PathBuf>,
+    /// Whether new data is on disk before the first start. `false` only for data that may be lost.
+    pub sync_new_data: bool,
     /// Settings of `postgresql.conf` that differ from PostgreSQL's defaults.
     pub settings: Vec<(&'static str, String)>,
 }
@@ -33,7 +35,7 @@ pub struct PostgresOptions {
 impl PostgresOptions {
     /// A server with this data, on a free port, with PostgreSQL's own defaults.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
-        Self { data_dir: data_dir.into(), port: 0, log: None, settings: vec![] }
+        Self { data_dir: data_dir.into(), port: 0, log: None, sync_new_data: true, settings: vec![] }
     }
 }
 
@@ -59,7 +61,7 @@ impl Postgres {
         let log = options.log.clone().unwrap_or_else(|| beside(&options.data_dir, "log"));
         let account = Account::reaching(&[&tools.postgres_bin.join("postgres"), &options.data_dir])?;
         let bin = tools.postgres_bin.clone();
-        let password = prepare(&bin, account, &options.data_dir)?;
+        let password = prepare(&bin, account, &options)?;
         let any_port = options.port == 0;
         let mut server = Self { bin, options, account, password, log, process: None };
         let mut attempts = if any_port { 5 } else { 1 };
@@ -119,6 +121,8 @@ impl Postgres {
     }
 
     fn launch(&mut self) -> Result<(), Error> {
+        let pid_file = self.options.data_dir.join("postmaster.pid");
+        forget_the_dead(&pid_file)?;
         let mut command = self.account.command(&self.bin.join("postgres"));
         command.current_dir(&self.options.data_dir).arg("-D").arg(&self.options.data_dir);
         let fixed = [
@@ -133,13 +137,23 @@ impl Postgres {
             command.arg("-c").arg(setting(key, value));
         }
         let mut process = Process::start("PostgreSQL", command, &self.log)?;
-        let pid_file = self.options.data_dir.join("postmaster.pid");
         let (bin, port, id) = (&self.bin, self.options.port, process.id());
         // Its pid file first: someone else's server might answer on this port.
         process.wait_until(START_LIMIT, || is_ready(&pid_file, id) && answers(bin, port))?;
         self.process = Some(process);
         Ok(())
     }
+}
+
+/// PostgreSQL takes a server that was killed for a living one if its process id names any process of the same user: a zombie
+/// that no init collects, or a newcomer. (Servers that do live still hold their shared memory, which it checks, too.)
+fn forget_the_dead(pid_file: &Path) -> Result<(), Error> {
+    let Ok(text) = std::fs::read_to_string(pid_file) else { return Ok(()) };
+    let id = text.lines().next().and_then(|line| line.trim().parse().ok());
+    if cfg!(target_os = "linux") && !id.and_then(running_program).is_some_and(|program| program == "postgres") {
+        std::fs::remove_file(pid_file).map_err(io(format!("remove {}", pid_file.display())))?;
+    }
+    Ok(())
 }
 
 /// Whether the server with this process id says that it takes connections.
@@ -158,7 +172,8 @@ fn answers(bin: &Path, port: u16) -> bool {
 }
 
 /// Makes the data folder if it is not there, and returns the superuser's password.
-fn prepare(bin: &Path, account: Account, data_dir: &Path) -> Result<String, Error> {
+fn prepare(bin: &Path, account: Account, options: &PostgresOptions) -> Result<String, Error> {
+    let data_dir = options.data_dir.as_path();
     let password_file = beside(data_dir, "password");
     if data_dir.join("PG_VERSION").is_file() {
         let password = std::fs::read_to_string(&password_file);
@@ -192,14 +207,33 @@ fn prepare(bin: &Path, account: Account, data_dir: &Path) -> Result<String, Erro
         .arg(setting("--pwfile", &password_file))
         .arg(setting("--pgdata", &fresh))
         .stdin(Stdio::null());
+    let sync = options.sync_new_data;
+    // initdb syncs its thousand files one by one: seconds on a busy disk. Linux can do all in one go.
+    if !sync || cfg!(target_os = "linux") {
+        command.arg("--no-sync");
+    }
     let output = command.output().map_err(io("run initdb"))?;
     if !output.status.success() {
         let text = [output.stdout, output.stderr].concat();
         let output_text = String::from_utf8_lossy(&text).trim().to_owned();
         return Err(Error::Failed { program: "initdb", status: output.status, output: output_text });
     }
+    if sync {
+        sync_file_system(&fresh)?;
+    }
     std::fs::rename(&fresh, data_dir).map_err(io(format!("make {}", data_dir.display())))?;
     Ok(password)
+}
+
+#[cfg(target_os = "linux")]
+fn sync_file_system(of: &Path) -> Result<(), Error> {
+    let sync = || -> std::io::Result<()> { Ok(rustix::fs::syncfs(File::open(of)?)?) };
+    sync().map_err(io(format!("bring {} to disk", of.display())))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn sync_file_system(_: &Path) -> Result<(), Error> {
+    Ok(())
 }
 
 fn write_secret(file: &Path, secret: &str) -> Result<(), Error> {

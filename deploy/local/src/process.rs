@@ -147,7 +147,8 @@ impl Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
         let start = Instant::now();
-        while children.iter().any(|child| runs(*child)) && start.elapsed() < Duration::from_secs(5) {
+        let is_left = |child: &Pid| u32::try_from(child.as_raw_pid()).is_ok_and(|id| running_program(id).is_some());
+        while children.iter().any(is_left) && start.elapsed() < Duration::from_secs(5) {
             thread::sleep(Duration::from_millis(2));
         }
     }
@@ -229,12 +230,12 @@ fn children(of: u32) -> Vec<Pid> {
         .collect()
 }
 
-/// Whether the process exists and is no zombie (a container without init keeps those).
-fn runs(id: Pid) -> bool {
-    std::fs::read_to_string(format!("/proc/{}/stat", id.as_raw_nonzero()))
-        .ok()
-        .and_then(|stat| stat.rsplit_once(") ").map(|(_, rest)| !rest.starts_with(['Z', 'X'])))
-        .unwrap_or(false)
+/// The name of a process's program, unless it is a zombie (a container without init keeps those). Linux only.
+pub(crate) fn running_program(id: u32) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    let (start, state) = stat.rsplit_once(") ")?;
+    let (_, program) = start.split_once('(')?;
+    (!state.starts_with(['Z', 'X'])).then(|| program.to_owned())
 }
 
 /// An argument `key=value` for a server's command line.

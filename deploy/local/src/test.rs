@@ -78,7 +78,8 @@ pub async fn own_nats() -> Own<Nats> {
 pub fn start_postgres() -> Result<Own<Postgres>, Error> {
     let scratch = Scratch::new()?;
     let settings = vec![("max_connections", "400".to_owned()), ("shared_buffers", "64MB".to_owned())];
-    let options = PostgresOptions { settings, ..PostgresOptions::new(scratch.path().join("postgres")) };
+    let options =
+        PostgresOptions { settings, sync_new_data: false, ..PostgresOptions::new(scratch.path().join("postgres")) };
     Ok(Own { server: Postgres::start(&tools()?, options)?, _scratch: scratch })
 }
 

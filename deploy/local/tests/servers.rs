@@ -85,6 +85,20 @@ fn an_initialisation_that_was_cut_short_is_begun_again() {
 }
 
 #[test]
+fn a_dead_servers_pid_file_does_not_block_its_data() {
+    let scratch = Scratch::new().unwrap();
+    let data = scratch.path().join("postgres");
+    let mut postgres = Postgres::start(&tools().unwrap(), PostgresOptions::new(&data)).unwrap();
+    let pid_file = data.join("postmaster.pid");
+    let left_behind = std::fs::read_to_string(&pid_file).unwrap();
+    postgres.stop();
+    // Its process id has gone to another program: ours.
+    let rest = left_behind.split_once('\n').unwrap().1;
+    std::fs::write(&pid_file, format!("{}\n{rest}", std::process::id())).unwrap();
+    postgres.restart().unwrap();
+}
+
+#[test]
 fn a_server_that_cannot_start_says_why() {
     let scratch = Scratch::new().unwrap();
     let settings = vec![("no_such_setting", "1".to_owned())];
