@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::API_VERSION;
 use crate::app::App;
 use crate::calls::Call;
+use crate::clock::machine_us;
 use crate::error::StripeError;
 use crate::events::Origin;
 use crate::faults::{Fault, Met};
@@ -279,6 +280,7 @@ impl Asked {
         Call {
             number: 0,
             at_ms,
+            received_us: machine_us(),
             method: self.method.clone(),
             path: self.path.clone(),
             params: self.params.as_ref().map(Params::as_sent).unwrap_or_default(),

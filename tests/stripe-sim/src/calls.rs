@@ -14,6 +14,8 @@ pub struct Call {
     pub number: u64,
     /// When it came, by the local Stripe's clock, in milliseconds since 1970.
     pub at_ms: i64,
+    /// When it came, by the machine's clock, in microseconds since 1970: for measuring.
+    pub received_us: i64,
     /// `GET`, `POST` or `DELETE`.
     pub method: String,
     /// Without the query.

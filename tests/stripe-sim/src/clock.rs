@@ -58,6 +58,11 @@ impl Clock {
 
 /// The machine's time, in milliseconds since 1970.
 pub(crate) fn machine_ms() -> i64 {
+    machine_us() / 1000
+}
+
+/// The machine's time, in microseconds since 1970.
+pub(crate) fn machine_us() -> i64 {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
+    i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX)
 }

@@ -54,7 +54,6 @@ type Result<T> = std::result::Result<T, ControlError>;
 
 impl Control {
     /// Of the local Stripe at this URL, such as `http://127.0.0.1:12111`.
-    #[allow(clippy::missing_panics_doc, clippy::expect_used)]
     pub fn new(url: impl Into<String>) -> Self {
         // No certificates are loaded and no proxy is asked for: nothing is left that could fail.
         let http = http::local().expect("a client for plain HTTP");
@@ -120,6 +119,11 @@ impl Control {
     /// The calls made to `/v1`, oldest first.
     pub async fn calls(&self) -> Result<Vec<Call>> {
         self.send(Method::GET, &format!("/calls?limit={}", u32::MAX), None::<()>).await
+    }
+
+    /// The calls after this one, by [`Call::number`], oldest first.
+    pub async fn calls_after(&self, number: u64) -> Result<Vec<Call>> {
+        self.send(Method::GET, &format!("/calls?limit={}&after={number}", u32::MAX), None::<()>).await
     }
 
     /// Forgets the calls made so far.
@@ -205,13 +209,14 @@ impl Control {
 
     /// How the webhooks stand.
     pub async fn webhooks(&self) -> Result<Webhooks> {
-        self.send(Method::GET, "/webhooks", None::<()>).await
+        self.send(Method::GET, &format!("/webhooks?limit={}", u32::MAX), None::<()>).await
     }
 
     /// Returns once none is being sent or waits to be sent again; held and dropped ones don't count.
     pub async fn webhooks_idle(&self) -> Result<()> {
         self.wait_for("the webhooks to be delivered", async |stripe| {
-            Ok((stripe.webhooks().await?.in_flight == 0).then_some(()))
+            let webhooks: Webhooks = stripe.send(Method::GET, "/webhooks?limit=0", None::<()>).await?;
+            Ok((webhooks.in_flight == 0).then_some(()))
         })
         .await
     }

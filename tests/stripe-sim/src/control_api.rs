@@ -60,6 +60,13 @@ struct Limit {
     limit: usize,
 }
 
+/// Only calls with a higher number.
+#[derive(Deserialize)]
+struct AfterCall {
+    #[serde(default)]
+    after: u64,
+}
+
 fn hundred() -> usize {
     100
 }
@@ -111,8 +118,12 @@ async fn deliver_event(app: Shared, Path(id): Path<String>) -> Response {
     Json(send_in_order(&app, vec![id]).await).into_response()
 }
 
-async fn list_calls(app: Shared, Query(Limit { limit }): Query<Limit>) -> Json<Value> {
-    Json(app.read(|state| json!(state.calls.last(limit).collect::<Vec<_>>())))
+async fn list_calls(
+    app: Shared,
+    Query(Limit { limit }): Query<Limit>,
+    Query(AfterCall { after }): Query<AfterCall>,
+) -> Json<Value> {
+    Json(app.read(|state| json!(state.calls.last(limit).filter(|call| call.number > after).collect::<Vec<_>>())))
 }
 
 async fn clear_calls(app: Shared) -> StatusCode {
@@ -140,8 +151,8 @@ async fn release_fault(app: Shared, Path(id): Path<FaultId>) -> StatusCode {
     }
 }
 
-async fn show_webhooks(app: Shared) -> Json<Value> {
-    Json(app.read(|state| json!(state.switches.status())))
+async fn show_webhooks(app: Shared, Query(Limit { limit }): Query<Limit>) -> Json<Value> {
+    Json(app.read(|state| json!(state.switches.status(limit))))
 }
 
 #[derive(Deserialize)]
@@ -188,7 +199,7 @@ async fn drop_webhooks(app: Shared, Json(Next { next }): Json<Next>) -> StatusCo
 }
 
 async fn show_clock(app: Shared) -> Json<Value> {
-    Json(app.read(|state| clock(state)))
+    Json(app.read(clock))
 }
 
 async fn change_clock(app: Shared, Json(change): Json<ClockChange>) -> Json<Value> {

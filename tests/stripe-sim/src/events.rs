@@ -137,7 +137,7 @@ pub(crate) fn retrieve(state: &State, id: &str, params: &Params) -> Result<Value
 
 /// `POST /v1/events/{id}/retry`, which `stripe events resend` calls: to one endpoint, or to all that want it.
 pub(crate) fn resend(state: &mut State, id: &str, params: &Params) -> Result<Value, StripeError> {
-    params.only(&["account", "webhook_endpoint"])?;
+    params.only(&["account", "for_stripecli", "webhook_endpoint"])?;
     let event = state.events.get(id).cloned().ok_or_else(|| StripeError::no_such("event", id, "id"))?;
     let mut endpoints = state.endpoints.wanting(&event.kind);
     if let Some(endpoint) = params.get("webhook_endpoint") {

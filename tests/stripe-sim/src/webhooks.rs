@@ -146,12 +146,13 @@ impl Switches {
         }
     }
 
-    pub(crate) fn status(&self) -> Webhooks {
+    /// With the last `limit` attempts.
+    pub(crate) fn status(&self, limit: usize) -> Webhooks {
         Webhooks {
             holding: self.holding,
             held: self.held.clone(),
             in_flight: self.in_flight,
-            deliveries: self.log.iter().cloned().collect(),
+            deliveries: self.log.iter().skip(self.log.len().saturating_sub(limit)).cloned().collect(),
         }
     }
 

@@ -103,5 +103,7 @@ async fn a_wait_ends_with_the_call_it_waits_for() {
             let id = stripe.customer(&[]).await;
             stripe.post(&format!("/v1/customers/{id}"), &[("name", "Ada")]).await
         });
-    assert_eq!(calls.unwrap()[1].params["name"], "Ada");
+    let calls = calls.unwrap();
+    assert_eq!(calls[1].params["name"], "Ada");
+    assert_eq!(stripe.control.calls_after(calls[0].number).await.unwrap(), calls[1..]);
 }
