@@ -1,6 +1,5 @@
 //! Waiting between tries of something that fails.
 
-use rand::RngExt;
 use std::time::Duration;
 
 /// The longest wait between two tries.
@@ -21,6 +20,6 @@ impl Backoff {
     pub(crate) async fn wait(&mut self) {
         let longest = Duration::from_millis(50).saturating_mul(1 << self.failures.min(10)).min(LONGEST);
         self.failures += 1;
-        tokio::time::sleep(longest.mul_f64(rand::rng().random_range(0.5..1.0))).await;
+        tokio::time::sleep(longest.mul_f64(rand::random_range(0.5..1.0))).await;
     }
 }

@@ -10,6 +10,7 @@ use crate::log::chain;
 use crate::stream::StreamError;
 use crate::wake::Wake;
 use async_nats::Client;
+use metrics::gauge;
 use sqlx::{Connection, PgConnection, PgPool};
 use std::convert::Infallible;
 use std::time::Duration;
@@ -67,7 +68,7 @@ impl Relay {
             let turn = async {
                 let Err(error) = self.turn(&mut backoff).await;
                 self.failed(&StreamError::Database(error));
-                self.status.send_modify(|status| status.active = false);
+                self.active(false);
                 backoff.wait().await;
             };
             tokio::select! {
@@ -76,7 +77,7 @@ impl Relay {
             }
         }
         // The session is dropped by now, and its lock with it: the next relay takes over at once.
-        self.status.send_modify(|status| status.active = false);
+        self.active(false);
     }
 
     /// One session: waits for the lock, then works until the session breaks.
@@ -92,18 +93,20 @@ impl Relay {
             tokio::time::sleep(STANDBY).await;
         }
         let numbered = last_position(&mut session).await?;
-        self.recovered();
         backoff.reset();
-        self.status.send_modify(|status| {
-            status.active = true;
-            status.numbered = numbered;
-        });
+        self.status.send_modify(|status| status.numbered = numbered);
+        self.active(true);
         tracing::info!(stream = %self.feed.stream, position = numbered, "this relay is active");
         // Numbering needs no NATS: while it is away, readers go on by PostgreSQL.
         tokio::select! {
             failed = number::run(&mut session, &self.wake, &self.status) => failed,
             never = publish::run(self) => match never {},
         }
+    }
+
+    fn active(&self, active: bool) {
+        self.status.send_modify(|status| status.active = active);
+        gauge!("tandem_relay_active").set(if active { 1 } else { 0 });
     }
 
     fn failed(&self, error: &StreamError) {
@@ -115,6 +118,9 @@ impl Relay {
             news = place.is_none();
             *place = Some(line.clone());
         });
+        if !waits {
+            gauge!("tandem_relay_stopped").set(1);
+        }
         match (news, waits) {
             (true, true) => {
                 tracing::warn!(stream = %self.feed.stream, error = %line, "the relay is failing, and tries again")
@@ -132,6 +138,7 @@ impl Relay {
             news = status.failing.take().is_some() | status.stopped.take().is_some();
             news
         });
+        gauge!("tandem_relay_stopped").set(0);
         if news {
             tracing::info!(stream = %self.feed.stream, "the relay is well again");
         }

@@ -43,9 +43,9 @@ async fn publish(relay: &Relay, backoff: &mut Backoff) -> Result<Infallible, Str
         relay.recovered();
         let mut published = last;
         loop {
-            let waiting = timeout(LOOK, numbered.wait_for(|status| status.numbered > published)).await;
+            let idle = timeout(LOOK, numbered.wait_for(|status| status.numbered > published)).await.is_err();
             gauge!("tandem_relay_lag_events").set(status.borrow().numbered.saturating_sub(published) as f64);
-            if waiting.is_err() {
+            if idle {
                 break;
             }
             let events = read_after(pool, published, WINDOW).await?;

@@ -1,0 +1,248 @@
+//! Projectors: each event takes effect once, in order, whoever dies and however many there are.
+
+use crate::counter::{Command, Counter, Event};
+use crate::world::{PATIENCE, World, eventually};
+use async_nats::jetstream;
+use async_trait::async_trait;
+use futures::StreamExt;
+use sqlx::PgTransaction;
+use std::sync::Arc;
+use std::time::Duration;
+use tandem_eventlog::{
+    Context, Projection, ProjectionError, Projector, ProjectorError, Recorded, checkpoint, follow, stream,
+};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// The sum of all counters. An addition of 666 is more than it can bear; at `hangs` it stays in its transaction.
+struct Sum {
+    hangs: Option<(u64, Arc<Notify>)>,
+    table: &'static str,
+}
+
+impl Sum {
+    fn new() -> Self {
+        Self { hangs: None, table: "sums" }
+    }
+}
+
+#[async_trait]
+impl Projection for Sum {
+    fn name(&self) -> &str {
+        "sum"
+    }
+
+    async fn apply(&self, transaction: &mut PgTransaction<'_>, batch: &[Recorded]) -> Result<(), ProjectionError> {
+        for recorded in batch {
+            let by = match recorded.event::<Counter>(&[])? {
+                Event::Added { by: 666 } => return Err(ProjectionError::CannotApply("666 is too much".into())),
+                Event::Added { by } => by,
+                Event::Taken { by } => -by,
+            };
+            sqlx::query(&format!("UPDATE {} SET value = value + $1, events = events + 1", self.table))
+                .bind(by)
+                .execute(&mut **transaction)
+                .await?;
+            if let Some((position, reached)) = &self.hangs
+                && recorded.position == *position
+            {
+                reached.notify_one();
+                std::future::pending::<()>().await;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A projector of its table.
+pub async fn sum_projector(world: &World) -> Projector {
+    tables(world, "sums").await;
+    projector(world, Sum::new())
+}
+
+/// The sum, and the number of events in it.
+pub async fn sum(world: &World) -> (i64, i64) {
+    sum_of(world, "sums").await
+}
+
+async fn tables(world: &World, table: &str) {
+    sqlx::query(&format!("CREATE TABLE {table} AS SELECT 0::bigint AS value, 0::bigint AS events"))
+        .execute(&world.pool)
+        .await
+        .unwrap();
+}
+
+async fn sum_of(world: &World, table: &str) -> (i64, i64) {
+    sqlx::query_as(&format!("SELECT value, events FROM {table}")).fetch_one(&world.pool).await.unwrap()
+}
+
+fn projector(world: &World, sum: Sum) -> Projector {
+    Projector::new(world.pool.clone(), world.nats.clone(), world.feed.clone(), Arc::new(sum))
+}
+
+#[tokio::test]
+async fn every_event_takes_effect_once() {
+    let world = World::new().await;
+    let _relay = world.relay();
+    let id = world.count(700).await;
+    let projector = sum_projector(&world).await;
+    let mut status = projector.status();
+    let shutdown = CancellationToken::new();
+    let task = tokio::spawn(projector.run(shutdown.clone()));
+
+    world.add(&id, -7).await;
+
+    let arrived = tokio::time::timeout(PATIENCE, status.wait_for(|status| status.position == 701)).await;
+    assert_eq!(arrived.unwrap().unwrap().lag(), 0);
+    assert_eq!(sum(&world).await, (693, 701));
+    shutdown.cancel();
+    task.await.unwrap().unwrap();
+}
+
+/// Fails if the checkpoint is moved in another transaction than the effects: before it, they are lost; after it, they
+/// happen twice.
+#[tokio::test]
+async fn killed_inside_its_transaction_nothing_is_lost_or_done_twice() {
+    let world = World::new().await;
+    tables(&world, "sums").await;
+    let _relay = world.relay();
+    world.count(10).await;
+    world.settles_at(10).await;
+    let reached = Arc::new(Notify::new());
+    let hanging = Sum { hangs: Some((5, reached.clone())), ..Sum::new() };
+    let killed = tokio::spawn(projector(&world, hanging).run(CancellationToken::new()));
+    reached.notified().await;
+    killed.abort();
+    assert!(killed.await.unwrap_err().is_cancelled());
+
+    tokio::spawn(projector(&world, Sum::new()).run(CancellationToken::new()));
+
+    eventually("all is applied", async || sum(&world).await == (10, 10)).await;
+}
+
+/// Fails without the condition on the checkpoint's position: both apply each event.
+#[tokio::test]
+async fn two_projectors_of_one_name_do_the_work_of_one() {
+    let world = World::new().await;
+    tables(&world, "sums").await;
+    let _relay = world.relay();
+    for _ in 0..2 {
+        tokio::spawn(projector(&world, Sum::new()).run(CancellationToken::new()));
+    }
+
+    let id = world.count(1).await;
+    for _ in 0..100 {
+        world.add(&id, 1).await;
+    }
+
+    eventually("all is applied", async || checkpoint::position(&world.pool, "sum", 1).await.unwrap() == Some(101))
+        .await;
+    assert_eq!(sum(&world).await, (101, 101));
+}
+
+/// Fails for a projector that skips it, goes on behind it, or loses what came before it in the batch.
+#[tokio::test]
+async fn an_event_it_cannot_apply_stops_it_there() {
+    let world = World::new().await;
+    let _relay = world.relay();
+    let id = world.count(4).await;
+    world.add(&id, 666).await;
+    world.count(3).await;
+    world.settles_at(8).await;
+    let projector = sum_projector(&world).await;
+    let status = projector.status();
+
+    let ended = tokio::time::timeout(PATIENCE, projector.run(CancellationToken::new())).await.unwrap();
+
+    assert!(matches!(ended, Err(ProjectorError::Stopped { position: 5, .. })), "{ended:?}");
+    assert_eq!(sum(&world).await, (4, 4));
+    assert_eq!(
+        status.borrow().stopped.as_deref(),
+        Some("sum stopped before position 5, which it cannot apply: the event cannot be applied: 666 is too much")
+    );
+}
+
+/// Fails for a projector that only listens to JetStream, which skips a deleted message in silence.
+#[tokio::test]
+async fn a_message_deleted_from_the_stream_is_read_from_the_database() {
+    let world = World::new().await;
+    tables(&world, "sums").await;
+    let _relay = world.relay();
+    world.count(10).await;
+    world.settles_at(10).await;
+    let jetstream = jetstream::new(world.nats.clone()).get_stream(&world.feed.stream).await.unwrap();
+    for position in [1, 4, 5] {
+        jetstream.delete_message(position).await.unwrap();
+    }
+
+    tokio::spawn(projector(&world, Sum::new()).run(CancellationToken::new()));
+
+    eventually("all is applied", async || sum(&world).await == (10, 10)).await;
+    let report = stream::check(&world.pool, &world.nats, &world.feed).await.unwrap();
+    assert!(!report.is_sound());
+    assert_eq!((report.missing_in_stream.first, report.equal), (vec![1, 4, 5], 7));
+}
+
+/// Fails for a projector that needs NATS: numbered events are in the database.
+#[tokio::test]
+async fn while_nats_is_away_projections_go_on() {
+    let world = World::new().await;
+    tables(&world, "sums").await;
+    let nowhere = crate::world::connect("nats://127.0.0.1:1").await;
+    let _relay = world.relay_by(nowhere.clone());
+    let projector = Projector::new(world.pool.clone(), nowhere, world.feed.clone(), Arc::new(Sum::new()));
+    tokio::spawn(projector.run(CancellationToken::new()));
+
+    world.count(10).await;
+
+    eventually("all is applied", async || sum(&world).await == (10, 10)).await;
+}
+
+/// Fails without the generation in the fence: the old projector would go on, into tables that are gone.
+#[tokio::test]
+async fn a_rebuild_runs_beside_the_live_generation_and_supersedes_it() {
+    let world = World::new().await;
+    tables(&world, "sums").await;
+    tables(&world, "sums_2").await;
+    let _relay = world.relay();
+    world.count(10).await;
+    let old = tokio::spawn(projector(&world, Sum::new()).run(CancellationToken::new()));
+    eventually("the old one is done", async || sum(&world).await == (10, 10)).await;
+    assert_eq!(checkpoint::live(&world.pool, "sum").await.unwrap(), Some(1));
+    let new = projector(&world, Sum { table: "sums_2", ..Sum::new() }).generation(2);
+    tokio::spawn(new.run(CancellationToken::new()));
+    eventually("the new one is done", async || sum_of(&world, "sums_2").await == (10, 10)).await;
+    assert_eq!(checkpoint::live(&world.pool, "sum").await.unwrap(), Some(1));
+
+    checkpoint::promote(&mut world.pool.acquire().await.unwrap(), "sum", 2).await.unwrap();
+    world.count(5).await;
+
+    let ended = tokio::time::timeout(PATIENCE, old).await.unwrap().unwrap();
+    assert!(matches!(ended, Err(ProjectorError::Superseded { generation: 1, .. })), "{ended:?}");
+    eventually("the new one goes on", async || sum_of(&world, "sums_2").await == (15, 15)).await;
+    assert_eq!(sum(&world).await, (10, 10));
+    assert_eq!(checkpoint::live(&world.pool, "sum").await.unwrap(), Some(2));
+}
+
+#[tokio::test]
+async fn following_reads_the_past_and_the_present_without_gaps() {
+    let world = World::new().await;
+    let _relay = world.relay();
+    let id = world.count(1200).await;
+    world.settles_at(1200).await;
+    let followed = follow(world.pool.clone(), world.nats.clone(), world.feed.clone(), 100);
+    let mut followed = std::pin::pin!(followed);
+    let mut positions = Vec::new();
+    for round in 0..1150 {
+        if round == 500 {
+            // While the past is still being read.
+            world.store.execute(&id, Command::Count(25), Context::from_origin("test")).await.unwrap();
+        }
+        if round >= 1100 {
+            world.add(&id, 1).await;
+        }
+        let next = tokio::time::timeout(Duration::from_secs(30), followed.next()).await.unwrap();
+        positions.push(next.unwrap().unwrap().position);
+    }
+    assert_eq!(positions, (101..=1250).collect::<Vec<_>>());
+}

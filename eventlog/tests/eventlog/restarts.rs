@@ -1,0 +1,98 @@
+//! Servers that die and come back.
+
+use crate::counter::Command;
+use crate::projector::{sum, sum_projector};
+use crate::world::{World, eventually};
+use std::path::Path;
+use std::process::Command as Run;
+use tandem_eventlog::{Context, ExecuteError};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// Fails for a relay with a second cursor, which never looks back: the stream would have a hole, or refuse for ever.
+#[tokio::test]
+async fn a_stream_that_lost_its_tail_is_filled_again() {
+    let mut server = tandem_local::test::own_nats().await;
+    let world = World::on(&tandem_local::test::database().await.url, &server.url()).await;
+    let relay = world.relay();
+    world.count(4).await;
+    relay.reaches("published", |status| status.published == 4).await;
+    server.stop();
+    let store = server.store_dir().to_owned();
+    let kept = store.with_extension("kept");
+    copy(&store, &kept);
+    server.restart().unwrap();
+    world.count(4).await;
+    world.settles_at(8).await;
+
+    // As after a power cut: what was not yet on disk is gone.
+    server.kill();
+    std::fs::remove_dir_all(&store).unwrap();
+    copy(&kept, &store);
+    server.restart().unwrap();
+
+    world.settles_at(8).await;
+    world.count(2).await;
+    world.settles_at(10).await;
+}
+
+/// Fails for a relay that ends, or takes buffered publishes for done, when the server goes.
+#[tokio::test]
+async fn nats_server_killed_again_and_again_loses_nothing() {
+    let mut server = tandem_local::test::own_nats().await;
+    let world = World::on(&tandem_local::test::database().await.url, &server.url()).await;
+    let relay = world.relay();
+    for round in 1..=3_u64 {
+        world.count(20).await;
+        // Sometimes before they are published, sometimes after.
+        if round == 2 {
+            relay.reaches("published", |status| status.published == 60).await;
+        }
+        server.kill();
+        world.count(20).await;
+        server.restart().unwrap();
+    }
+    world.settles_at(120).await;
+}
+
+/// Fails for a relay or a projector that ends with its session, and for one that applies a batch again whose commit was
+/// not answered.
+#[tokio::test]
+async fn postgresql_killed_while_writing_loses_nothing_that_was_answered() {
+    let mut server = tandem_local::test::own_postgres().await;
+    let world = World::on(&server.url("postgres"), &tandem_local::test::nats().await).await;
+    let relay = world.relay();
+    let projector = sum_projector(&world).await;
+    tokio::spawn(projector.run(CancellationToken::new()));
+    let id = Uuid::new_v4().to_string();
+    let writer = tokio::spawn({
+        let (store, id) = (world.store.clone(), id.clone());
+        async move {
+            let mut done = 0;
+            // A client that repeats what was not answered, with the same key.
+            while done < 60 {
+                let context = Context::from_origin("test").key(format!("key {done}"), b"add");
+                match store.execute(&id, Command::Add(1), context).await {
+                    Ok(_) => done += 1,
+                    Err(ExecuteError::Unavailable(_)) => tokio::task::yield_now().await,
+                    Err(error) => panic!("{error:?}"),
+                }
+            }
+        }
+    });
+    for published in [10, 30] {
+        relay.reaches("published some", |status| status.published >= published).await;
+        server.kill();
+        server.restart().unwrap();
+    }
+    writer.await.unwrap();
+
+    world.settles_at(60).await;
+    assert_eq!(world.store.load(&id).await.unwrap().aggregate.value, 60);
+    eventually("all is projected once", async || sum(&world).await == (60, 60)).await;
+    eventually("the relay is well", async || relay.status.borrow().failing.is_none()).await;
+}
+
+fn copy(from: &Path, to: &Path) {
+    assert!(Run::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
+}

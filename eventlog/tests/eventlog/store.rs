@@ -1,0 +1,218 @@
+//! Commands, keys, conflicts, hang-ups.
+
+use crate::counter::{Command, Counter, Event, TooLittle};
+use crate::world::{World, eventually};
+use tandem_eventlog::{Context, ExecuteError, StoreError, history};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+fn context() -> Context {
+    Context::from_origin("test")
+}
+
+fn id() -> String {
+    Uuid::new_v4().to_string()
+}
+
+#[tokio::test]
+async fn a_command_answers_with_state_version_and_events() {
+    let world = World::new().await;
+    let id = id();
+
+    let executed =
+        world.store.execute(&id, Command::Count(3), context().correlation("story").trace("00-1")).await.unwrap();
+
+    assert_eq!((executed.aggregate.value, executed.version, executed.events.len()), (3, 3, 3));
+    assert!(!executed.replayed);
+    let loaded = world.store.load(&id).await.unwrap();
+    assert_eq!((loaded.aggregate, loaded.version), (Counter { value: 3 }, 3));
+    assert_eq!(world.store.load_at(&id, 2).await.unwrap().aggregate.value, 2);
+    assert!(matches!(world.store.load_at(&id, 4).await, Err(StoreError::NoSuchVersion { actual: 3 })));
+    let history = history(&world.pool, "counter", &id).await.unwrap();
+    assert_eq!(
+        history.iter().map(|event| (event.version, event.position)).collect::<Vec<_>>(),
+        [(1, 0), (2, 0), (3, 0)]
+    );
+    assert_eq!(history[0].event::<Counter>(&[]).unwrap(), Event::Added { by: 1 });
+    assert_eq!((history[0].origin.as_str(), history[0].correlation_id.as_deref()), ("test", Some("story")));
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_and_nothing_is_stored() {
+    let world = World::new().await;
+    let id = id();
+
+    let refused = world.store.execute(&id, Command::Add(-1), context().key("k", b"a")).await;
+
+    assert!(matches!(refused, Err(ExecuteError::Refused(TooLittle(0)))));
+    assert_eq!(world.store.load(&id).await.unwrap().version, 0);
+    // The key is free: once the counter has enough, the same request may succeed.
+    world.add(&id, 5).await;
+    assert!(!world.store.execute(&id, Command::Add(-1), context().key("k", b"a")).await.unwrap().replayed);
+}
+
+#[tokio::test]
+async fn an_unexpected_version_is_a_mismatch() {
+    let world = World::new().await;
+    let id = world.count(2).await;
+
+    let mismatch = world.store.execute(&id, Command::Add(1), context().expecting(1)).await;
+
+    assert!(matches!(mismatch, Err(ExecuteError::VersionMismatch { actual: 2 })));
+    world.store.execute(&id, Command::Add(1), context().expecting(2)).await.unwrap();
+}
+
+/// Fails if the key is looked up after the rules ran (the counter is empty by then), or if the answer is today's state.
+#[tokio::test]
+async fn a_repeated_key_answers_as_it_did_then() {
+    let world = World::new().await;
+    let id = id();
+    world.add(&id, 5).await;
+    let take = || world.store.execute(&id, Command::Add(-5), context().key("k", b"take 5"));
+    let first = take().await.unwrap();
+    world.add(&id, 2).await;
+
+    let again = take().await.unwrap();
+
+    assert!(again.replayed);
+    assert_eq!((again.aggregate, again.version, again.events), (first.aggregate, first.version, first.events));
+    assert_eq!(world.store.load(&id).await.unwrap().aggregate.value, 2);
+    // Also when it is sent for what would be a new counter: it answers with the first one.
+    let elsewhere =
+        world.store.execute(&Uuid::new_v4().to_string(), Command::Add(-5), context().key("k", b"take 5")).await;
+    assert_eq!(elsewhere.unwrap().id, id);
+}
+
+#[tokio::test]
+async fn a_key_of_another_request_is_refused() {
+    let world = World::new().await;
+    let id = id();
+    world.store.execute(&id, Command::Add(1), context().key("k", b"one")).await.unwrap();
+
+    let reused = world.store.execute(&id, Command::Add(2), context().key("k", b"two")).await;
+
+    assert!(matches!(reused, Err(ExecuteError::KeyReused)));
+}
+
+/// Fails if keys are stored with events only: the repeat would find 7 and change it.
+#[tokio::test]
+async fn a_command_that_changed_nothing_keeps_its_key() {
+    let world = World::new().await;
+    let id = world.count(1).await;
+    world.store.execute(&id, Command::Add(0), context().key("k", b"zero")).await.unwrap();
+    world.add(&id, 6).await;
+
+    let again = world.store.execute(&id, Command::Add(0), context().key("k", b"zero")).await.unwrap();
+
+    assert_eq!((again.replayed, again.version, again.aggregate.value), (true, 1, 1));
+}
+
+/// Fails if a key's unique violation is an error, or a conflict that is retried without looking the key up again.
+#[tokio::test]
+async fn of_concurrent_requests_with_one_key_one_executes() {
+    let world = World::new().await;
+    let mut requests = JoinSet::new();
+    for _ in 0..16 {
+        let store = world.store.clone();
+        // Each for a new counter, as creating by POST is.
+        requests.spawn(
+            async move { store.execute(&id(), Command::Count(2), context().key("k", b"create")).await.unwrap() },
+        );
+    }
+
+    let answers = requests.join_all().await;
+
+    assert_eq!(answers.iter().filter(|answer| !answer.replayed).count(), 1);
+    assert!(answers.iter().all(|answer| answer.id == answers[0].id && answer.version == 2 && answer.events.len() == 2));
+    let events: i64 = sqlx::query_scalar("SELECT count(*) FROM events").fetch_one(&world.pool).await.unwrap();
+    assert_eq!(events, 2);
+}
+
+/// Fails without the retry: all but one of a round would be conflicts.
+#[tokio::test]
+async fn concurrent_commands_on_one_aggregate_all_succeed() {
+    let world = World::new().await;
+    let id = id();
+    let mut commands = JoinSet::new();
+    for _ in 0..16 {
+        let (store, id) = (world.store.clone(), id.clone());
+        commands.spawn(async move { store.execute(&id, Command::Add(1), context()).await.unwrap().version });
+    }
+
+    let mut versions = commands.join_all().await;
+
+    versions.sort_unstable();
+    assert_eq!(versions, (1..=16).collect::<Vec<_>>());
+    assert_eq!(world.store.load(&id).await.unwrap().aggregate.value, 16);
+}
+
+/// Fails if the command runs in the caller's own future.
+#[tokio::test]
+async fn a_caller_that_hangs_up_cancels_nothing() {
+    let world = World::new().await;
+    let id = id();
+    // Another append of version 1 is under way: ours has to wait for it inside the database.
+    let mut other = world.pool.begin().await.unwrap();
+    let loaded = world.store.load(&id).await.unwrap();
+    world.store.execute_in(&mut other, loaded, Command::Add(100), context()).await.unwrap();
+    let request = tokio::spawn({
+        let (store, id) = (world.store.clone(), id.clone());
+        async move { store.execute(&id, Command::Add(1), context()).await }
+    });
+    eventually("the append waits for the other one", async || {
+        let waiting: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        )
+        .fetch_one(&world.pool)
+        .await
+        .unwrap();
+        waiting == 1
+    })
+    .await;
+
+    request.abort();
+    assert!(request.await.unwrap_err().is_cancelled());
+    other.rollback().await.unwrap();
+
+    eventually("the command took effect", async || world.store.load(&id).await.unwrap().aggregate.value == 1).await;
+}
+
+#[tokio::test]
+async fn inside_a_transaction_events_and_keys_are_the_callers_to_commit() {
+    let world = World::new().await;
+    let id = id();
+    let empty = world.store.load(&id).await.unwrap();
+
+    let mut transaction = world.pool.begin().await.unwrap();
+    let first = world
+        .store
+        .execute_in(&mut transaction, empty.clone(), Command::Add(1), context().key("k", b"1"))
+        .await
+        .unwrap();
+    let second = world.store.execute_in(&mut transaction, first.into(), Command::Add(1), context()).await.unwrap();
+    assert_eq!(second.version, 2);
+    transaction.rollback().await.unwrap();
+    assert_eq!(world.store.load(&id).await.unwrap().version, 0);
+
+    // Rolled back, the key is free as well.
+    let mut transaction = world.pool.begin().await.unwrap();
+    let executed =
+        world.store.execute_in(&mut transaction, empty.clone(), Command::Add(1), context().key("k", b"1")).await;
+    assert!(!executed.unwrap().replayed);
+    transaction.commit().await.unwrap();
+
+    // What was loaded before is old now.
+    let mut transaction = world.pool.begin().await.unwrap();
+    let conflict = world.store.execute_in(&mut transaction, empty, Command::Add(1), context()).await;
+    assert!(matches!(conflict, Err(ExecuteError::Conflict)));
+}
+
+/// Fails without the tables' checks: such an event would hold up the feed for ever.
+#[tokio::test]
+async fn what_could_never_be_published_is_not_stored() {
+    let world = World::new().await;
+
+    let stored = world.store.execute("no.subject > token", Command::Add(1), context()).await;
+
+    assert!(matches!(stored, Err(ExecuteError::Corrupt(_))));
+}
