@@ -25,7 +25,7 @@ impl FromStr for CustomerId {
     }
 }
 
-/// What a gateway calls a customer, such as Stripe's `cus_…`. Taken as it is.
+/// What a gateway calls a customer. Taken as it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RemoteId(String);

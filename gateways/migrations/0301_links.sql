@@ -11,8 +11,10 @@ CREATE TABLE links (
     base_until   timestamptz,
     -- Values that the remote spells its own way, as (sent, held).
     spellings    jsonb       NOT NULL DEFAULT '{}',
-    -- The push that the remote rejected for good. The same one is not tried again; a different one is.
-    refused      jsonb,
+    -- What the remote rejected for good. The same is not tried again; a different value is.
+    refused      jsonb       NOT NULL DEFAULT '{}',
+    -- The remote must be asked, whatever the inbox says.
+    look         boolean     NOT NULL DEFAULT false,
     -- Due while due_seq > done_seq. Whoever wants it looked at adds one; a run ends by writing what it began with.
     due_seq      bigint      NOT NULL DEFAULT 0,
     done_seq     bigint      NOT NULL DEFAULT 0,
@@ -84,7 +86,7 @@ CREATE TABLE parked (
     closed_at   timestamptz
 );
 
-CREATE UNIQUE INDEX parked_rejected ON parked (link_id) WHERE state = 'open' AND kind = 'rejected';
+CREATE UNIQUE INDEX parked_rejected ON parked (link_id, COALESCE(field, '')) WHERE state = 'open' AND kind = 'rejected';
 CREATE UNIQUE INDEX parked_duplicate ON parked (gateway, remote_id) WHERE state = 'open' AND kind = 'duplicate';
 
 -- Until when, in its own time, everything that changed at a gateway has been read.

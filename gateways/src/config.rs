@@ -4,6 +4,26 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+/// What a deletion on one side does on the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDelete {
+    /// It deletes there, too.
+    #[default]
+    Delete,
+    /// The other side stays as it is, and is no longer kept in step.
+    Unlink,
+}
+
+/// What deletions do, in each direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deletes {
+    /// Deleted at the gateway.
+    pub inbound: OnDelete,
+    /// Deleted here.
+    pub outbound: OnDelete,
+}
+
 /// Settings of all gateways.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]

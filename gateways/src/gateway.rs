@@ -28,10 +28,10 @@ pub trait Gateway: Send + Sync + 'static {
     /// [`CallError`] says what to do next.
     async fn send(&self, call: &Call<'_>) -> Result<Reply, CallError>;
 
-    /// Looks at one object. A deleted or unknown one is [`Object::Gone`], not an error.
+    /// Looks at one object. A deleted one is [`Object::Gone`], not an error.
     ///
     /// # Errors
-    /// [`CallError::Unavailable`] or [`CallError::Unauthorised`].
+    /// [`CallError::Unavailable`], [`CallError::Unauthorised`], or [`CallError::Missing`]: the gateway never heard of it.
     async fn retrieve(&self, remote_id: &RemoteId) -> Result<Seen, CallError>;
 
     /// What changed there since `since` (the gateway's time), oldest first: of one object, or of all.
@@ -125,7 +125,7 @@ pub enum Object {
         /// Whose copy it says it is.
         customer: Option<CustomerId>,
     },
-    /// It is deleted, or was never there.
+    /// It is deleted, for ever.
     Gone {
         /// Its id there.
         remote_id: RemoteId,
@@ -203,7 +203,7 @@ pub enum CallError {
         /// Its words, without customers' data.
         reason: String,
     },
-    /// There is no such object, or no longer.
+    /// There is no such object, or no longer. No proof of a deletion: the key may be of another account.
     #[error("the gateway has no such object")]
     Missing,
     /// The gateway does not accept our credentials. Nobody's push is at fault: it waits until they are mended.

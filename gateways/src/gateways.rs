@@ -19,8 +19,8 @@ use crate::due::Due;
 use crate::reconcile::Reconciler;
 use crate::sweep::{Sweeping, sweep};
 use crate::{
-    Gateway, GatewaysConfig, Notice, Parked, ParkedError, RemoteChange, WebhookError, error_chain, inbox, parked,
-    worker,
+    Deletes, Gateway, GatewaysConfig, Notice, Parked, ParkedError, RemoteChange, WebhookError, error_chain, inbox,
+    parked, worker,
 };
 
 /// Tells the time. A test's may stand still, or jump.
@@ -33,6 +33,8 @@ pub struct Configured {
     pub gateway: Arc<dyn Gateway>,
     /// Who wins a conflict.
     pub policy: Policy,
+    /// What deletions do.
+    pub deletes: Deletes,
     /// How often its list of changes is read for what the webhooks missed.
     pub sweep_interval: Duration,
     /// How far back each sweep begins before the end of the last.
@@ -156,7 +158,9 @@ impl Gateways {
     pub async fn run(&self, shutdown: CancellationToken) {
         let holder: i32 = rand::random();
         let mut tasks = JoinSet::new();
-        tasks.spawn(worker::stay_alive(self.pool.clone(), holder, shutdown.clone()));
+        // To the end: while runs end, nobody else may take their links.
+        let alive = CancellationToken::new();
+        let staying = tokio::spawn(worker::stay_alive(self.pool.clone(), holder, alive.clone()));
         tasks.spawn(report(self.clone(), shutdown.clone()));
         for one in self.configured.iter() {
             tasks.spawn(follow(self.clone(), one.clone(), shutdown.clone()));
@@ -167,6 +171,7 @@ impl Gateways {
                 store: self.store.clone(),
                 gateway: Arc::clone(&one.gateway),
                 policy: one.policy,
+                deletes: one.deletes,
                 lease: self.config.lease(),
                 clock: Arc::clone(&self.clock),
             };
@@ -176,6 +181,10 @@ impl Gateways {
             if let Err(error) = ended {
                 error!(error = %error_chain(&error), "a gateway's task ended badly");
             }
+        }
+        alive.cancel();
+        if let Err(error) = staying.await {
+            error!(error = %error_chain(&error), "the lock that shows this process ended badly");
         }
     }
 

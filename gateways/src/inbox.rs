@@ -97,20 +97,20 @@ async fn find_link(
         return Ok(Destination::Link(link_id));
     }
     if let Some(CustomerId(customer_id)) = change.customer {
-        let ours: Option<(i64, bool)> = sqlx::query_as(
-            "SELECT id, remote_id IS NULL FROM links WHERE gateway = $1 AND customer_id = $2 FOR UPDATE",
-        )
-        .bind(gateway.as_str())
-        .bind(customer_id)
-        .fetch_optional(&mut **tx)
-        .await?;
+        let ours: Option<(i64, Option<String>)> =
+            sqlx::query_as("SELECT id, remote_id FROM links WHERE gateway = $1 AND customer_id = $2")
+                .bind(gateway.as_str())
+                .bind(customer_id)
+                .fetch_optional(&mut **tx)
+                .await?;
         match ours {
-            Some((link_id, true)) => return Ok(Destination::Link(link_id)),
-            // The death of a second copy needs nobody's attention.
-            Some((link_id, false)) if change.kind != ChangeKind::Deleted => {
-                return Ok(Destination::Duplicate(link_id));
+            // Compared once more: the reply of our create may have been stored since the look by the remote's id.
+            Some((link_id, known)) if known.as_deref().is_none_or(|known| known == change.remote_id.as_str()) => {
+                return Ok(Destination::Link(link_id));
             }
-            Some((_, false)) | None => {}
+            // The death of a second copy needs nobody's attention.
+            Some((link_id, _)) if change.kind != ChangeKind::Deleted => return Ok(Destination::Duplicate(link_id)),
+            Some(_) | None => {}
         }
     }
     // A deletion makes a link, too: it blocks an import by an older event that comes later.
@@ -173,5 +173,14 @@ pub(crate) async fn waiting(pool: &PgPool, link_id: i64) -> Result<Vec<Row>, sql
 /// Marks rows as taken in, in the transaction that takes them in.
 pub(crate) async fn finish(tx: &mut PgTransaction<'_>, rows: &[i64]) -> Result<(), sqlx::Error> {
     sqlx::query("UPDATE inbox SET state = 'done' WHERE id = ANY($1)").bind(rows).execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// Makes rows new again, to be routed anew.
+pub(crate) async fn hand_back(tx: &mut PgTransaction<'_>, rows: &[i64]) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE inbox SET state = 'new', link_id = NULL WHERE id = ANY($1)")
+        .bind(rows)
+        .execute(&mut **tx)
+        .await?;
     Ok(())
 }

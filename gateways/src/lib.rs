@@ -13,7 +13,7 @@ pub mod stripe;
 mod sweep;
 mod worker;
 
-pub use config::GatewaysConfig;
+pub use config::{Deletes, GatewaysConfig, OnDelete};
 pub use gateway::{
     Call, CallError, ChangeKind, Gateway, Notice, Object, RemoteChange, Reply, Seen, WebhookError, Write,
 };

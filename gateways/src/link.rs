@@ -8,7 +8,8 @@ use sqlx::{FromRow, PgExecutor, PgPool, PgTransaction, Row};
 use tandem_domain::{CustomerId, GatewayName, Interval, Profile, RemoteId, Spellings};
 use uuid::Uuid;
 
-use crate::{RunError, Write};
+use crate::RunError;
+use crate::parked::Refused;
 
 /// One customer at one gateway, as it was when it was leased or last written.
 #[derive(Clone, Debug)]
@@ -19,7 +20,9 @@ pub(crate) struct Link {
     pub state: LinkState,
     pub base: Option<Base>,
     pub spellings: Spellings,
-    pub refused: Option<Write>,
+    pub refused: Refused,
+    /// The remote must be asked, whatever the inbox says.
+    pub look: bool,
     pub due_seq: i64,
     pub attempts: i32,
     pub token: Uuid,
@@ -72,7 +75,8 @@ impl FromRow<'_, PgRow> for Link {
             state,
             base,
             spellings: row.try_get::<Json<Spellings>, _>("spellings")?.0,
-            refused: row.try_get::<Option<Json<Write>>, _>("refused")?.map(|Json(write)| write),
+            refused: row.try_get::<Json<Refused>, _>("refused")?.0,
+            look: row.try_get("look")?,
             due_seq: row.try_get("due_seq")?,
             attempts: row.try_get("attempts")?,
             token: row.try_get("lease_token")?,
@@ -115,11 +119,16 @@ pub(crate) async fn lease(
 /// Should it be alive after all, its writes are refused by their token.
 pub(crate) async fn free_orphans(pool: &PgPool) -> Result<u64, sqlx::Error> {
     let freed = sqlx::query(
-        "UPDATE links SET lease_token = NULL, lease_holder = NULL, lease_until = NULL
-         WHERE lease_token IS NOT NULL AND NOT EXISTS (
-             SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = $1::bigint::oid
-                AND objid = (lease_holder::bigint & 4294967295)::oid
-                AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))",
+        "WITH orphans AS (
+             SELECT id FROM links
+             WHERE lease_token IS NOT NULL AND NOT EXISTS (
+                 SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = $1::bigint::oid
+                    AND objid = (lease_holder::bigint & 4294967295)::oid
+                    AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+             ORDER BY id FOR UPDATE
+         )
+         UPDATE links SET lease_token = NULL, lease_holder = NULL, lease_until = NULL
+         FROM orphans WHERE links.id = orphans.id",
     )
     .bind(i64::from(HOLDERS))
     .execute(pool)
@@ -207,9 +216,9 @@ pub(crate) async fn forgettable(pool: &PgPool) -> Result<PgTransaction<'static>,
     Ok(tx)
 }
 
-/// How long a link waits after its `attempts`th failure: from a quarter of a second to five minutes, with jitter.
+/// How long a link waits after its `attempts`th failure: from an eighth of a second to half a minute, with jitter.
+/// No longer: the gateway's pacing keeps many waiting links from hurting it, and people wait for it to come back.
 pub(crate) fn backoff(attempts: i32, jitter: f64) -> Duration {
-    let exponent = attempts.clamp(0, 11);
-    let full = 0.25 * f64::from(1 << exponent);
-    Duration::from_secs_f64((full * (0.5 + jitter / 2.0)).min(300.0))
+    let full = (0.25 * f64::from(1 << attempts.clamp(0, 7))).min(30.0);
+    Duration::from_secs_f64(full * (0.5 + jitter / 2.0))
 }

@@ -1,12 +1,73 @@
 //! What waits for a person: pushes that the gateway rejected, and second copies of a customer.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use sqlx::types::Json;
 use sqlx::{FromRow, PgPool, PgTransaction};
-use tandem_domain::GatewayName;
+use tandem_domain::{Field, GatewayName, Patch, Value};
 use uuid::Uuid;
 
+use crate::Write;
 use crate::link::{Link, mark_due};
+
+/// What a remote rejected for good. It is left out of pushes until it is something else.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Refused {
+    /// A whole push, where the remote named no field of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    whole: Option<Write>,
+    /// The values that it named.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    fields: BTreeMap<Field, Option<Value>>,
+}
+
+impl Refused {
+    /// Adds a push that was rejected for this field, or as a whole.
+    pub fn add(&mut self, write: &Write, field: Option<&Field>) {
+        match (write, field) {
+            (Write::Update { patch, .. }, Some(field)) if patch.iter().any(|(sent, _)| sent == field) => {
+                let value = patch.iter().find(|(sent, _)| *sent == field).and_then(|(_, value)| value.cloned());
+                self.fields.insert(field.clone(), value);
+            }
+            _ => self.whole = Some(write.clone()),
+        }
+    }
+
+    /// What is left to push of a write, and what stays refused: only what the write still holds.
+    pub fn sift(&self, write: Option<Write>) -> (Option<Write>, Self) {
+        let mut kept = Self::default();
+        let left = match write {
+            Some(Write::Update { remote_id, patch }) => {
+                let mut rest = Patch::default();
+                for (field, value) in patch.iter() {
+                    match self.fields.get(field) {
+                        Some(refused) if refused.as_ref() == value => {
+                            kept.fields.insert(field.clone(), refused.clone());
+                        }
+                        Some(_) | None => rest.set(field.clone(), value.cloned()),
+                    }
+                }
+                (!rest.is_empty()).then_some(Write::Update { remote_id, patch: rest })
+            }
+            other => other,
+        };
+        if left.is_some() && left == self.whole {
+            kept.whole = left;
+            return (None, kept);
+        }
+        (left, kept)
+    }
+
+    /// The parked things that a person need not look at any more, by field; the empty name is the whole.
+    pub fn gone_in(&self, kept: &Self) -> Vec<String> {
+        let fields = self.fields.keys().filter(|field| !kept.fields.contains_key(field)).map(ToString::to_string);
+        let whole = (self.whole.is_some() && kept.whole.is_none()).then(String::new);
+        fields.chain(whole).collect()
+    }
+}
 
 /// Something that waits for a person.
 #[derive(Clone, Debug, Serialize, FromRow)]
@@ -65,16 +126,10 @@ pub(crate) async fn list(
 /// Tries it again: the push is made anew from what the catalog holds now; a second copy is looked at again.
 pub(crate) async fn retry(pool: &PgPool, id: i64) -> Result<(), ParkedError> {
     let mut tx = pool.begin().await?;
-    let (link_id, inbox_id) = close(&mut tx, id, "retried").await?;
-    sqlx::query("UPDATE links SET refused = NULL, attempts = 0, not_before = clock_timestamp() WHERE id = $1")
-        .bind(link_id)
-        .execute(&mut *tx)
-        .await?;
-    if let Some(inbox_id) = inbox_id {
-        sqlx::query("UPDATE inbox SET state = 'new', link_id = NULL WHERE id = $1")
-            .bind(inbox_id)
-            .execute(&mut *tx)
-            .await?;
+    let (link_id, inbox_id, field) = close(&mut tx, id, "retried").await?;
+    match inbox_id {
+        Some(inbox_id) => crate::inbox::hand_back(&mut tx, &[inbox_id]).await?,
+        None => forget(&mut tx, link_id, field.as_deref()).await?,
     }
     mark_due(&mut tx, &[link_id]).await?;
     Ok(tx.commit().await?)
@@ -83,23 +138,41 @@ pub(crate) async fn retry(pool: &PgPool, id: i64) -> Result<(), ParkedError> {
 /// Lets it be. A rejected push stays untried until the customer is edited again; a second copy stays unlinked.
 pub(crate) async fn dismiss(pool: &PgPool, id: i64) -> Result<(), ParkedError> {
     let mut tx = pool.begin().await?;
-    let (_, inbox_id) = close(&mut tx, id, "dismissed").await?;
+    let (_, inbox_id, _) = close(&mut tx, id, "dismissed").await?;
     if let Some(inbox_id) = inbox_id {
         crate::inbox::finish(&mut tx, &[inbox_id]).await?;
     }
     Ok(tx.commit().await?)
 }
 
-async fn close(tx: &mut PgTransaction<'_>, id: i64, state: &str) -> Result<(i64, Option<i64>), ParkedError> {
+type Closed = (i64, Option<i64>, Option<String>);
+
+async fn close(tx: &mut PgTransaction<'_>, id: i64, state: &str) -> Result<Closed, ParkedError> {
     sqlx::query_as(
         "UPDATE parked SET state = $2, closed_at = clock_timestamp() WHERE id = $1 AND state = 'open'
-         RETURNING link_id, inbox_id",
+         RETURNING link_id, inbox_id, field",
     )
     .bind(id)
     .bind(state)
     .fetch_optional(&mut **tx)
     .await?
     .ok_or(ParkedError::NotParked)
+}
+
+/// Lets the push be tried as it was.
+async fn forget(tx: &mut PgTransaction<'_>, link_id: i64, field: Option<&str>) -> Result<(), sqlx::Error> {
+    let (Json(mut refused),): (Json<Refused>,) =
+        sqlx::query_as("SELECT refused FROM links WHERE id = $1 FOR UPDATE").bind(link_id).fetch_one(&mut **tx).await?;
+    match field.and_then(|field| field.parse::<Field>().ok()) {
+        Some(field) if refused.fields.remove(&field).is_some() => {}
+        Some(_) | None => refused.whole = None,
+    }
+    sqlx::query("UPDATE links SET refused = $2, attempts = 0, not_before = clock_timestamp() WHERE id = $1")
+        .bind(link_id)
+        .bind(Json(refused))
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
 }
 
 /// Parks a push, in the transaction that closes its intent.
@@ -113,8 +186,8 @@ pub(crate) async fn rejected(
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO parked (gateway, link_id, kind, field, code, reason) VALUES ($1, $2, 'rejected', $3, $4, $5)
-         ON CONFLICT (link_id) WHERE state = 'open' AND kind = 'rejected'
-         DO UPDATE SET field = EXCLUDED.field, code = EXCLUDED.code, reason = EXCLUDED.reason",
+         ON CONFLICT (link_id, COALESCE(field, '')) WHERE state = 'open' AND kind = 'rejected'
+         DO UPDATE SET code = EXCLUDED.code, reason = EXCLUDED.reason",
     )
     .bind(gateway.as_str())
     .bind(link.id)
@@ -126,14 +199,19 @@ pub(crate) async fn rejected(
     Ok(())
 }
 
-/// A new edit took a rejected push's place: nothing is left for a person to do.
-pub(crate) async fn supersede(tx: &mut PgTransaction<'_>, link_id: i64) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE links SET refused = NULL WHERE id = $1").bind(link_id).execute(&mut **tx).await?;
+/// Stores what is still refused. What is no longer so leaves nothing for a person to do.
+pub(crate) async fn supersede(tx: &mut PgTransaction<'_>, link: &Link, kept: &Refused) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE links SET refused = $2 WHERE id = $1")
+        .bind(link.id)
+        .bind(Json(kept))
+        .execute(&mut **tx)
+        .await?;
     sqlx::query(
         "UPDATE parked SET state = 'superseded', closed_at = clock_timestamp()
-         WHERE link_id = $1 AND state = 'open' AND kind = 'rejected'",
+         WHERE link_id = $1 AND state = 'open' AND kind = 'rejected' AND COALESCE(field, '') = ANY($2)",
     )
-    .bind(link_id)
+    .bind(link.id)
+    .bind(link.refused.gone_in(kept))
     .execute(&mut **tx)
     .await?;
     Ok(())

@@ -14,7 +14,7 @@ use tandem_domain::{Customer, CustomerError, GatewayName, Policy};
 use tandem_eventlog::{ExecuteError, Store, StoreError};
 
 use crate::link::{self, Link};
-use crate::{CallError, Clock, Gateway};
+use crate::{CallError, Clock, Deletes, Gateway};
 
 /// How many rounds one run takes before it lets others have a turn. Two are usual: push, then find nothing.
 const ROUNDS: usize = 8;
@@ -34,7 +34,7 @@ pub(crate) async fn reconcile(run: &mut Run<'_>) -> Result<(), RunError> {
         if let Some(observation) = observe::observe(run).await? {
             merge::merge(run, observation).await?;
         }
-        // What it must be told. The intent is stored here, and sent by the next round's settling.
+        // What it must be told. The intent is stored here and sent by the next round's settling.
         if !push::push(run).await? {
             return Ok(());
         }
@@ -49,6 +49,7 @@ pub(crate) struct Reconciler {
     pub store: Store<Customer>,
     pub gateway: Arc<dyn Gateway>,
     pub policy: Policy,
+    pub deletes: Deletes,
     pub lease: Duration,
     pub clock: Clock,
 }
@@ -79,11 +80,20 @@ impl Run<'_> {
         Ok(tx)
     }
 
-    /// Renews the lease before a call, which may take long.
-    async fn renew(&self) -> Result<(), RunError> {
-        let mut tx = link::forgettable(&self.with.pool).await?;
-        link::hold(&mut tx, &self.link, self.with.lease).await?;
-        Ok(tx.commit().await?)
+    /// Waits for a call, and keeps the lease while it lasts.
+    async fn call<T>(
+        &self,
+        call: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<Result<T, CallError>, RunError> {
+        let mut call = std::pin::pin!(call);
+        loop {
+            let mut tx = link::forgettable(&self.with.pool).await?;
+            link::hold(&mut tx, &self.link, self.with.lease).await?;
+            tx.commit().await?;
+            if let Ok(done) = tokio::time::timeout(self.with.lease / 3, &mut call).await {
+                return Ok(done);
+            }
+        }
     }
 }
 
@@ -102,7 +112,7 @@ pub(crate) enum RunError {
     /// The event log: again after a while.
     #[error("the event log did not do it")]
     Log(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// Both sides kept changing: again at once, after others had a turn.
+    /// Both sides kept changing: again, after others had a turn.
     #[error("both sides keep changing")]
     Restless,
 }

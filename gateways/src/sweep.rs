@@ -8,7 +8,7 @@ use tandem_domain::GatewayName;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::link::backoff;
+use crate::link::{backoff, mark_due};
 use crate::{CallError, Clock, Gateway, Inbox, error_chain};
 
 /// How often, and how far back into what it read before.
@@ -72,26 +72,24 @@ async fn once(
     overlap: TimeDelta,
     now: DateTime<Utc>,
 ) -> Result<u64, SweepError> {
-    let remote_now = now + gateway.clock_offset();
-    let from = swept_until(pool, gateway.name(), remote_now).await?;
-    if remote_now - from > EVENTS_KEPT {
-        warn!(gateway = %gateway.name(), since = %from, "the gateway no longer lists all changes since then");
-    }
+    let from = swept_until(pool, gateway.name(), now + gateway.clock_offset()).await?;
     let changes = gateway.changes(from - overlap, None).await?;
     debug!(gateway = %gateway.name(), changes = changes.len(), "swept");
-    let until = changes.last().map_or(from, |change| change.created.max(from));
     let missed = inbox.store(gateway.name(), &changes).await?;
-    sqlx::query(
-        "UPDATE sweeps SET swept_until = GREATEST(swept_until, $2), swept_at = clock_timestamp() WHERE gateway = $1",
-    )
-    .bind(gateway.name().as_str())
-    .bind(until.max(remote_now - overlap))
-    .execute(pool)
-    .await?;
+    // Only now is the gateway's clock known, by its reply. Whatever was believed before, this is where the sweep began.
+    let began = now + gateway.clock_offset();
+    if began - from > EVENTS_KEPT {
+        look_at_all(pool, gateway.name()).await?;
+    }
+    sqlx::query("UPDATE sweeps SET swept_until = $2, swept_at = clock_timestamp() WHERE gateway = $1")
+        .bind(gateway.name().as_str())
+        .bind(began)
+        .execute(pool)
+        .await?;
     Ok(missed)
 }
 
-/// Where the last sweep ended. Before the first, now: what changed there before Tandem came is not news.
+/// Where the last sweep began. Before the first, now: what changed there before Tandem came is not news.
 async fn swept_until(pool: &PgPool, gateway: &GatewayName, now: DateTime<Utc>) -> Result<DateTime<Utc>, sqlx::Error> {
     sqlx::query("INSERT INTO sweeps (gateway, swept_until) VALUES ($1, $2) ON CONFLICT DO NOTHING")
         .bind(gateway.as_str())
@@ -99,4 +97,20 @@ async fn swept_until(pool: &PgPool, gateway: &GatewayName, now: DateTime<Utc>) -
         .execute(pool)
         .await?;
     sqlx::query_scalar("SELECT swept_until FROM sweeps WHERE gateway = $1").bind(gateway.as_str()).fetch_one(pool).await
+}
+
+/// The list does not reach back far enough: every linked object is asked itself.
+async fn look_at_all(pool: &PgPool, gateway: &GatewayName) -> Result<(), sqlx::Error> {
+    warn!(gateway = %gateway, "the gateway no longer lists all changes since the last sweep: asking for every linked customer");
+    let mut tx = pool.begin().await?;
+    let links: Vec<i64> = sqlx::query_scalar(
+        "WITH live AS (SELECT id FROM links WHERE gateway = $1 AND state = 'active' AND remote_id IS NOT NULL
+                       ORDER BY id FOR UPDATE)
+         UPDATE links SET look = true FROM live WHERE links.id = live.id RETURNING links.id",
+    )
+    .bind(gateway.as_str())
+    .fetch_all(&mut *tx)
+    .await?;
+    mark_due(&mut tx, &links).await?;
+    tx.commit().await
 }

@@ -94,10 +94,10 @@ async fn one(with: &Reconciler, link: Link) {
 fn wait_after(error: &RunError, attempts: i32) -> Duration {
     let wait = backoff(attempts, rand::random());
     match error {
-        RunError::Restless => Duration::ZERO,
+        RunError::Restless if attempts < 3 => Duration::ZERO,
         RunError::Call(CallError::Unavailable { retry_after: Some(asked), .. }) => wait.max(*asked),
         RunError::Call(CallError::Unauthorised { .. }) => wait.max(Duration::from_secs(5)),
-        RunError::Call(_) | RunError::Database(_) | RunError::Log(_) | RunError::LeaseLost => wait,
+        RunError::Call(_) | RunError::Database(_) | RunError::Log(_) | RunError::LeaseLost | RunError::Restless => wait,
     }
 }
 

@@ -56,6 +56,8 @@ pub struct Overwritten {
     pub field: Field,
     /// What we wrote.
     pub sent: Option<Value>,
+    /// What the gateway made of it.
+    pub held: Option<Value>,
     /// When a person had chosen that.
     pub sent_edited_at: Option<DateTime<Utc>>,
     /// What stood there.
@@ -176,15 +178,14 @@ impl Customer {
         changes: &mut Changes,
         intake: &mut Intake,
     ) {
-        let Overwritten { field, sent, sent_edited_at, previous } = overwritten;
-        let held = observe.spellings.get(field).map_or(sent.as_ref(), |spelling| spelling.held.as_ref());
+        let Overwritten { field, sent, held, sent_edited_at, previous } = overwritten;
         let now = local.get(field);
         if now == previous.value.as_ref() {
             return;
         }
-        let untouched_here =
-            (now == sent.as_ref() || now == held) && self.stamp(field).map(|stamp| stamp.edited_at) == *sent_edited_at;
-        let untouched_there = remote.get(field) == held || remote.get(field) == sent.as_ref();
+        let untouched_here = (now == sent.as_ref() || now == held.as_ref())
+            && self.stamp(field).map(|stamp| stamp.edited_at) == *sent_edited_at;
+        let untouched_there = remote.get(field) == held.as_ref();
         let ours = Side { value: sent.clone(), edited_at: *sent_edited_at };
         if observe.policy == Policy::Latest && previous.edited_at.is_none() {
             intake.guessed.insert(field.clone());
@@ -219,7 +220,7 @@ impl Customer {
                 lost.insert(field.clone(), (catalog, Side { value: theirs.cloned(), edited_at: None }));
             }
         }
-        for Overwritten { field, sent, sent_edited_at, previous } in &observe.overwritten {
+        for Overwritten { field, sent, sent_edited_at, previous, .. } in &observe.overwritten {
             let ours = Side { value: sent.clone(), edited_at: *sent_edited_at };
             lost.insert(field.clone(), (ours, previous.clone()));
         }
@@ -397,6 +398,7 @@ mod tests {
         observe.overwritten = vec![Overwritten {
             field: Field::Name,
             sent: Some(text("Ada")),
+            held: Some(text("Ada")),
             sent_edited_at: Some(at()),
             previous: Side { value: Some(text("Ada L.")), edited_at: previous_edited_at },
         }];

@@ -74,12 +74,12 @@ mod tests {
     }
 
     #[test]
-    fn the_fifty_first_metadata_key_is_refused() {
+    fn a_metadata_key_too_many_is_refused() {
         let full =
             (0..METADATA_KEYS).fold(ada(), |profile, n| profile.with(Field::Metadata(format!("k{n}")), text("v")));
-        given([created(full)])
-            .when(update(Field::Metadata("one_more".to_owned()), Some("v")))
-            .then_expect_error(CustomerError::Invalid(InvalidField::new("metadata", "at most 50 keys")));
+        given([created(full)]).when(update(Field::Metadata("one_more".to_owned()), Some("v"))).then_expect_error(
+            CustomerError::Invalid(InvalidField::new("metadata", format!("at most {METADATA_KEYS} keys"))),
+        );
     }
 
     #[test]

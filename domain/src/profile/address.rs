@@ -26,7 +26,7 @@ pub struct Address {
     pub country: Option<String>,
 }
 
-/// The parts' names, in the order of [`Address::parts`]. Stripe's are the same.
+/// The parts' names, in the order of [`Address::parts`].
 pub const ADDRESS_PARTS: [&str; 6] = ["line1", "line2", "city", "state", "postal_code", "country"];
 
 impl Address {

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Value;
 
-/// Most metadata keys a customer may have. Stripe's limit ("Metadata").
-pub const METADATA_KEYS: usize = 50;
+/// Most metadata keys a customer may have: the gateways allow 50, and one of them is ours.
+pub const METADATA_KEYS: usize = 49;
 
 const METADATA_KEY_CHARS: usize = 40;
 const METADATA_PREFIX: &str = "metadata.";
@@ -50,7 +50,7 @@ impl Field {
     /// Every field but the metadata.
     pub const PLAIN: [Self; 4] = [Self::Name, Self::Email, Self::Phone, Self::Address];
 
-    /// Most characters of a text, or of each part of an address. Stripe's limits ("Create a customer", "Metadata").
+    /// Most characters of a text, or of each part of an address: the narrowest gateway's limits.
     pub fn max_chars(&self) -> usize {
         match self {
             Self::Name => 256,
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_keys_keep_stripes_rules() {
+    fn metadata_keys_keep_the_gateways_rules() {
         let check = |key: &str| Field::Metadata(key.to_owned()).check(&Value::Text("x".to_owned()));
         assert_eq!(check(&"k".repeat(40)), Ok(()));
         for bad in ["", &"k".repeat(41), "a[b]", "tandem_id"] {

@@ -1,20 +1,20 @@
 //! Merge: one transaction takes in what was seen, and everything that this settles.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgTransaction;
 use sqlx::types::Json;
 use tandem_domain::{
-    Customer, CustomerCommand, Field, Interval, Observe, Overwritten, Profile, RemoteId, Sight, Spellings, Value,
+    Customer, CustomerCommand, Field, Interval, Observe, Overwritten, Profile, RemoteId, Sight, Spellings, Unlink,
+    Value,
 };
-use tandem_eventlog::{Context, ExecuteError, Executed};
+use tandem_eventlog::{Context, ExecuteError};
 
 use super::{Run, RunError};
-use crate::RemoteChange;
-use crate::inbox;
-use crate::intent::{self, Outcome};
+use crate::intent::{self, Intent, Outcome};
 use crate::link::{Base, LinkState};
+use crate::{ChangeKind, OnDelete, RemoteChange, inbox, parked};
 
 /// A sight of the remote, with all that it settles.
 #[derive(Clone, Debug)]
@@ -80,24 +80,41 @@ pub(super) async fn merge(run: &mut Run<'_>, mut observation: Observation) -> Re
         let observe = as_command(run, &observation);
         let intake = loaded.aggregate.take_in(&observe);
         if !intake.guessed.is_empty() && !looked_up {
-            look_up_edit_times(run, &mut observation).await?;
+            look_up_edit_times(run, &mut observation, &loaded.aggregate, &intake.guessed).await?;
             looked_up = true;
             continue;
         }
+        let unlinks = run.with.deletes.inbound == OnDelete::Unlink
+            && matches!((&observation.sight, &loaded.aggregate), (Sighted::Gone(_), Customer::Active { .. }));
+        let state = match &observation.sight {
+            Sighted::Gone(_) if unlinks => LinkState::Unlinked,
+            Sighted::Gone(_) => LinkState::Deleted,
+            Sighted::Present(..) | Sighted::Nothing => run.link.state,
+        };
         let mut tx = run.begin().await?;
         let mut context = Context::from_origin(run.name().as_str());
         context.causation_id = observation.causation.clone();
-        let command = CustomerCommand::Observe(Box::new(observe));
+        let command = if unlinks {
+            CustomerCommand::Unlink(Unlink { gateway: run.name().clone(), at: run.now() })
+        } else {
+            CustomerCommand::Observe(Box::new(observe))
+        };
         match run.with.store.execute_in(&mut tx, loaded, command, context).await {
             Ok(executed) => {
-                settle_link(run, &mut tx, &observation, &intake.spellings, &executed).await?;
+                match settle_link(run, &mut tx, &observation, state, &intake.spellings).await {
+                    Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
+                        tx.rollback().await?;
+                        return park_claimed(run, &observation).await;
+                    }
+                    settled => settled?,
+                }
                 inbox::finish(&mut tx, &observation.rows).await?;
                 intent::echoes_checked(&mut tx, &observation.echoes).await?;
                 if let Some((key, outcome)) = &observation.closes {
                     intent::close(&mut tx, key, *outcome).await?;
                 }
                 tx.commit().await?;
-                remember(run, observation, intake.spellings);
+                remember(run, observation, state, intake.spellings);
                 if !executed.events.is_empty() {
                     run.with.store.wake().ring();
                 }
@@ -149,21 +166,20 @@ async fn settle_link(
     run: &Run<'_>,
     tx: &mut PgTransaction<'_>,
     observation: &Observation,
+    state: LinkState,
     spellings: &Spellings,
-    executed: &Executed<Customer>,
-) -> Result<(), RunError> {
-    let (base, interval, state) = match &observation.sight {
-        Sighted::Present(profile, interval) => (Some(profile), Some(interval), run.link.state),
-        Sighted::Nothing => (None, None, run.link.state),
+) -> Result<(), sqlx::Error> {
+    let (base, interval) = match &observation.sight {
+        Sighted::Present(profile, interval) => (Some(profile), Some(*interval)),
+        Sighted::Nothing => (None, None),
+        // So that the same deletion, told again, finds nothing that nobody had seen.
         Sighted::Gone(last) => {
-            let known = run.link.base.as_ref();
-            (last.as_ref().filter(|_| known.is_some()), known.map(|base| &base.interval), LinkState::Deleted)
+            let known = run.link.base.as_ref().map(|base| base.interval);
+            (last.as_ref().filter(|_| known.is_some()), known)
         }
     };
-    let version = i64::try_from(executed.version).unwrap_or(i64::MAX);
-    tracing::debug!(customer.id = %executed.id, customer.version = version, "took in an observation");
     sqlx::query(
-        "UPDATE links SET remote_id = $2, state = $3, spellings = $4,
+        "UPDATE links SET remote_id = $2, state = $3, spellings = $4, look = look AND $8,
                           base = COALESCE($5, base),
                           base_from = CASE WHEN $5::jsonb IS NULL THEN base_from ELSE $6 END,
                           base_until = CASE WHEN $5::jsonb IS NULL THEN base_until ELSE $7 END
@@ -174,49 +190,78 @@ async fn settle_link(
     .bind(state.as_str())
     .bind(Json(spellings))
     .bind(base.map(Json))
-    .bind(interval.map(Interval::from))
-    .bind(interval.map(Interval::until))
+    .bind(interval.map(|interval| interval.from()))
+    .bind(interval.map(|interval| interval.until()))
+    .bind(matches!(observation.sight, Sighted::Nothing))
     .execute(&mut **tx)
     .await?;
     Ok(())
 }
 
+/// The object is linked to another customer: somebody took our id off it before its creation was told, and it was imported.
+/// A person must say which of the two customers it is.
+async fn park_claimed(run: &mut Run<'_>, observation: &Observation) -> Result<(), RunError> {
+    let mut tx = run.begin().await?;
+    if let Some((key, outcome)) = &observation.closes {
+        intent::close(&mut tx, key, *outcome).await?;
+    }
+    sqlx::query("UPDATE links SET state = 'unlinked' WHERE id = $1").bind(run.link.id).execute(&mut *tx).await?;
+    let reason = format!("{} is linked to another customer", observation.remote_id);
+    parked::rejected(&mut tx, run.name(), &run.link, Some("metadata.tandem_id"), None, &reason).await?;
+    tx.commit().await?;
+    run.link.state = LinkState::Unlinked;
+    Ok(())
+}
+
 /// The same, in the run's own picture of the link.
-fn remember(run: &mut Run<'_>, observation: Observation, spellings: Spellings) {
+fn remember(run: &mut Run<'_>, observation: Observation, state: LinkState, spellings: Spellings) {
     let link = &mut run.link;
     link.remote_id = Some(observation.remote_id);
+    link.state = state;
     link.spellings = spellings;
+    link.look &= matches!(observation.sight, Sighted::Nothing);
     match observation.sight {
         Sighted::Present(profile, interval) => link.base = Some(Base { profile, interval }),
-        Sighted::Nothing => {}
-        Sighted::Gone(last) => {
-            link.state = LinkState::Deleted;
-            if let (Some(base), Some(last)) = (&mut link.base, last) {
+        Sighted::Nothing | Sighted::Gone(None) => {}
+        Sighted::Gone(Some(last)) => {
+            if let Some(base) = &mut link.base {
                 base.profile = last;
             }
         }
     }
 }
 
-/// How far before the base's time edits are looked for: they may have been made before it was seen.
-const LOOK_BACK: TimeDelta = TimeDelta::minutes(10);
+/// How far before the catalog's own edit an edit at the gateway is looked for: as far as the clocks may differ.
+const LOOK_BACK: TimeDelta = TimeDelta::minutes(5);
 
-/// How long Stripe keeps events ("List all events").
-const EVENTS_KEPT: TimeDelta = TimeDelta::days(30);
-
-/// On a conflict the edit times decide, and the gateway's list of events has them.
-async fn look_up_edit_times(run: &Run<'_>, observation: &mut Observation) -> Result<(), RunError> {
+/// On a conflict the edit times decide, and the gateway's list of changes has them. What was edited there before the oldest
+/// edit here that is in question loses anyhow: it need not be found.
+async fn look_up_edit_times(
+    run: &Run<'_>,
+    observation: &mut Observation,
+    customer: &Customer,
+    guessed: &BTreeSet<Field>,
+) -> Result<(), RunError> {
     let offset = run.gateway().clock_offset();
-    let since = match &run.link.base {
-        Some(base) => base.interval.from() - LOOK_BACK,
-        None => run.now() + offset - EVENTS_KEPT,
-    };
-    run.renew().await?;
-    let changes = run.gateway().changes(since, Some(&observation.remote_id)).await?;
+    let sent = observation.overwritten.iter().filter_map(|overwritten| overwritten.sent_edited_at);
+    let here = guessed.iter().filter_map(|field| customer.stamp(field)).map(|stamp| stamp.edited_at);
+    let Some(oldest) = sent.chain(here).min() else { return Ok(()) };
+    let listed = run.gateway().changes(oldest + offset - LOOK_BACK, Some(&observation.remote_id));
+    let changes = run.call(listed).await??;
+    let keys: Vec<&str> = changes.iter().filter_map(|change| change.idempotency_key.as_deref()).collect();
+    let ours = intent::with_keys(&run.with.pool, run.link.id, &keys).await?;
+    let found = last_edits(&changes, &ours, offset);
     if let Sighted::Present(profile, _) = &observation.sight {
-        for (field, (value, at)) in last_edits(&changes) {
-            if profile.get(&field) == value.as_ref() {
-                observation.edited_at.insert(field, at - offset);
+        for field in guessed {
+            match found.get(field) {
+                Some((value, at)) if profile.get(field) == value.as_ref() => {
+                    observation.edited_at.insert(field.clone(), *at);
+                }
+                // A change so new that it is not listed yet: the time of the sight is as good as any.
+                Some(_) => {}
+                None => {
+                    observation.edited_at.insert(field.clone(), oldest - LOOK_BACK);
+                }
             }
         }
     }
@@ -225,19 +270,25 @@ async fn look_up_edit_times(run: &Run<'_>, observation: &mut Observation) -> Res
             change.previous.contains_key(&overwritten.field)
                 && change.profile.get(&overwritten.field) == overwritten.previous.value.as_ref()
         });
-        if let Some(change) = made {
-            overwritten.previous.edited_at = Some(edit_time(change) - offset);
-        }
+        overwritten.previous.edited_at = Some(made.map_or(oldest - LOOK_BACK, |change| edit_time(change) - offset));
     }
     Ok(())
 }
 
-/// The last change of each field, with the value that it set.
-fn last_edits(changes: &[RemoteChange]) -> BTreeMap<Field, (Option<Value>, DateTime<Utc>)> {
+/// The last edit of each field, by our clock, with the value that it set. A change that a call of ours made was edited
+/// here.
+fn last_edits(
+    changes: &[RemoteChange],
+    ours: &[Intent],
+    offset: TimeDelta,
+) -> BTreeMap<Field, (Option<Value>, DateTime<Utc>)> {
     let mut edits = BTreeMap::new();
     for change in changes {
+        let intent = ours.iter().find(|intent| change.idempotency_key.as_deref() == Some(intent.key.as_str()));
         for field in changed_fields(change) {
-            edits.insert(field.clone(), (change.profile.get(field).cloned(), edit_time(change)));
+            let here = intent.and_then(|intent| intent.edited_at(field));
+            let at = here.unwrap_or(edit_time(change) - offset);
+            edits.insert(field.clone(), (change.profile.get(field).cloned(), at));
         }
     }
     edits
@@ -246,8 +297,8 @@ fn last_edits(changes: &[RemoteChange]) -> BTreeMap<Field, (Option<Value>, DateT
 /// The fields that a change set: at a creation, all.
 pub(super) fn changed_fields(change: &RemoteChange) -> Vec<&Field> {
     match change.kind {
-        crate::ChangeKind::Created => change.profile.iter().map(|(field, _)| field).collect(),
-        crate::ChangeKind::Updated | crate::ChangeKind::Deleted => change.previous.keys().collect(),
+        ChangeKind::Created => change.profile.iter().map(|(field, _)| field).collect(),
+        ChangeKind::Updated | ChangeKind::Deleted => change.previous.keys().collect(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tandem_domain::{Order, Overwritten, RemoteId, Side};
+use tandem_domain::{Interval, Order, Overwritten, RemoteId, Side};
 
 use super::merge::{Observation, Sighted, changed_fields, edit_time};
 use super::{Run, RunError};
@@ -13,19 +13,31 @@ use crate::{ChangeKind, Object, RemoteChange};
 
 /// What there is to take in; `None` if nothing waits.
 pub(super) async fn observe(run: &Run<'_>) -> Result<Option<Observation>, RunError> {
-    let rows = inbox::waiting(&run.with.pool, run.link.id).await?;
-    let Some(first) = rows.first() else { return Ok(None) };
-    let remote_id = run.link.remote_id.clone().unwrap_or_else(|| first.change.remote_id.clone());
+    let mut rows = inbox::waiting(&run.with.pool, run.link.id).await?;
+    let named = run.link.remote_id.clone().or_else(|| rows.first().map(|row| row.change.remote_id.clone()));
+    let Some(remote_id) = named else { return Ok(None) };
+    // Of several objects that carry our id only one is ours. The router finds the others again, and parks them.
+    let strays: Vec<i64> = rows.extract_if(.., |row| row.change.remote_id != remote_id).map(|row| row.id).collect();
+    if !strays.is_empty() {
+        let mut tx = run.begin().await?;
+        inbox::hand_back(&mut tx, &strays).await?;
+        tx.commit().await?;
+    }
+    let asked = run.link.look && run.link.state == LinkState::Active;
+    if rows.is_empty() && !asked {
+        return Ok(None);
+    }
     let echoes = echoes_of(run, &rows).await?;
 
     let mut observation = match judge(run, &rows, &echoes) {
+        Judgement::Known | Judgement::News(_) if asked => look(run, remote_id).await?,
         Judgement::Gone(change) => {
             let mut gone = Observation::new(remote_id, Sighted::Gone(Some(change.profile.clone())));
             gone.causation = Some(change.event_id.clone());
             gone
         }
         Judgement::Known => Observation::new(remote_id, Sighted::Nothing),
-        Judgement::News(change) => taken(run, remote_id, change),
+        Judgement::News(change) => taken(run, remote_id, change, echo(&echoes, change)),
         Judgement::Unclear(change) => {
             let mut looked = look(run, remote_id).await?;
             looked.causation = Some(change.event_id.clone());
@@ -43,8 +55,7 @@ pub(super) async fn observe(run: &Run<'_>) -> Result<Option<Observation>, RunErr
 
 /// Asks the remote. Taken without comparing: nobody else can have seen anything later under our lease.
 pub(super) async fn look(run: &Run<'_>, remote_id: RemoteId) -> Result<Observation, RunError> {
-    run.renew().await?;
-    let seen = run.gateway().retrieve(&remote_id).await?;
+    let seen = run.call(run.gateway().retrieve(&remote_id)).await??;
     let sight = match seen.object {
         Object::Present { profile, .. } => Sighted::Present(profile, seen.interval),
         Object::Gone { .. } => Sighted::Gone(None),
@@ -64,11 +75,11 @@ enum Judgement<'a> {
 }
 
 fn judge<'a>(run: &Run<'_>, rows: &'a [Row], echoes: &BTreeMap<String, Intent>) -> Judgement<'a> {
-    if let Some(row) = rows.iter().rev().find(|row| row.change.kind == ChangeKind::Deleted) {
-        return Judgement::Gone(&row.change);
-    }
-    if run.link.state != LinkState::Active {
-        return Judgement::Known;
+    let deletion = rows.iter().rev().find(|row| row.change.kind == ChangeKind::Deleted);
+    match (run.link.state, deletion) {
+        (LinkState::Active | LinkState::Deleted, Some(row)) => return Judgement::Gone(&row.change),
+        (LinkState::Active, None) => {}
+        (LinkState::Deleted, None) | (LinkState::Unlinked, _) => return Judgement::Known,
     }
     let mut news: Option<&RemoteChange> = None;
     for Row { change, .. } in rows {
@@ -77,7 +88,7 @@ fn judge<'a>(run: &Run<'_>, rows: &'a [Row], echoes: &BTreeMap<String, Intent>) 
             continue;
         }
         let order = match &run.link.base {
-            Some(base) => tandem_domain::Interval::of_event(change.created).order(&base.interval),
+            Some(base) => Interval::of_event(change.created).order(&base.interval),
             // Our own create whose reply was lost: the object says so, but not what became of it since.
             None if change.customer == Some(run.link.customer_id) => Order::Overlapping,
             None => Order::After,
@@ -92,11 +103,13 @@ fn judge<'a>(run: &Run<'_>, rows: &'a [Row], echoes: &BTreeMap<String, Intent>) 
 }
 
 /// The object inside an event, with the time of the edit that the event tells of.
-fn taken(run: &Run<'_>, remote_id: RemoteId, change: &RemoteChange) -> Observation {
-    let interval = tandem_domain::Interval::of_event(change.created);
+fn taken(run: &Run<'_>, remote_id: RemoteId, change: &RemoteChange, ours: Option<&Intent>) -> Observation {
+    let interval = Interval::of_event(change.created);
     let mut observation = Observation::new(remote_id, Sighted::Present(change.profile.clone(), interval));
-    let at = edit_time(change) - run.gateway().clock_offset();
-    observation.edited_at = changed_fields(change).into_iter().map(|field| (field.clone(), at)).collect();
+    let there = edit_time(change) - run.gateway().clock_offset();
+    // A late send of ours tells what a person chose here, when they chose it.
+    let edit = |field| ours.and_then(|intent| intent.edited_at(field)).unwrap_or(there);
+    observation.edited_at = changed_fields(change).into_iter().map(|field| (field.clone(), edit(field))).collect();
     observation.causation = Some(change.event_id.clone());
     observation
 }
@@ -125,6 +138,7 @@ pub(super) fn overwritten(intent: &Intent, change: &RemoteChange) -> Vec<Overwri
         if previous != against {
             unseen.push(Overwritten {
                 sent,
+                held: change.profile.get(&field).cloned(),
                 sent_edited_at: intent.edited_at(&field),
                 previous: Side { value: previous.clone(), edited_at: None },
                 field,

@@ -8,7 +8,8 @@ use tandem_domain::{Customer, Field, Profile, differences};
 use super::{Run, RunError};
 use crate::intent::{self, Intent};
 use crate::link::LinkState;
-use crate::{Write, parked};
+use crate::parked::Refused;
+use crate::{OnDelete, Write, parked};
 
 /// Stores the next call as the link's open intent. Returns false when nothing differs.
 ///
@@ -16,25 +17,45 @@ use crate::{Write, parked};
 /// here and was changed back elsewhere must be told again.
 pub(super) async fn push(run: &mut Run<'_>) -> Result<bool, RunError> {
     let loaded = run.with.store.load(&run.link.customer_id.to_string()).await?;
-    let Some(write) = next_write(run, &loaded.aggregate) else {
-        return Ok(false);
-    };
-    if run.link.refused.as_ref() == Some(&write) {
+    if matches!(loaded.aggregate, Customer::Deleted { .. }) && run.with.deletes.outbound == OnDelete::Unlink {
+        return let_go(run).await;
+    }
+    let (write, refused) = run.link.refused.sift(next_write(run, &loaded.aggregate));
+    if write.is_none() && refused == run.link.refused {
         return Ok(false);
     }
+    let intent = write.map(|write| intend(run, &loaded.aggregate, write));
+
+    let mut tx = run.begin().await?;
+    if refused != run.link.refused {
+        parked::supersede(&mut tx, &run.link, &refused).await?;
+    }
+    if let Some(intent) = &intent {
+        intent::store(&mut tx, run.link.id, intent).await?;
+    }
+    tx.commit().await?;
+    run.link.refused = refused;
+    Ok(intent.is_some())
+}
+
+/// The object there stays as it is. Its link stays, too, and blocks an import.
+async fn let_go(run: &mut Run<'_>) -> Result<bool, RunError> {
+    if run.link.state == LinkState::Active {
+        let mut tx = run.begin().await?;
+        sqlx::query("UPDATE links SET state = 'unlinked' WHERE id = $1").bind(run.link.id).execute(&mut *tx).await?;
+        parked::supersede(&mut tx, &run.link, &Refused::default()).await?;
+        tx.commit().await?;
+        run.link.state = LinkState::Unlinked;
+    }
+    Ok(false)
+}
+
+fn intend(run: &Run<'_>, customer: &Customer, write: Write) -> Intent {
     let body = run.gateway().freeze(&write);
     let base = run.link.base.as_ref().map(|base| base.profile.clone()).unwrap_or_default();
     let mut intent = Intent::new(write, body, &base, BTreeMap::new(), run.now());
-    intent.edited_at = edit_times(&loaded.aggregate, &intent);
-
-    let mut tx = run.begin().await?;
-    intent::store(&mut tx, run.link.id, &intent).await?;
-    if run.link.refused.is_some() {
-        parked::supersede(&mut tx, run.link.id).await?;
-    }
-    tx.commit().await?;
-    run.link.refused = None;
-    Ok(true)
+    intent.edited_at = edit_times(customer, &intent);
+    intent
 }
 
 fn next_write(run: &Run<'_>, customer: &Customer) -> Option<Write> {

@@ -1,8 +1,11 @@
 //! Settle: find out what became of the link's open call, by sending it or by looking.
 
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::types::Json;
-use tandem_domain::{Profile, Spelling, Spellings};
-use tracing::{info, warn};
+use tandem_domain::{Field, Profile, Spelling, Spellings};
+use tracing::info;
 
 use super::merge::{Observation, Sighted, merge};
 use super::observe::{look, overwritten};
@@ -13,26 +16,29 @@ use crate::{Call, CallError, Object, Reply, Seen, Write, parked};
 /// Settles the open intent, if there is one: afterwards there is none, or an error says when to try again.
 pub(super) async fn settle(run: &mut Run<'_>) -> Result<(), RunError> {
     let Some(intent) = intent::open(&run.with.pool, run.link.id).await? else { return Ok(()) };
-    run.renew().await?;
     if !intent.may_be_sent(run.now()) {
-        return look_for(run, intent).await;
+        look_for(run, &intent).await?;
+        return Ok(());
     }
     let call = Call { write: &intent.write, body: &intent.body, key: &intent.key };
-    match run.gateway().send(&call).await {
+    match run.call(run.gateway().send(&call)).await? {
         Ok(Reply { seen, replayed: false }) => {
             let mut observation = sighted(seen);
             observation.spellings = spellings(&intent, &observation.sight);
             observation.base = created_as(&intent);
             close(run, &intent, observation, Outcome::Executed).await
         }
-        Ok(Reply { seen, replayed: true }) => replayed(run, intent, seen).await,
-        Err(CallError::Missing) => gone(run, &intent).await,
+        Ok(Reply { seen, replayed: true }) => replayed(run, &intent, seen).await,
+        Err(CallError::Missing) => missing(run, &intent).await,
         Err(CallError::Failed { reason }) => {
-            warn!(customer.id = %run.link.customer_id, gateway = %run.name(), "a call failed half-way: {reason}");
             let mut tx = run.begin().await?;
             intent::spoil(&mut tx, &intent.key).await?;
             tx.commit().await?;
-            look_for(run, intent).await
+            match look_for(run, &intent).await? {
+                Outcome::Executed => Ok(()),
+                // With a new key, but not before a while: what fails for one often fails for all.
+                Outcome::Abandoned => Err(CallError::Failed { reason }.into()),
+            }
         }
         Err(CallError::Rejected { field, code, reason }) => park(run, &intent, field, code, reason).await,
         Err(error @ (CallError::Unavailable { .. } | CallError::Unauthorised { .. })) => Err(error.into()),
@@ -40,51 +46,62 @@ pub(super) async fn settle(run: &mut Run<'_>) -> Result<(), RunError> {
 }
 
 /// The old answer proves only that our call ran once. What is so now is asked, and closes the intent.
-async fn replayed(run: &mut Run<'_>, intent: Intent, then: Seen) -> Result<(), RunError> {
+async fn replayed(run: &mut Run<'_>, intent: &Intent, then: Seen) -> Result<(), RunError> {
     let then = sighted(then);
     let mut now = look(run, then.remote_id.clone()).await?;
-    now.spellings = spellings(&intent, &then.sight);
-    now.base = created_as(&intent);
-    close(run, &intent, now, Outcome::Executed).await
+    now.spellings = spellings(intent, &then.sight);
+    now.base = created_as(intent);
+    close(run, intent, now, Outcome::Executed).await
 }
 
-/// A call that must not be sent again: too old for its key, or answered with an error that would be repeated.
-async fn look_for(run: &mut Run<'_>, intent: Intent) -> Result<(), RunError> {
-    match intent.write.clone() {
-        Write::Create { customer, profile } => {
-            let since = intent.created_at + run.gateway().clock_offset() - SLACK;
-            let mut found = run.gateway().created_for(customer, since).await?;
-            match found.pop() {
-                Some(seen) => {
-                    let mut observation = sighted(seen);
-                    // What we sent is what it last was, as far as anybody here has seen.
-                    observation.base = Some(profile);
-                    close(run, &intent, observation, Outcome::Executed).await
-                }
-                None => abandon(run, &intent).await,
-            }
+/// How much earlier than the intent, by the remote's clock, its effect is looked for: clocks may have been set since.
+const SLACK: TimeDelta = TimeDelta::hours(1);
+
+/// A call that must not be sent again: too old for its key, or answered with an error that would be repeated. What became
+/// of it is in the remote's list of changes, by our key, and in the remote itself.
+async fn look_for(run: &mut Run<'_>, intent: &Intent) -> Result<Outcome, RunError> {
+    let since = intent.created_at + run.gateway().clock_offset() - SLACK;
+    let (target, customer) = match &intent.write {
+        Write::Create { customer, .. } => (None, Some(*customer)),
+        Write::Update { remote_id, .. } | Write::Delete { remote_id } => (Some(remote_id.clone()), None),
+    };
+    let changes = run.call(run.gateway().changes(since, target.as_ref())).await??;
+    let ours = changes.iter().find(|change| change.idempotency_key.as_deref() == Some(intent.key.as_str()));
+    let mut now = match (ours.map(|change| change.remote_id.clone()).or(target), customer) {
+        (Some(remote_id), _) => look(run, remote_id).await?,
+        // Not listed, or not yet. The object itself, in a list that lags behind nothing, says whose copy it is.
+        (None, Some(customer)) => match run.call(run.gateway().created_for(customer, since)).await??.pop() {
+            Some(seen) => sighted(seen),
+            None => return abandon(run, intent).await,
+        },
+        (None, None) => return abandon(run, intent).await,
+    };
+    now.base = created_as(intent);
+    let outcome = match ours {
+        Some(change) => {
+            now.spellings = spellings_of(intent, &change.profile);
+            now.overwritten = overwritten(intent, change);
+            now.echoes.push(intent.key.clone());
+            Outcome::Executed
         }
-        Write::Update { remote_id, .. } | Write::Delete { remote_id } => {
-            let since = intent.created_at + run.gateway().clock_offset() - SLACK;
-            let changes = run.gateway().changes(since, Some(&remote_id)).await?;
-            let ours = changes.iter().find(|change| change.idempotency_key.as_deref() == Some(intent.key.as_str()));
-            run.renew().await?;
-            let mut now = look(run, remote_id).await?;
-            match ours {
-                Some(change) => {
-                    now.spellings = spellings_of(&intent, &change.profile);
-                    now.overwritten = overwritten(&intent, change);
-                    now.echoes.push(intent.key.clone());
-                    close(run, &intent, now, Outcome::Executed).await
-                }
-                None => close(run, &intent, now, Outcome::Abandoned).await,
+        None => {
+            if let Sighted::Present(profile, _) = &now.sight {
+                now.edited_at = edited_by_us(intent, profile);
             }
+            if customer.is_some() { Outcome::Executed } else { Outcome::Abandoned }
         }
-    }
+    };
+    close(run, intent, now, outcome).await?;
+    Ok(outcome)
 }
 
-/// How much earlier than our first attempt, by the remote's clock, its effect is looked for.
-const SLACK: chrono::TimeDelta = chrono::TimeDelta::minutes(5);
+/// Whatever holds what we sent may well hold it from us: no person there chose it later than the person here did.
+fn edited_by_us(intent: &Intent, held: &Profile) -> BTreeMap<Field, DateTime<Utc>> {
+    let sent = intent.sent().into_iter();
+    sent.filter(|(field, value)| held.get(field) == value.as_ref())
+        .filter_map(|(field, _)| intent.edited_at(&field).map(|at| (field, at)))
+        .collect()
+}
 
 async fn close(
     run: &mut Run<'_>,
@@ -96,27 +113,35 @@ async fn close(
     merge(run, observation).await
 }
 
-async fn abandon(run: &mut Run<'_>, intent: &Intent) -> Result<(), RunError> {
+async fn abandon(run: &mut Run<'_>, intent: &Intent) -> Result<Outcome, RunError> {
     let mut tx = run.begin().await?;
     intent::close(&mut tx, &intent.key, Outcome::Abandoned).await?;
-    Ok(tx.commit().await?)
+    tx.commit().await?;
+    Ok(Outcome::Abandoned)
 }
 
-/// A 404 is a deletion that nobody has told us of yet.
-async fn gone(run: &mut Run<'_>, intent: &Intent) -> Result<(), RunError> {
-    match &intent.write {
-        // Of a create it says nothing about the customer.
-        Write::Create { .. } => {
-            let reason = "the gateway knows nothing of what the call names".to_owned();
+/// A deleted object can still be looked at, and says so. One that was never there is no deletion: the key may be of another
+/// account, and a catalog must not follow it into the void.
+async fn missing(run: &mut Run<'_>, intent: &Intent) -> Result<(), RunError> {
+    let remote_id = match &intent.write {
+        Write::Create { .. } => None,
+        Write::Update { remote_id, .. } | Write::Delete { remote_id } => Some(remote_id.clone()),
+    };
+    if let Some(remote_id) = remote_id.clone() {
+        match look(run, remote_id).await {
+            Ok(observation) => return close(run, intent, observation, Outcome::Abandoned).await,
+            Err(RunError::Call(CallError::Missing)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    match (&intent.write, remote_id) {
+        // What is not there is deleted enough.
+        (Write::Delete { .. }, Some(remote_id)) => {
+            close(run, intent, Observation::new(remote_id, Sighted::Gone(None)), Outcome::Abandoned).await
+        }
+        _ => {
+            let reason = "the gateway knows no such object: is the key of another account?".to_owned();
             park(run, intent, None, Some("resource_missing".to_owned()), reason).await
-        }
-        Write::Update { remote_id, .. } => {
-            let observation = Observation::new(remote_id.clone(), Sighted::Gone(None));
-            close(run, intent, observation, Outcome::Abandoned).await
-        }
-        Write::Delete { remote_id } => {
-            let observation = Observation::new(remote_id.clone(), Sighted::Gone(None));
-            close(run, intent, observation, Outcome::Executed).await
         }
     }
 }
@@ -133,16 +158,18 @@ async fn park(
         customer.id = %run.link.customer_id, gateway = %run.name(), field, code,
         "parked a push that the gateway rejected"
     );
+    let mut refused = run.link.refused.clone();
+    refused.add(&intent.write, field.as_deref().and_then(|field| field.parse().ok()).as_ref());
     let mut tx = run.begin().await?;
     intent::close(&mut tx, &intent.key, Outcome::Abandoned).await?;
     sqlx::query("UPDATE links SET refused = $2 WHERE id = $1")
         .bind(run.link.id)
-        .bind(Json(&intent.write))
+        .bind(Json(&refused))
         .execute(&mut *tx)
         .await?;
     parked::rejected(&mut tx, run.name(), &run.link, field.as_deref(), code.as_deref(), &reason).await?;
     tx.commit().await?;
-    run.link.refused = Some(intent.write.clone());
+    run.link.refused = refused;
     Ok(())
 }
 
