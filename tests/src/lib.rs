@@ -1,1 +1,8 @@
-//! Being built.
+#![doc = include_str!("../README.md")]
+
+mod catalog;
+mod quiet;
+mod tandem;
+
+pub use catalog::Customer;
+pub use tandem::{Setup, Tandem};

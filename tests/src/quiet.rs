@@ -1,0 +1,95 @@
+//! Waiting for the work: until nothing is due anywhere.
+
+use sqlx::Row;
+use std::time::Duration;
+
+use crate::Tandem;
+
+/// How long the work may take before a test gives up. Generous: no test asserts on time.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+impl Tandem {
+    /// Waits until nothing is left to do: no webhook on its way, nothing in the inbox, no link due, every event numbered and
+    /// read by every projector.
+    ///
+    /// # Panics
+    /// When that does not come, saying what is left.
+    pub async fn settled(&self) {
+        let mut before = String::new();
+        let waited = tokio::time::timeout(PATIENCE, async {
+            loop {
+                self.stripe.webhooks_idle().await.expect("the local Stripe");
+                let (quiet, now) = self.work_left().await;
+                // Twice the same, or a webhook may have come in between.
+                if quiet && now == before {
+                    return;
+                }
+                before = now;
+                self.moment().await;
+            }
+        });
+        if waited.await.is_err() {
+            let (_, left) = self.work_left().await;
+            panic!("not settled: {left}\n{}", self.log());
+        }
+    }
+
+    /// Waits for a condition, looking again and again.
+    ///
+    /// # Panics
+    /// When it does not come.
+    pub async fn until<F: Future<Output = bool>>(&self, what: &str, mut holds: impl FnMut() -> F) {
+        let waited = tokio::time::timeout(PATIENCE, async {
+            while !holds().await {
+                self.moment().await;
+            }
+        });
+        if waited.await.is_err() {
+            panic!("never came: {what}\n{}", self.log());
+        }
+    }
+
+    /// Waits until Stripe's clock shows another second than now: events made before and after differ in `created`.
+    pub async fn until_next_second(&self) {
+        let before = self.stripe.now_ms().await.expect("the local Stripe") / 1000;
+        self.until("the next second", || async {
+            self.stripe.now_ms().await.expect("the local Stripe") / 1000 > before
+        })
+        .await;
+    }
+
+    /// How many rows of a table are so.
+    pub async fn rows(&self, table: &str, condition: &str) -> i64 {
+        sqlx::query_scalar(&format!("SELECT count(*) FROM {table} WHERE {condition}"))
+            .fetch_one(&self.database)
+            .await
+            .expect("the database")
+    }
+
+    /// The pause between two looks.
+    pub(crate) async fn moment(&self) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+
+    async fn work_left(&self) -> (bool, String) {
+        let row = sqlx::query(
+            "SELECT (SELECT count(*) FROM links WHERE due_seq > done_seq) AS due,
+                    (SELECT count(*) FROM inbox WHERE state IN ('new', 'waiting')) AS inbox,
+                    (SELECT count(*) FROM intents WHERE state = 'open') AS intents,
+                    (SELECT count(*) FROM events WHERE position IS NULL) AS unnumbered,
+                    (SELECT last_position FROM feed) AS head,
+                    COALESCE((SELECT min(position) FROM checkpoints WHERE live), 0) AS read,
+                    (SELECT count(*) FROM inbox) AS told,
+                    (SELECT string_agg(last_error, '; ') FROM links) AS errors",
+        )
+        .fetch_one(&self.database)
+        .await;
+        let Ok(row) = row else { return (false, "the database is away".to_owned()) };
+        let count = |name: &str| row.get::<i64, _>(name);
+        let left = ["due", "inbox", "intents", "unnumbered"];
+        let quiet = left.iter().all(|name| count(name) == 0) && count("head") == count("read");
+        let told = left.iter().chain(&["head", "read", "told"]).map(|name| format!("{name} {}", count(name)));
+        let errors = row.get::<Option<String>, _>("errors").unwrap_or_default();
+        (quiet, format!("{} {errors}", told.collect::<Vec<_>>().join(", ")))
+    }
+}

@@ -1,0 +1,173 @@
+//! One Tandem with all that it needs, for one test.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+use stripe_sim::{Control, Options, Settings, Sim};
+use tandem_local::process::{Process, command};
+use tandem_local::{Scratch, Signal, port, test};
+
+const WEBHOOK_SECRET: &str = "whsec_test";
+
+/// A running Tandem, its database, its stream and its Stripe.
+pub struct Tandem {
+    /// Where it answers.
+    pub url: String,
+    /// Its Stripe, seen from the Dashboard's side.
+    pub stripe: Control,
+    /// Its database.
+    pub database: PgPool,
+    /// Where its stream is, and what it is called.
+    pub nats_url: String,
+    /// The stream's name.
+    pub stream: String,
+    pub(crate) http: reqwest::Client,
+    env: Vec<(String, String)>,
+    port: u16,
+    process: Process,
+    others: Vec<Process>,
+    _sim: Sim,
+    scratch: Scratch,
+}
+
+/// What a test wants otherwise than usual.
+#[derive(Default)]
+pub struct Setup {
+    /// More of `tandem serve`'s environment.
+    pub env: Vec<(&'static str, String)>,
+    /// How its Stripe behaves.
+    pub stripe: Settings,
+    /// A PostgreSQL of the test's own, to kill; the shared one if none.
+    pub database_url: Option<String>,
+    /// A nats-server of the test's own, to kill; the shared one if none.
+    pub nats_url: Option<String>,
+}
+
+impl Tandem {
+    /// Starts one, as usual.
+    pub async fn start() -> Self {
+        Self::start_with(Setup::default()).await
+    }
+
+    /// Starts one.
+    pub async fn start_with(setup: Setup) -> Self {
+        let scratch = Scratch::new().expect("a folder");
+        let database_url = match setup.database_url {
+            Some(url) => url,
+            None => test::database().await.url,
+        };
+        let nats_url = match setup.nats_url {
+            Some(url) => url,
+            None => test::nats().await,
+        };
+        let database = PgPoolOptions::new().max_connections(3).connect(&database_url).await.expect("a database");
+        let port = port::free().expect("a port");
+        let webhook = (format!("http://127.0.0.1:{port}/webhooks/stripe"), WEBHOOK_SECRET.to_owned());
+        let options = Options { webhooks: vec![webhook], settings: setup.stripe, ..Options::default() };
+        let sim = Sim::start(options).await.expect("a local Stripe");
+
+        let root = format!("t{}", uuid::Uuid::new_v4().simple());
+        let stream = root.to_uppercase();
+        let mut env: Vec<(String, String)> = [
+            ("TANDEM_DATABASE__URL", database_url),
+            ("TANDEM_DATABASE__MAX_CONNECTIONS", "12".to_owned()),
+            ("TANDEM_NATS__URL", nats_url.clone()),
+            ("TANDEM_NATS__STREAM", stream.clone()),
+            ("TANDEM_NATS__ROOT", root),
+            ("TANDEM_STRIPE__API_BASE", format!("{}/", sim.url())),
+            ("TANDEM_STRIPE__SECRET_KEY", "sk_test_tandem".to_owned()),
+            ("TANDEM_STRIPE__WEBHOOK_SECRETS", WEBHOOK_SECRET.to_owned()),
+            ("TANDEM_STRIPE__REQUESTS_PER_SECOND", "10000".to_owned()),
+            ("TANDEM_STRIPE__REQUESTS_PER_SECOND_PER_ENDPOINT", "10000".to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into();
+        env.extend(setup.env.into_iter().map(|(name, value)| (name.to_owned(), value)));
+
+        // A crypto provider may have been installed by another test of this process.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let process = spawn(&env, port, scratch.path().join("tandem.log"));
+        let tandem = Self {
+            url: format!("http://127.0.0.1:{port}"),
+            stripe: Control::new(sim.url()),
+            database,
+            nats_url,
+            stream,
+            http: reqwest::Client::new(),
+            env,
+            port,
+            process,
+            others: vec![],
+            _sim: sim,
+            scratch,
+        };
+        tandem.ready().await;
+        tandem
+    }
+
+    /// Kills it at once, in the middle of whatever it does.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Stops it as an operator would, and waits until it has ended.
+    pub fn stop(&mut self) {
+        self.process.stop(Signal::TERM, Duration::from_secs(20));
+    }
+
+    /// Starts it again where it was killed, on the same data.
+    pub async fn start_again(&mut self) {
+        self.process = spawn(&self.env, self.port, self.scratch.path().join("tandem.log"));
+        self.ready().await;
+    }
+
+    /// Starts another `tandem serve` on the same data. Its webhooks still go to the first.
+    pub fn start_another(&mut self) {
+        let port = port::free().expect("a port");
+        let log = self.scratch.path().join(format!("another-{}.log", self.others.len()));
+        self.others.push(spawn(&self.env, port, log));
+    }
+
+    /// Waits until it says that it is ready.
+    pub async fn ready(&self) {
+        self.until("ready", || async {
+            let answer = self.http.get(self.at("/readyz")).send().await;
+            answer.is_ok_and(|answer| answer.status().is_success())
+        })
+        .await;
+    }
+
+    /// The address of a path.
+    pub fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
+    /// The HTTP client.
+    pub fn http(&self) -> &reqwest::Client {
+        &self.http
+    }
+
+    /// The end of its log.
+    pub fn log(&self) -> String {
+        tandem_local::process::tail(&self.scratch.path().join("tandem.log"), 60)
+    }
+}
+
+fn spawn(env: &[(String, String)], port: u16, log: PathBuf) -> Process {
+    let mut command = command(&binary(), &[]);
+    command.env_remove("STRIPE_SECRET_KEY");
+    command.envs(env.iter().map(|(name, value)| (name, value)));
+    command.env("TANDEM_HTTP__BIND", format!("127.0.0.1:{port}")).arg("serve");
+    Process::start("tandem", command, &log).expect("tandem serve")
+}
+
+/// Beside this test's own folder in `target`.
+fn binary() -> PathBuf {
+    let here = std::env::current_exe().expect("a path");
+    let folder = here.parent().and_then(|deps| deps.parent()).expect("target/<profile>/deps");
+    let binary = folder.join("tandem");
+    assert!(binary.exists(), "{} is missing: run `cargo build --bins` first", binary.display());
+    binary
+}

@@ -1,0 +1,126 @@
+//! Kills and cuts in the middle: nothing lost, nothing doubled, nothing stuck.
+
+use serde_json::json;
+use stripe_sim::Fault;
+use tandem_local::test;
+use tandem_tests::{Setup, Tandem};
+
+/// Edits on both sides, one after the other, however the servers fare; returns the customers' ids.
+async fn edit_both_sides(tandem: &Tandem, ids: &[String], round: usize) {
+    for (n, id) in ids.iter().enumerate() {
+        let name = format!("name {round} {n}");
+        let patch = tandem.http().patch(tandem.at(&format!("/customers/{id}"))).json(&json!({"name": name}));
+        // A server that is away answers nothing: such an edit was never taken, and nobody was told that it was.
+        let _ = patch.send().await;
+        let remote: Option<String> = sqlx::query_scalar("SELECT remote_id FROM links WHERE customer_id = $1::uuid")
+            .bind(id)
+            .fetch_one(&tandem.database)
+            .await
+            .unwrap_or_default();
+        if let Some(remote) = remote {
+            tandem.stripe.edit(&remote, &[("phone", &format!("{round}{n}"))]).await.unwrap();
+        }
+    }
+}
+
+async fn assert_all_equal(tandem: &Tandem, ids: &[String]) {
+    for id in ids {
+        tandem.assert_equal(id).await;
+    }
+    assert_eq!(tandem.customers().await.len(), ids.len(), "nothing lost, nothing doubled");
+    assert_eq!(tandem.stripe.customers().await.unwrap().len(), ids.len(), "nothing lost, nothing doubled");
+    assert_eq!(tandem.rows("intents", "state = 'open'").await, 0);
+}
+
+async fn some_customers(tandem: &Tandem) -> Vec<String> {
+    let mut ids = vec![];
+    for n in 0..8 {
+        ids.push(tandem.create(&format!("name {n}"), &format!("c{n}@old.example")).await.id);
+    }
+    ids
+}
+
+#[tokio::test]
+async fn tandem_killed_again_and_again_loses_nothing() {
+    let env = vec![("TANDEM_STRIPE__SWEEP_INTERVAL_MS", "500".to_owned())];
+    let mut tandem = Tandem::start_with(Setup { env, ..Setup::default() }).await;
+    let ids = some_customers(&tandem).await;
+    for round in 0..4 {
+        edit_both_sides(&tandem, &ids, round).await;
+        tandem.kill();
+        edit_both_sides(&tandem, &ids, 10 + round).await;
+        tandem.start_again().await;
+    }
+    tandem.settled().await;
+    assert_all_equal(&tandem, &ids).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_killed_in_the_middle_loses_nothing() {
+    let mut postgres = test::own_postgres().await;
+    let setup = Setup { database_url: Some(postgres.url("postgres")), ..Setup::default() };
+    let tandem = Tandem::start_with(setup).await;
+    let ids = some_customers(&tandem).await;
+    for round in 0..3 {
+        edit_both_sides(&tandem, &ids, round).await;
+        tokio::task::block_in_place(|| {
+            postgres.kill();
+            postgres.restart().unwrap();
+        });
+        tandem.ready().await;
+    }
+    edit_both_sides(&tandem, &ids, 9).await;
+    tandem.settled().await;
+    assert_all_equal(&tandem, &ids).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nats_killed_in_the_middle_loses_nothing() {
+    let mut nats = test::own_nats().await;
+    let tandem = Tandem::start_with(Setup { nats_url: Some(nats.url()), ..Setup::default() }).await;
+    let ids = some_customers(&tandem).await;
+    for round in 0..3 {
+        edit_both_sides(&tandem, &ids, round).await;
+        tokio::task::block_in_place(|| nats.kill());
+        edit_both_sides(&tandem, &ids, 10 + round).await;
+        tokio::task::block_in_place(|| nats.restart().unwrap());
+    }
+    tandem.settled().await;
+    assert_all_equal(&tandem, &ids).await;
+}
+
+#[tokio::test]
+async fn two_of_them_side_by_side_do_everything_once() {
+    let mut tandem = Tandem::start().await;
+    tandem.start_another();
+    let ids = some_customers(&tandem).await;
+    for round in 0..4 {
+        edit_both_sides(&tandem, &ids, round).await;
+    }
+    tandem.settled().await;
+    assert_all_equal(&tandem, &ids).await;
+}
+
+#[tokio::test]
+async fn a_kill_while_a_call_is_out_is_mended_at_once() {
+    let mut tandem = Tandem::start().await;
+    let ada = tandem.create("Ada", "ada@old.example").await;
+    tandem.settled().await;
+    let out = tandem.stripe.fault(Fault::HangReply.on("POST", "/v1/customers/*")).await.unwrap();
+    tandem.patch(&ada.id, json!({"name": "Countess"})).await;
+    tandem.stripe.fault_reached(out, 1).await.unwrap();
+    tandem.kill();
+    tandem.stripe.release_fault(out).await.unwrap();
+    tandem.start_again().await;
+    tandem.settled().await;
+    tandem.assert_equal(&ada.id).await;
+    let posts = tandem
+        .stripe
+        .calls()
+        .await
+        .unwrap()
+        .into_iter()
+        .filter(|call| call.path.ends_with(&call.customer.clone().unwrap_or_default()) && call.method == "POST");
+    let keys: Vec<_> = posts.filter_map(|call| call.idempotency_key).collect();
+    assert!(keys.windows(2).all(|pair| pair[0] == pair[1]), "the same call again: {keys:?}");
+}
