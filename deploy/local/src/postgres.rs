@@ -133,7 +133,9 @@ impl Postgres {
             ("log_min_error_statement", "panic".to_owned()),
             ("log_error_verbosity", "terse".to_owned()),
         ];
-        for (key, value) in self.options.settings.iter().chain(&fixed) {
+        // After a crash all files are brought to disk before recovery: one by one that takes seconds.
+        let linux = cfg!(target_os = "linux").then(|| ("recovery_init_sync_method", "syncfs".to_owned()));
+        for (key, value) in linux.iter().chain(&self.options.settings).chain(&fixed) {
             command.arg("-c").arg(setting(key, value));
         }
         let mut process = Process::start("PostgreSQL", command, &self.log)?;

@@ -1,0 +1,39 @@
+# What there is to do with Tandem. Works from any folder: make -C path/to/tandem run
+
+ROOT := $(dir $(realpath $(lastword $(MAKEFILE_LIST))))
+PROFILE := $(if $(RELEASE),--release)
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help run test bench lint fmt clean
+MAKEFLAGS += --no-print-directory
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' "$(ROOT)Makefile"
+
+run: ## Start PostgreSQL, nats-server, a local Stripe and Tandem (RELEASE=1: optimised; STRIPE_SECRET_KEY: Stripe itself)
+	@cd "$(ROOT)" && deploy/bootstrap
+	@cd "$(ROOT)" && cargo build $(PROFILE) -p tandem-api -p stripe-sim -p tandem-local --bins
+	@cd "$(ROOT)" && exec cargo run --quiet $(PROFILE) -p tandem-local -- run
+
+test: lint ## Check everything: lint, then every test on real servers
+	cd "$(ROOT)" && deploy/bootstrap
+	cd "$(ROOT)" && cargo build --workspace --bins
+	cd "$(ROOT)" && cargo run --quiet -p tandem-local -- test -- cargo test --workspace
+
+bench: ## Measure speed against the bare parts, on an optimised build (ARGS="...": options of tandem-bench)
+	@cd "$(ROOT)" && deploy/bootstrap
+	@cd "$(ROOT)" && cargo build --release --workspace --bins
+	@cd "$(ROOT)" && cargo run --quiet --release -p tandem-bench -- $(ARGS)
+
+lint: ## Check format, lints, docs, and dependencies if cargo-deny is installed
+	cd "$(ROOT)" && cargo fmt --all --check
+	cd "$(ROOT)" && cargo clippy --workspace --all-targets -- -D warnings
+	cd "$(ROOT)" && RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
+	cd "$(ROOT)" && if cargo deny --version >/dev/null 2>&1; then cargo deny check; \
+		else echo 'cargo-deny is not installed: dependencies were not checked'; fi
+
+fmt: ## Format the code
+	cd "$(ROOT)" && cargo fmt --all
+
+clean: ## Remove what was built and installed; the data of `make run` stays in .tandem/data
+	cd "$(ROOT)" && cargo clean && rm -rf .tandem/tools
