@@ -16,10 +16,10 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-/// How often an idle projector compares itself with the head of the feed.
+/// How often a projector compares itself with the head of the feed.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// A read model: a fold over the feed.
@@ -193,10 +193,14 @@ impl Projector {
         drop(connection);
         let Self { pool, nats, feed, .. } = self;
         let mut reader = Reader::after(pool.clone(), nats.clone(), feed.clone(), Live::Consumer, at.position);
-        self.arrived(at.position, last_position(pool).await?, None);
+        let mut look = Instant::now();
         loop {
-            let Ok(batch) = timeout(LOOK, reader.next()).await else {
+            let batch = timeout_at(look, reader.next()).await;
+            if Instant::now() >= look {
                 self.arrived(at.position, last_position(pool).await?, None);
+                look = Instant::now() + LOOK;
+            }
+            let Ok(batch) = batch else {
                 backoff.reset();
                 continue;
             };

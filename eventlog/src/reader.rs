@@ -28,9 +28,6 @@ pub enum ReadError {
     /// The database is away: try again later.
     #[error("the event log is unavailable")]
     Unavailable(#[from] sqlx::Error),
-    /// The database lacks a position that the stream has: a restored backup, and the relay says so.
-    #[error("the event log has no event at position {0}")]
-    Missing(u64),
 }
 
 /// Where live messages come from.
@@ -60,6 +57,8 @@ pub(crate) struct Reader {
     opening: Option<BoxFuture<'static, Result<Messages, StreamError>>>,
     /// When to look at PostgreSQL if nothing came till then.
     look: Instant,
+    /// True if the database is known to have more.
+    behind: bool,
     /// True from NATS's failing until it is well again: each change is logged once.
     failing: bool,
 }
@@ -71,7 +70,7 @@ impl Reader {
             Live::Consumer => Instant::now() + SILENCE,
             Live::Subscription => Instant::now(),
         };
-        Self { pool, nats, feed, live, position, messages: None, opening: None, look, failing: false }
+        Self { pool, nats, feed, live, position, messages: None, opening: None, look, behind: false, failing: false }
     }
 
     /// The next events: at least one, each following the last. Waits for them. Cancel safe.
@@ -100,10 +99,10 @@ impl Reader {
             };
             if let Some(last) = batch.last() {
                 self.position = last.position;
-                // After a full batch there probably is more, and it may be too old to come as a live message.
-                let more =
-                    batch.len() >= BATCH as usize && (self.messages.is_none() || self.live == Live::Subscription);
-                self.look = if more { Instant::now() } else { Instant::now() + SILENCE };
+                // After a full page of the database there probably is more.
+                let page = self.messages.is_none() || self.live == Live::Subscription;
+                self.behind |= page && batch.len() >= BATCH as usize;
+                self.look = if std::mem::take(&mut self.behind) { Instant::now() } else { Instant::now() + SILENCE };
                 return Ok(batch);
             }
         }
@@ -140,18 +139,20 @@ impl Reader {
         for message in chunk.iter().flatten() {
             match cloudevent::read(message) {
                 Ok((event, epoch)) if epoch == expected => {
-                    if event.position <= position {
-                        continue;
-                    }
-                    while event.position > position + 1 {
-                        let gap = u32::try_from(event.position - position - 1).unwrap_or(u32::MAX).min(BATCH);
-                        let rows = read_after(&self.pool, position, gap).await?;
-                        let Some(last) = rows.last() else { return Err(ReadError::Missing(position + 1)) };
-                        position = last.position;
+                    if event.position > position + 1 {
+                        let rows = read_after(&self.pool, position, BATCH).await?;
+                        position = rows.last().map_or(position, |last| last.position);
                         batch.extend(rows);
                     }
-                    position = event.position;
-                    batch.push(event);
+                    if event.position > position + 1 {
+                        // A wide gap: the next page is read at once, and closes it.
+                        self.behind = true;
+                        return Ok(batch);
+                    }
+                    if event.position == position + 1 {
+                        position = event.position;
+                        batch.push(event);
+                    }
                 }
                 // Not ours, or of another history: the relay's business. We go by PostgreSQL, and open again later.
                 Ok(_) | Err(_) => {

@@ -91,20 +91,27 @@ impl Recorded {
     }
 }
 
+macro_rules! select {
+    ($which:literal) => {
+        concat!(
+            "SELECT position, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version, payload, ",
+            "metadata, recorded_at FROM events ",
+            $which
+        )
+    };
+}
+
 /// Everything that happened to one aggregate, oldest first; the newest may have no position yet.
 pub async fn history(
     database: impl PgExecutor<'_>,
     aggregate_type: &str,
     aggregate_id: &str,
 ) -> Result<Vec<Recorded>, sqlx::Error> {
-    sqlx::query_as(concat!(
-        "SELECT position, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version, payload, ",
-        "metadata, recorded_at FROM events WHERE aggregate_type = $1 AND aggregate_id = $2 ORDER BY sequence"
-    ))
-    .bind(aggregate_type)
-    .bind(aggregate_id)
-    .fetch_all(database)
-    .await
+    sqlx::query_as(select!("WHERE aggregate_type = $1 AND aggregate_id = $2 ORDER BY sequence"))
+        .bind(aggregate_type)
+        .bind(aggregate_id)
+        .fetch_all(database)
+        .await
 }
 
 /// The events that follow a position in the feed, in order and without gaps, `limit` at most.
@@ -113,14 +120,11 @@ pub async fn read_after(
     position: u64,
     limit: u32,
 ) -> Result<Vec<Recorded>, sqlx::Error> {
-    sqlx::query_as(concat!(
-        "SELECT position, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version, payload, ",
-        "metadata, recorded_at FROM events WHERE position > $1 ORDER BY position LIMIT $2"
-    ))
-    .bind(signed(position))
-    .bind(i64::from(limit))
-    .fetch_all(database)
-    .await
+    sqlx::query_as(select!("WHERE position > $1 ORDER BY position LIMIT $2"))
+        .bind(signed(position))
+        .bind(i64::from(limit))
+        .fetch_all(database)
+        .await
 }
 
 impl FromRow<'_, PgRow> for Recorded {

@@ -2,7 +2,12 @@
 
 use async_nats::{Client, Subscriber};
 use futures::StreamExt;
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// How long subscribing may take.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A bell: ringing it wakes every listener in this process at once, and those of other processes through NATS.
 ///
@@ -44,10 +49,11 @@ impl Wake {
     /// Hears every ring from now on.
     pub async fn listen(&self) -> WakeListener {
         let here = self.rings.subscribe();
-        let elsewhere = match self.nats.subscribe(self.subject.clone()).await {
-            Ok(subscriber) => Some(subscriber),
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "rings of other processes are not heard");
+        // While NATS is away this may not end; those who listen must not wait for it.
+        let elsewhere = match timeout(PATIENCE, self.nats.subscribe(self.subject.clone())).await {
+            Ok(Ok(subscriber)) => Some(subscriber),
+            Ok(Err(_)) | Err(_) => {
+                tracing::warn!(subject = %self.subject, "rings of other processes are not heard");
                 None
             }
         };

@@ -1,5 +1,7 @@
 //! The event log on a real PostgreSQL and a real nats-server, with faults.
 
+#![allow(clippy::unwrap_used, reason = "a test has nothing better to do")]
+
 mod counter;
 mod erase;
 mod projector;
