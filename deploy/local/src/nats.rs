@@ -1,7 +1,9 @@
 //! A private nats-server with JetStream.
 
+use std::fs::DirBuilder;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -50,7 +52,9 @@ impl Nats {
     /// With the end of its log if it does not start.
     pub fn start(tools: &Tools, options: NatsOptions) -> Result<Self, Error> {
         let log = options.log.clone().unwrap_or_else(|| beside(&options.store_dir, "log"));
-        std::fs::create_dir_all(&options.store_dir).map_err(io(format!("make {}", options.store_dir.display())))?;
+        // For our eyes only: the stream holds customers' data.
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&options.store_dir);
+        made.map_err(io(format!("make {}", options.store_dir.display())))?;
         let any_port = options.port == 0;
         let mut server = Self { program: tools.nats_server.clone(), options, log, process: None };
         let mut attempts = if any_port { 5 } else { 1 };

@@ -152,7 +152,7 @@ impl Postgres {
 fn forget_the_dead(pid_file: &Path) -> Result<(), Error> {
     let Ok(text) = std::fs::read_to_string(pid_file) else { return Ok(()) };
     let id = text.lines().next().and_then(|line| line.trim().parse().ok());
-    if cfg!(target_os = "linux") && !id.and_then(running_program).is_some_and(|program| program == "postgres") {
+    if cfg!(target_os = "linux") && id.and_then(running_program).is_none_or(|program| program != "postgres") {
         std::fs::remove_file(pid_file).map_err(io(format!("remove {}", pid_file.display())))?;
     }
     Ok(())

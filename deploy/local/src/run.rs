@@ -53,6 +53,8 @@ pub fn run(folder: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let signals = Signals::listen()?;
     let ports = Ports::choose(&folder, env::var("TANDEM_HTTP__BIND").ok(), mode.is_local())?;
     let data = folder.join("data").join(mode.folder());
+    // Before nats-server makes it for our eyes only: PostgreSQL may have to pass as another user.
+    std::fs::create_dir_all(&data).with_context(|| format!("could not make {}", data.display()))?;
 
     let mut running: Vec<Box<dyn Service>> = Vec::new();
     let started = (|| -> anyhow::Result<Places> {
