@@ -1,1 +1,213 @@
-//! Stripe.
+//! Stripe: an account whose customers are the catalog's.
+//!
+//! What we rely on, by the pages of <https://docs.stripe.com>:
+//! - "Customers" in the API reference: create, update (`""` unsets), delete (final), retrieve (a deleted one says so), list.
+//! - "Metadata": our id is kept in `metadata.tandem_id`.
+//! - "Idempotent requests": the same key with the same body gets the first answer again, for 24 hours at least.
+//! - "Events" and "Types of events": `created` in seconds, `previous_attributes`, `request.idempotency_key`, kept 30 days.
+//! - "Webhooks": signed, at least once, in no order.
+//! - "Errors", "Advanced error handling", "Rate limits": what is worth another try, and how often.
+//!
+//! Requests, list types, the API's version and the check of signatures are async-stripe's; the transport under them
+//! (`client`), the bodies of writes (`form`) and the reading of objects (`wire`) are ours, each for a reason it names.
+
+mod client;
+mod config;
+mod form;
+mod offset;
+mod pacing;
+mod refusal;
+mod translate;
+mod webhook;
+mod wire;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use http::HeaderMap;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use stripe_client_core::{IdempotencyKey, RequestBuilder, RequestStrategy, StripeMethod, StripeRequest};
+use stripe_core::customer::{DeleteCustomer, ListCustomer, RetrieveCustomer};
+use stripe_core::event::ListEvent;
+use stripe_types::{List, RangeQueryTs};
+use tandem_domain::{CustomerId, GatewayName, RemoteId};
+
+use self::client::Client;
+use self::pacing::Endpoint;
+use self::webhook::Webhooks;
+use crate::{Call, CallError, Gateway, Notice, Object, RemoteChange, Reply, Seen, WebhookError, Write};
+
+pub use config::{ConfigError, StripeConfig};
+
+/// Most objects that Stripe puts on a page.
+const PAGE: i64 = 100;
+
+/// One Stripe account.
+#[derive(Debug)]
+pub struct Stripe {
+    client: Client,
+    webhooks: Webhooks,
+}
+
+impl Stripe {
+    /// Ready to call; nothing is sent yet.
+    ///
+    /// # Errors
+    /// The setting that won't do.
+    pub fn new(config: StripeConfig) -> Result<Self, ConfigError> {
+        let checked = config.checked()?;
+        let livemode = checked.livemode;
+        let client = Client::new(&config.secret_key, checked)?;
+        let webhooks = Webhooks { secrets: config.webhook_secrets, account: config.account, livemode };
+        Ok(Self { client, webhooks })
+    }
+
+    async fn post(&self, endpoint: Endpoint, path: String, call: &Call<'_>) -> Result<Reply, CallError> {
+        let key = IdempotencyKey::new(call.key).map_err(|error| CallError::Rejected {
+            field: None,
+            code: None,
+            reason: error.to_string(),
+        })?;
+        let asked = RequestBuilder { query: None, body: Some(call.body.to_owned()), path, method: StripeMethod::Post };
+        let exchange = self.client.call(endpoint);
+        let strategy = RequestStrategy::Idempotent(key);
+        let customer: wire::Customer = asked.customize().request_strategy(strategy).send(&exchange).await?;
+        let receipt = exchange.receipt()?;
+        let seen = Seen { object: translate::object(&customer), interval: receipt.interval };
+        Ok(Reply { seen, replayed: receipt.replayed })
+    }
+
+    /// Stripe ignores idempotency keys here: deleting twice deletes once.
+    async fn delete(&self, remote_id: &RemoteId) -> Result<Reply, CallError> {
+        let exchange = self.client.call(Endpoint::DeleteCustomer);
+        DeleteCustomer::new(segment(remote_id)?).send(&exchange).await?;
+        let receipt = exchange.receipt()?;
+        let object = Object::Gone { remote_id: remote_id.clone() };
+        Ok(Reply { seen: Seen { object, interval: receipt.interval }, replayed: receipt.replayed })
+    }
+}
+
+#[async_trait]
+impl Gateway for Stripe {
+    fn name(&self) -> &GatewayName {
+        self.client.gateway()
+    }
+
+    fn call_timeout(&self) -> Duration {
+        self.client.timeout()
+    }
+
+    fn freeze(&self, write: &Write) -> String {
+        form::of(write)
+    }
+
+    async fn send(&self, call: &Call<'_>) -> Result<Reply, CallError> {
+        match call.write {
+            Write::Create { .. } => self.post(Endpoint::CreateCustomer, "/customers".to_owned(), call).await,
+            Write::Update { remote_id, .. } => {
+                let path = format!("/customers/{}", segment(remote_id)?);
+                self.post(Endpoint::UpdateCustomer, path, call).await
+            }
+            Write::Delete { remote_id } => self.delete(remote_id).await,
+        }
+    }
+
+    async fn retrieve(&self, remote_id: &RemoteId) -> Result<Seen, CallError> {
+        let exchange = self.client.call(Endpoint::RetrieveCustomer);
+        let asked = RetrieveCustomer::new(segment(remote_id)?).build().customize::<wire::Customer>();
+        let object = match asked.send(&exchange).await.map_err(of_read) {
+            Ok(customer) => translate::object(&customer),
+            Err(CallError::Missing) => Object::Gone { remote_id: remote_id.clone() },
+            Err(error) => return Err(error),
+        };
+        Ok(Seen { object, interval: exchange.receipt()?.interval })
+    }
+
+    async fn changes(&self, since: DateTime<Utc>, of: Option<&RemoteId>) -> Result<Vec<RemoteChange>, CallError> {
+        let types = translate::FOLLOWED.map(|(name, _)| name.to_owned());
+        let mut asked = ListEvent::new().types(types).created(RangeQueryTs::gte(since.timestamp())).limit(PAGE);
+        let mut changes = Vec::new();
+        loop {
+            let exchange = self.client.call(Endpoint::ListEvents);
+            let page = asked.build().customize::<List<wire::Event>>().send(&exchange).await.map_err(of_read)?;
+            let next = next_page(page.has_more, page.data.last().map(|event| &event.id))?;
+            let of_it = |event: &wire::Event| of.is_none_or(|id| event.data.object.id == id.as_str());
+            changes.extend(page.data.into_iter().filter(of_it).filter_map(translate::change));
+            match next {
+                Some(last) => asked = asked.starting_after(last),
+                None => break,
+            }
+        }
+        changes.reverse();
+        Ok(changes)
+    }
+
+    async fn created_for(&self, customer: CustomerId, since: DateTime<Utc>) -> Result<Vec<Seen>, CallError> {
+        let mut asked = ListCustomer::new().created(RangeQueryTs::gte(since.timestamp())).limit(PAGE);
+        let mut found = Vec::new();
+        loop {
+            let exchange = self.client.call(Endpoint::ListCustomers);
+            let page = asked.build().customize::<List<wire::Customer>>().send(&exchange).await.map_err(of_read)?;
+            let interval = exchange.receipt()?.interval;
+            let ours = page.data.iter().filter(|listed| translate::tandem_id(listed) == Some(customer));
+            found.extend(ours.map(|listed| Seen { object: translate::object(listed), interval }));
+            match next_page(page.has_more, page.data.last().map(|listed| &listed.id))? {
+                Some(last) => asked = asked.starting_after(last),
+                None => return Ok(found),
+            }
+        }
+    }
+
+    fn verify(&self, headers: &HeaderMap, body: &[u8], now: DateTime<Utc>) -> Result<Notice, WebhookError> {
+        self.webhooks.verify(headers, body, now)
+    }
+
+    fn clock_offset(&self) -> TimeDelta {
+        self.client.clock_offset()
+    }
+}
+
+/// Where the next page starts, if there is one.
+fn next_page(has_more: bool, last: Option<&String>) -> Result<Option<String>, CallError> {
+    match (has_more, last) {
+        (false, _) => Ok(None),
+        (true, Some(last)) => Ok(Some(last.clone())),
+        (true, None) => Err(CallError::Unavailable {
+            reason: "Stripe promises more than an empty page".to_owned(),
+            retry_after: None,
+        }),
+    }
+}
+
+/// The id as one segment of a path. Ids of older accounts may be any text; an empty one would name all customers.
+fn segment(remote_id: &RemoteId) -> Result<String, CallError> {
+    const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-');
+    match remote_id.as_str() {
+        "" | "." | ".." => Err(CallError::Missing),
+        id => Ok(utf8_percent_encode(id, KEPT).to_string()),
+    }
+}
+
+/// A read that failed may be made again.
+fn of_read(error: CallError) -> CallError {
+    match error {
+        CallError::Failed { reason } => CallError::Unavailable { reason, retry_after: None },
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_stays_within_its_segment_of_the_path() {
+        let path = |id: &str| segment(&RemoteId::from(id.to_owned()));
+        assert_eq!(path("cus_QXg1o8vcGmoR32").unwrap(), "cus_QXg1o8vcGmoR32");
+        assert_eq!(path("a/../b?c#d").unwrap(), "a%2F%2E%2E%2Fb%3Fc%23d");
+        for none in ["", ".", ".."] {
+            assert!(matches!(path(none), Err(CallError::Missing)), "{none:?}");
+        }
+    }
+}

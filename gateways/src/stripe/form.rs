@@ -1,0 +1,168 @@
+//! What we ask Stripe for: the form-encoded body of a write.
+//!
+//! async-stripe's own `CreateCustomer` and `UpdateCustomer` write metadata in a different order each time, and cannot
+//! unset an address; a body that an idempotency key goes with must be the same bytes for ever.
+
+use tandem_domain::{Field, Value};
+use url::form_urlencoded::Serializer;
+
+use super::translate::TANDEM_ID;
+use crate::Write;
+
+/// The body, its fields in the order of [`Field`]. `""` unsets a field.
+pub(super) fn of(write: &Write) -> String {
+    let mut form = Serializer::new(String::new());
+    match write {
+        Write::Create { customer, profile } => {
+            for (field, value) in profile.iter() {
+                match value {
+                    Value::Text(text) => form.append_pair(&param(field), text),
+                    Value::Address(address) => form.extend_pairs(
+                        address
+                            .parts()
+                            .into_iter()
+                            .filter_map(|(part, text)| Some((format!("address[{part}]"), text?))),
+                    ),
+                };
+            }
+            form.append_pair(&format!("metadata[{TANDEM_ID}]"), &customer.to_string());
+        }
+        Write::Update { patch, .. } => {
+            for (field, value) in patch.iter() {
+                match value {
+                    None => form.append_pair(&param(field), ""),
+                    Some(Value::Text(text)) => form.append_pair(&param(field), text),
+                    // All parts: whether an update of some keeps the others, Stripe does not say.
+                    Some(Value::Address(address)) => form.extend_pairs(
+                        address.parts().map(|(part, text)| (format!("address[{part}]"), text.unwrap_or_default())),
+                    ),
+                };
+            }
+        }
+        Write::Delete { .. } => {}
+    }
+    form.finish()
+}
+
+/// The field that one of Stripe's parameters belongs to, as we write it: `metadata[plan]` is `metadata.plan`. A
+/// parameter that is none of ours stays as it is.
+pub(super) fn field_of(param: &str) -> String {
+    let Some((outer, inner)) = param.strip_suffix(']').and_then(|param| param.split_once('[')) else {
+        return param.to_owned();
+    };
+    match outer {
+        "metadata" => Field::Metadata(inner.to_owned()).to_string(),
+        "address" => Field::Address.to_string(),
+        _ => param.to_owned(),
+    }
+}
+
+/// The parameter of a field.
+fn param(field: &Field) -> String {
+    match field {
+        Field::Metadata(key) => format!("metadata[{key}]"),
+        Field::Name | Field::Email | Field::Phone | Field::Address => field.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tandem_domain::{Address, CustomerId, Patch, Profile, RemoteId};
+
+    use super::*;
+
+    /// The body, one readable pair a line.
+    fn lines(write: &Write) -> Vec<String> {
+        let body = of(write);
+        url::form_urlencoded::parse(body.as_bytes()).map(|(name, value)| format!("{name}={value}")).collect()
+    }
+
+    fn text(text: &str) -> Value {
+        Value::Text(text.to_owned())
+    }
+
+    fn metadata(key: &str) -> Field {
+        Field::Metadata(key.to_owned())
+    }
+
+    fn update(patch: Patch) -> Write {
+        Write::Update { remote_id: RemoteId::from("cus_1".to_owned()), patch }
+    }
+
+    #[test]
+    fn a_create_carries_every_field_and_our_id() {
+        let address =
+            Address { line1: Some("1 Main St".to_owned()), country: Some("GB".to_owned()), ..Address::default() };
+        let profile = Profile::default()
+            .with(metadata("seats"), text("3"))
+            .with(metadata("plan"), text("pro"))
+            .with(Field::Address, Value::Address(address))
+            .with(Field::Email, text("ada@old.example"))
+            .with(Field::Name, text("Ada & Co"));
+        let customer: CustomerId = "0192d3a4-0000-7000-8000-000000000001".parse().unwrap();
+        assert_eq!(
+            lines(&Write::Create { customer, profile }),
+            [
+                "name=Ada & Co",
+                "email=ada@old.example",
+                "address[line1]=1 Main St",
+                "address[country]=GB",
+                "metadata[plan]=pro",
+                "metadata[seats]=3",
+                "metadata[tandem_id]=0192d3a4-0000-7000-8000-000000000001",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_update_carries_the_changed_fields_and_unsets_with_nothing() {
+        let patch = Patch::default()
+            .with(metadata("plan"), None)
+            .with(Field::Address, None)
+            .with(Field::Phone, None)
+            .with(Field::Name, Some(text("Ada")));
+        assert_eq!(lines(&update(patch)), ["name=Ada", "phone=", "address=", "metadata[plan]="]);
+    }
+
+    #[test]
+    fn a_changed_address_carries_all_its_parts() {
+        let address = Address { line1: Some("1 Main St".to_owned()), ..Address::default() };
+        let patch = Patch::default().with(Field::Address, Some(Value::Address(address)));
+        assert_eq!(
+            lines(&update(patch)),
+            [
+                "address[line1]=1 Main St",
+                "address[line2]=",
+                "address[city]=",
+                "address[state]=",
+                "address[postal_code]=",
+                "address[country]=",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_bytes_are_pinned() {
+        let patch =
+            Patch::default().with(Field::Name, Some(text("Ädä+ &=%"))).with(metadata("a b"), Some(text("x\ny")));
+        assert_eq!(of(&update(patch)), "name=%C3%84d%C3%A4%2B+%26%3D%25&metadata%5Ba+b%5D=x%0Ay");
+    }
+
+    #[test]
+    fn a_delete_says_nothing() {
+        assert_eq!(of(&Write::Delete { remote_id: RemoteId::from("cus_1".to_owned()) }), "");
+    }
+
+    #[test]
+    fn parameters_are_named_as_our_fields() {
+        for (param, field) in [
+            ("email", "email"),
+            ("metadata[plan]", "metadata.plan"),
+            ("metadata", "metadata"),
+            ("address[country]", "address"),
+            ("tax[ip_address]", "tax[ip_address]"),
+        ] {
+            assert_eq!(field_of(param), field);
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Waiting for a call's turn, so that Stripe's rate limits are kept.
+//!
+//! "Rate limits" (docs.stripe.com/rate-limits): a number of calls a second for the account, and one for each endpoint.
+
+use std::num::NonZeroU32;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+/// The endpoints that we call. Stripe counts each by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    CreateCustomer,
+    UpdateCustomer,
+    DeleteCustomer,
+    RetrieveCustomer,
+    ListCustomers,
+    ListEvents,
+}
+
+impl Endpoint {
+    const ALL: [Self; 6] = [
+        Self::CreateCustomer,
+        Self::UpdateCustomer,
+        Self::DeleteCustomer,
+        Self::RetrieveCustomer,
+        Self::ListCustomers,
+        Self::ListEvents,
+    ];
+
+    /// Its name in metrics and traces.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CreateCustomer => "customers.create",
+            Self::UpdateCustomer => "customers.update",
+            Self::DeleteCustomer => "customers.delete",
+            Self::RetrieveCustomer => "customers.retrieve",
+            Self::ListCustomers => "customers.list",
+            Self::ListEvents => "events.list",
+        }
+    }
+
+    /// It changes something.
+    pub fn is_write(self) -> bool {
+        matches!(self, Self::CreateCustomer | Self::UpdateCustomer | Self::DeleteCustomer)
+    }
+}
+
+/// The turns of one account's calls.
+#[derive(Debug)]
+pub(super) struct Pacing {
+    account: Bucket,
+    endpoints: [Bucket; Endpoint::ALL.len()],
+    pause: Mutex<Pause>,
+}
+
+/// A turn that did not come in time. Nothing was sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct NoTurn {
+    /// When it is worth another try, if that is known.
+    pub retry_after: Option<Duration>,
+}
+
+impl Pacing {
+    pub fn new(per_second: NonZeroU32, endpoint_per_second: NonZeroU32) -> Self {
+        Self {
+            account: Bucket::new(per_second),
+            endpoints: Endpoint::ALL.map(|_| Bucket::new(endpoint_per_second)),
+            pause: Mutex::default(),
+        }
+    }
+
+    /// Returns when it is this call's turn: first come, first served.
+    pub async fn turn(&self, endpoint: Endpoint, deadline: Instant) -> Result<(), NoTurn> {
+        if let Some(until) = self.pause().until.filter(|until| *until > deadline) {
+            return Err(NoTurn { retry_after: Some(until.saturating_duration_since(Instant::now())) });
+        }
+        timeout_at(deadline, self.wait(endpoint)).await.map_err(|_| NoTurn { retry_after: None })
+    }
+
+    /// Stripe said that we are too fast.
+    pub fn slow_down(&self, retry_after: Option<Duration>) {
+        let jitter = rand::random_range(0.75..1.25);
+        self.pause().slow_down(Instant::now(), retry_after, jitter);
+    }
+
+    /// Stripe took a call.
+    pub fn went_well(&self) {
+        self.pause().went_well(Instant::now());
+    }
+
+    async fn wait(&self, endpoint: Endpoint) {
+        // The array has one bucket for each endpoint, in their order.
+        self.endpoints[endpoint as usize].take().await;
+        let account = self.account.line.lock().await;
+        loop {
+            let until = self.pause().until;
+            match until {
+                Some(until) if until > Instant::now() => sleep_until(until).await,
+                Some(_) | None => break,
+            }
+        }
+        self.account.limiter.until_ready().await;
+        drop(account);
+    }
+
+    fn pause(&self) -> MutexGuard<'_, Pause> {
+        self.pause.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// No more than so many within any second: a fifth of them at once, the rest as they come.
+#[derive(Debug)]
+struct Bucket {
+    limiter: DefaultDirectRateLimiter,
+    /// Those who wait stand in line; a limiter alone wakes them all and lets one through.
+    line: tokio::sync::Mutex<()>,
+}
+
+impl Bucket {
+    fn new(per_second: NonZeroU32) -> Self {
+        let one = NonZeroU32::MIN;
+        let burst = NonZeroU32::new(per_second.get() / 5).unwrap_or(one);
+        let refill = NonZeroU32::new(per_second.get() - burst.get()).unwrap_or(one);
+        Self { limiter: RateLimiter::direct(Quota::per_second(refill).allow_burst(burst)), line: Default::default() }
+    }
+
+    async fn take(&self) {
+        let _first = self.line.lock().await;
+        self.limiter.until_ready().await;
+    }
+}
+
+/// A time in which nothing is sent: twice as long after each refusal, half as long after each success.
+#[derive(Debug, Default)]
+struct Pause {
+    until: Option<Instant>,
+    doublings: u32,
+}
+
+impl Pause {
+    const FIRST: Duration = Duration::from_millis(250);
+    const MOST_DOUBLINGS: u32 = 7;
+
+    fn slow_down(&mut self, now: Instant, retry_after: Option<Duration>, jitter: f64) {
+        let running = self.until.is_some_and(|until| until > now);
+        // Calls that were under way when the pause began are refused too: they say nothing new.
+        if running && retry_after.is_none() {
+            return;
+        }
+        let pause = (Self::FIRST * 2_u32.pow(self.doublings)).mul_f64(jitter).max(retry_after.unwrap_or_default());
+        if !running {
+            self.doublings = (self.doublings + 1).min(Self::MOST_DOUBLINGS);
+        }
+        self.until = self.until.max(now.checked_add(pause));
+    }
+
+    fn went_well(&mut self, now: Instant) {
+        if self.until.is_none_or(|until| until <= now) {
+            self.doublings = self.doublings.saturating_sub(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn pauses_double_while_refusals_go_on_and_shrink_with_success() {
+        let (mut pause, mut now) = (Pause::default(), Instant::now());
+        for expected in [250, 500, 1000] {
+            pause.slow_down(now, None, 1.0);
+            assert_eq!(pause.until, Some(now + expected * MS));
+            now += expected * MS;
+        }
+        pause.went_well(now);
+        pause.went_well(now);
+        pause.slow_down(now, None, 1.0);
+        assert_eq!(pause.until, Some(now + 500 * MS));
+    }
+
+    #[test]
+    fn calls_refused_together_make_one_pause() {
+        let (mut pause, now) = (Pause::default(), Instant::now());
+        for after in 0..10 {
+            pause.slow_down(now + after * MS, None, 1.0);
+        }
+        assert_eq!(pause.until, Some(now + 250 * MS));
+    }
+
+    #[test]
+    fn a_pause_is_never_shorter_than_stripe_asked_for() {
+        let (mut pause, now) = (Pause::default(), Instant::now());
+        pause.slow_down(now, Some(7000 * MS), 1.0);
+        assert_eq!(pause.until, Some(now + 7000 * MS));
+        pause.slow_down(now + MS, Some(10 * MS), 1.0);
+        assert_eq!(pause.until, Some(now + 7000 * MS));
+    }
+
+    #[tokio::test]
+    async fn a_call_whose_pause_outlasts_its_time_is_not_kept_waiting() {
+        let pacing = Pacing::new(NonZeroU32::MIN, NonZeroU32::MIN);
+        pacing.slow_down(Some(Duration::from_secs(3600)));
+        let no_turn = pacing.turn(Endpoint::ListEvents, Instant::now() + Duration::from_secs(60)).await.unwrap_err();
+        assert!(no_turn.retry_after.unwrap() > Duration::from_secs(3500));
+    }
+
+    #[tokio::test]
+    async fn each_endpoint_has_turns_of_its_own() {
+        let pacing = Pacing::new(NonZeroU32::new(1000).unwrap(), NonZeroU32::MIN);
+        let now = Instant::now();
+        assert_eq!(pacing.turn(Endpoint::ListEvents, now + Duration::from_secs(60)).await, Ok(()));
+        assert_eq!(pacing.turn(Endpoint::ListEvents, now).await, Err(NoTurn { retry_after: None }));
+        assert_eq!(pacing.turn(Endpoint::ListCustomers, now + Duration::from_secs(60)).await, Ok(()));
+    }
+}

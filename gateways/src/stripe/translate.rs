@@ -1,0 +1,140 @@
+//! Reading Stripe's objects as ours.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use miniserde::json;
+use tandem_domain::{Address, CustomerId, Field, Profile, RemoteId, Value};
+
+use super::wire;
+use crate::{ChangeKind, Object, RemoteChange};
+
+/// The metadata key in which an object carries our id. Never part of a profile.
+pub(super) const TANDEM_ID: &str = "tandem_id";
+
+/// The events that we follow ("Types of events").
+pub(super) const FOLLOWED: [(&str, ChangeKind); 3] = [
+    ("customer.created", ChangeKind::Created),
+    ("customer.updated", ChangeKind::Updated),
+    ("customer.deleted", ChangeKind::Deleted),
+];
+
+/// What a type of event tells, if we follow it.
+pub(super) fn kind(event_type: &str) -> Option<ChangeKind> {
+    FOLLOWED.into_iter().find(|(name, _)| *name == event_type).map(|(_, kind)| kind)
+}
+
+/// A customer as Stripe holds it.
+pub(super) fn object(customer: &wire::Customer) -> Object {
+    let remote_id = RemoteId::from(customer.id.clone());
+    if customer.deleted == Some(true) {
+        return Object::Gone { remote_id };
+    }
+    Object::Present { remote_id, profile: profile(customer), customer: tandem_id(customer) }
+}
+
+/// The customer of ours that the object says it is a copy of.
+pub(super) fn tandem_id(customer: &wire::Customer) -> Option<CustomerId> {
+    customer.metadata.as_ref()?.get(TANDEM_ID)?.as_deref()?.parse().ok()
+}
+
+/// An event; `None` if it is of a type that we don't follow, or of no time.
+pub(super) fn change(event: wire::Event) -> Option<RemoteChange> {
+    let wire::Event { id, kind: event_type, created, data, request } = event;
+    Some(RemoteChange {
+        kind: kind(&event_type)?,
+        created: DateTime::<Utc>::from_timestamp(created, 0)?,
+        remote_id: RemoteId::from(data.object.id.clone()),
+        profile: profile(&data.object),
+        customer: tandem_id(&data.object),
+        previous: previous(&data),
+        idempotency_key: request.as_ref().and_then(|request| member(request, "idempotency_key")).and_then(text),
+        event_id: id,
+    })
+}
+
+fn profile(customer: &wire::Customer) -> Profile {
+    let wire::Customer { name, email, phone, address: held, metadata, .. } = customer;
+    let texts = [(Field::Name, name), (Field::Email, email), (Field::Phone, phone)]
+        .into_iter()
+        .filter_map(|(field, held)| Some((field, clean(held.as_deref()?)?)));
+    let metadata =
+        metadata.iter().flatten().filter_map(|(key, held)| Some((metadata_field(key)?, clean(held.as_deref()?)?)));
+    let mut profile: Profile = texts.chain(metadata).map(|(field, text)| (field, Value::Text(text))).collect();
+    profile.set(Field::Address, held.as_ref().map(|held| Value::Address(address(held))));
+    profile
+}
+
+fn previous(data: &wire::Data) -> BTreeMap<Field, Option<Value>> {
+    let mut previous = BTreeMap::new();
+    for (attribute, old) in data.previous_attributes.iter().flatten() {
+        match attribute.as_str() {
+            "name" => previous.insert(Field::Name, text(old).map(Value::Text)),
+            "email" => previous.insert(Field::Email, text(old).map(Value::Text)),
+            "phone" => previous.insert(Field::Phone, text(old).map(Value::Text)),
+            "address" => previous.insert(Field::Address, previous_address(&data.object, old)),
+            "metadata" => {
+                previous.extend(previous_metadata(&data.object, old));
+                None
+            }
+            _ => None,
+        };
+    }
+    previous
+}
+
+/// The address after the change, with the old parts in place of the changed ones.
+fn previous_address(after: &wire::Customer, old: &json::Value) -> Option<Value> {
+    let json::Value::Object(old) = old else { return None };
+    let after = after.address.as_ref().map(address).unwrap_or_default();
+    let parts = after.parts().map(|(part, held)| match old.get(part) {
+        Some(old) => text(old),
+        None => held.map(str::to_owned),
+    });
+    Some(Address::from_parts(parts)).filter(|address| !address.is_empty()).map(Value::Address)
+}
+
+fn previous_metadata(after: &wire::Customer, old: &json::Value) -> Vec<(Field, Option<Value>)> {
+    match old {
+        json::Value::Object(old) => {
+            old.iter().filter_map(|(key, old)| Some((metadata_field(key)?, text(old).map(Value::Text)))).collect()
+        }
+        // There was none: every key is new.
+        _ => after.metadata.iter().flatten().filter_map(|(key, _)| Some((metadata_field(key)?, None))).collect(),
+    }
+}
+
+fn address(held: &wire::Address) -> Address {
+    let wire::Address { line1, line2, city, state, postal_code, country } = held;
+    Address::from_parts([line1, line2, city, state, postal_code, country].map(|part| clean(part.as_deref()?)))
+}
+
+fn metadata_field(key: &str) -> Option<Field> {
+    if key == TANDEM_ID {
+        return None;
+    }
+    clean(key).map(Field::Metadata)
+}
+
+/// PostgreSQL cannot keep a NUL character; an empty text is an unset field.
+fn clean(text: &str) -> Option<String> {
+    let text = text.replace('\0', "");
+    (!text.is_empty()).then_some(text)
+}
+
+fn text(value: &json::Value) -> Option<String> {
+    match value {
+        json::Value::String(text) => clean(text),
+        _ => None,
+    }
+}
+
+fn member<'a>(value: &'a json::Value, name: &str) -> Option<&'a json::Value> {
+    match value {
+        json::Value::Object(members) => members.get(name),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,201 @@
+//! From signed bytes to a notice.
+//!
+//! "Webhooks" and "Resolve webhook signature verification errors" (docs.stripe.com/webhooks/signature).
+
+use chrono::{DateTime, Utc};
+use http::HeaderMap;
+use miniserde::json;
+use secrecy::{ExposeSecret, SecretString};
+use stripe_webhook::Webhook;
+use tracing::Dispatch;
+
+use super::refusal::header;
+use super::{translate, wire};
+use crate::{Notice, WebhookError};
+
+/// What a genuine webhook of our account is signed with, and is of.
+#[derive(Debug)]
+pub(super) struct Webhooks {
+    /// Several while one is rolled.
+    pub secrets: Vec<SecretString>,
+    /// The connected account that is ours, if one is.
+    pub account: Option<String>,
+    /// Whether our key is of live mode, if it says.
+    pub livemode: Option<bool>,
+}
+
+impl Webhooks {
+    pub fn verify(&self, headers: &HeaderMap, body: &[u8], now: DateTime<Utc>) -> Result<Notice, WebhookError> {
+        let signature = header(headers, "stripe-signature").ok_or(WebhookError::Signature)?;
+        let body = std::str::from_utf8(body).map_err(|_| malformed("it is not UTF-8"))?;
+        self.check_signature(body, signature, now)?;
+        let envelope: wire::Envelope = json::from_str(body).map_err(|_| malformed("it has no id or no type"))?;
+        self.check_ours(&envelope)?;
+        if translate::kind(&envelope.kind).is_none() {
+            return Ok(Notice::Ignored(envelope.kind));
+        }
+        let event = json::from_str(body).ok().and_then(translate::change);
+        let change = event.ok_or_else(|| malformed(&format!("{} {} has no customer", envelope.kind, envelope.id)))?;
+        Ok(Notice::Change(Box::new(change)))
+    }
+
+    fn check_signature(&self, body: &str, signature: &str, now: DateTime<Utc>) -> Result<(), WebhookError> {
+        for secret in &self.secrets {
+            // async-stripe warns of every event that is of another API version than its own; we read them all.
+            let checked = tracing::dispatcher::with_default(&Dispatch::none(), || {
+                let secret = secret.expose_secret();
+                Webhook::construct_event_with_timestamp(body, signature, secret, now.timestamp())
+            });
+            match checked {
+                // It parses only what is genuine, and more strictly than we do.
+                Ok(_) | Err(stripe_webhook::WebhookError::BadParse(_)) => return Ok(()),
+                Err(stripe_webhook::WebhookError::BadTimestamp(_)) => return Err(WebhookError::Stale),
+                Err(
+                    stripe_webhook::WebhookError::BadKey
+                    | stripe_webhook::WebhookError::BadHeader(_)
+                    | stripe_webhook::WebhookError::BadSignature,
+                ) => {}
+            }
+        }
+        Err(WebhookError::Signature)
+    }
+
+    fn check_ours(&self, envelope: &wire::Envelope) -> Result<(), WebhookError> {
+        if envelope.account.is_some() && envelope.account != self.account {
+            return Err(WebhookError::Foreign("another account"));
+        }
+        match (envelope.livemode, self.livemode) {
+            (Some(true), Some(false)) => Err(WebhookError::Foreign("live mode, and our key is of test mode")),
+            (Some(false), Some(true)) => Err(WebhookError::Foreign("test mode, and our key is of live mode")),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn malformed(why: &str) -> WebhookError {
+    WebhookError::Malformed(why.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const NOW: i64 = 1_700_000_000;
+
+    fn webhooks() -> Webhooks {
+        Webhooks { secrets: vec!["whsec_old".into(), "whsec_new".into()], account: None, livemode: Some(false) }
+    }
+
+    fn event(members: Value) -> Value {
+        let mut event = json!({
+            "id": "evt_1", "object": "event", "api_version": "2026-09-30.endive", "created": NOW,
+            "data": { "object": { "id": "cus_1", "object": "customer", "name": "Ada" } },
+            "livemode": false, "pending_webhooks": 1, "request": null, "type": "customer.created"
+        });
+        for (name, value) in members.as_object().unwrap() {
+            event[name] = value.clone();
+        }
+        event
+    }
+
+    fn verify_by(webhooks: &Webhooks, signature: &str, body: &str) -> Result<Notice, WebhookError> {
+        let headers = HeaderMap::from_iter([(
+            http::HeaderName::from_static("stripe-signature"),
+            HeaderValue::from_str(signature).unwrap(),
+        )]);
+        webhooks.verify(&headers, body.as_bytes(), DateTime::from_timestamp(NOW, 0).unwrap())
+    }
+
+    fn verify(body: &str) -> Result<Notice, WebhookError> {
+        verify_by(&webhooks(), &sign(body, "whsec_new", 0), body)
+    }
+
+    fn sign(body: &str, secret: &str, age: i64) -> String {
+        Webhook::generate_test_header(body, secret, Some(NOW - age))
+    }
+
+    #[test]
+    fn each_of_our_secrets_makes_a_genuine_signature() {
+        let body = event(json!({})).to_string();
+        for secret in ["whsec_old", "whsec_new"] {
+            let Ok(Notice::Change(change)) = verify_by(&webhooks(), &sign(&body, secret, 0), &body) else {
+                panic!("{secret}")
+            };
+            assert_eq!(change.remote_id.as_str(), "cus_1");
+        }
+    }
+
+    #[test]
+    fn one_good_signature_among_several_is_enough() {
+        let body = event(json!({})).to_string();
+        let good = sign(&body, "whsec_new", 0);
+        let (time, signature) = good.split_once(',').unwrap();
+        let several = format!("{time},v1=00ff,v0=aa,{signature}");
+        assert!(verify_by(&webhooks(), &several, &body).is_ok());
+    }
+
+    #[test]
+    fn a_wrong_or_missing_signature_is_refused() {
+        let body = event(json!({})).to_string();
+        let signed = sign(&body, "whsec_new", 0);
+        assert_eq!(webhooks().verify(&HeaderMap::new(), body.as_bytes(), Utc::now()), Err(WebhookError::Signature));
+        for signature in
+            ["", "t=1", "nonsense", "t=x,v1=00", &sign(&body, "whsec_other", 0), &sign("{}", "whsec_new", 0)]
+        {
+            assert_eq!(verify_by(&webhooks(), signature, &body), Err(WebhookError::Signature), "{signature}");
+        }
+        assert_eq!(verify_by(&webhooks(), &signed, &body.replace("Ada", "Eve")), Err(WebhookError::Signature));
+        let none = Webhooks { secrets: vec![], ..webhooks() };
+        assert_eq!(verify_by(&none, &signed, &body), Err(WebhookError::Signature));
+    }
+
+    #[test]
+    fn a_signature_holds_for_five_minutes_of_the_time_it_is_checked_at() {
+        let body = event(json!({})).to_string();
+        for (age, stale) in [(300, false), (301, true), (-300, false), (-301, true)] {
+            let result = verify_by(&webhooks(), &sign(&body, "whsec_new", age), &body);
+            assert_eq!(result == Err(WebhookError::Stale), stale, "{age} s old");
+        }
+    }
+
+    #[test]
+    fn events_of_others_are_refused() {
+        let live = event(json!({ "livemode": true })).to_string();
+        assert!(matches!(verify(&live), Err(WebhookError::Foreign(_))));
+        let connected = event(json!({ "account": "acct_other" })).to_string();
+        assert!(matches!(verify(&connected), Err(WebhookError::Foreign(_))));
+        let ours = Webhooks { account: Some("acct_other".to_owned()), ..webhooks() };
+        assert!(verify_by(&ours, &sign(&connected, "whsec_new", 0), &connected).is_ok());
+        let unknown_mode = Webhooks { livemode: None, ..webhooks() };
+        assert!(verify_by(&unknown_mode, &sign(&live, "whsec_new", 0), &live).is_ok());
+    }
+
+    #[test]
+    fn other_events_are_none_of_ours() {
+        let invoice = event(json!({ "type": "invoice.paid", "data": { "object": { "id": 7 } } })).to_string();
+        assert_eq!(verify(&invoice), Ok(Notice::Ignored("invoice.paid".to_owned())));
+        let thin = r#"{"id": "evt_1", "object": "v2.core.event", "type": "v1.customer.created", "livemode": false}"#;
+        assert_eq!(verify(thin), Ok(Notice::Ignored("v1.customer.created".to_owned())));
+    }
+
+    #[test]
+    fn an_event_of_another_api_version_is_read_all_the_same() {
+        let old = json!({
+            "id": "evt_1", "type": "customer.updated", "created": NOW, "request": "req_1",
+            "data": { "object": { "id": "cus_1", "name": "Ada" }, "previous_attributes": { "name": "Eda" } }
+        });
+        let Ok(Notice::Change(change)) = verify(&old.to_string()) else { panic!("it is an event") };
+        assert_eq!(change.profile.text(&tandem_domain::Field::Name), Some("Ada"));
+    }
+
+    #[test]
+    fn genuine_nonsense_is_malformed() {
+        let no_customer = event(json!({ "data": {} })).to_string();
+        for body in ["", "{", "[]", r#"{"id": "evt_1"}"#, no_customer.as_str()] {
+            assert!(matches!(verify(body), Err(WebhookError::Malformed(_))), "{body}");
+        }
+    }
+}
