@@ -7,6 +7,7 @@ mod list;
 mod rebuild;
 mod row;
 mod run;
+mod version;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ pub use get::ReadError;
 pub use list::{Cursor, InvalidCursor, Page, Search, Sort};
 pub use rebuild::{RebuildError, customers_rebuild};
 pub use row::{CustomerRow, State};
+pub use version::version_shown;
 
 /// The projection's name, also its checkpoint's.
 const NAME: &str = "customers";

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::NAME;
 use super::changes::Changes;
+use super::version::shows;
 
 /// One generation of the read model being kept.
 #[derive(Debug)]
@@ -90,6 +91,9 @@ fn fold(
     let draft = drafts.get_mut(&id).ok_or_else(|| unfit(Unfit::Unborn))?;
     draft.seen = number;
     draft.position = position;
+    if shows(&event) {
+        draft.version = number;
+    }
     match event {
         // Above.
         CustomerEvent::Created { .. } => {}
@@ -97,15 +101,12 @@ fn fold(
             for (field, change) in changes {
                 draft.profile.set(field, change.after);
             }
-            draft.version = number;
             draft.updated_at = at;
         }
         CustomerEvent::Deleted { at } => {
             draft.deleted = true;
-            draft.version = number;
             draft.updated_at = at;
         }
-        // Who else knows a customer is not what the customer is.
         CustomerEvent::Linked { .. } | CustomerEvent::Unlinked { .. } | CustomerEvent::ConflictResolved(_) => {}
     }
     Ok(())
