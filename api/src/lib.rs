@@ -1,1 +1,34 @@
-//! Being built.
+#![doc = include_str!("../README.md")]
+
+mod app;
+mod auth;
+mod body;
+pub mod cli;
+mod clock;
+mod config;
+mod connect;
+mod customer;
+mod customer_body;
+mod customers;
+mod event_body;
+mod events;
+mod execute;
+mod health;
+mod log;
+mod openapi;
+mod parked;
+mod precondition;
+mod problem;
+mod reply;
+mod request;
+mod routes;
+mod serve;
+mod start;
+mod webhooks;
+mod write;
+
+pub use clock::Clock;
+pub use config::{Config, ConfigError, DatabaseConfig, HttpConfig, NatsConfig};
+pub use log::LogFormat;
+pub use serve::{ServeError, serve};
+pub use start::StartError;

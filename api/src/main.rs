@@ -1,3 +1,7 @@
-//! Being built.
+//! The `tandem` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tandem_api::cli::main()
+}

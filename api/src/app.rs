@@ -1,0 +1,34 @@
+//! What the routes work with.
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use sqlx::PgPool;
+use tandem_domain::Customer;
+use tandem_eventlog::{Feed, RelayStatus, Store};
+use tandem_gateways::Gateways;
+use tandem_projections::Customers;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::ApiKeys;
+use crate::clock::Clock;
+
+/// The state of the service, shared by its routes. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct App {
+    pub(crate) pool: PgPool,
+    pub(crate) nats: async_nats::Client,
+    pub(crate) feed: Feed,
+    pub(crate) store: Store<Customer>,
+    pub(crate) customers: Customers,
+    pub(crate) gateways: Gateways,
+    pub(crate) relay: watch::Receiver<RelayStatus>,
+    pub(crate) clock: Clock,
+    pub(crate) keys: ApiKeys,
+    pub(crate) metrics: PrometheusHandle,
+    /// What the start waits for; `None` once the service has started.
+    pub(crate) starting: watch::Receiver<Option<String>>,
+    /// Lag that `/readyz` still calls ready, in seconds.
+    pub(crate) ready_lag_seconds: f64,
+    /// Long answers end when this does.
+    pub(crate) shutdown: CancellationToken,
+}

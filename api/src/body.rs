@@ -1,0 +1,172 @@
+//! Reading a request strictly: its body, its query, its path.
+
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequestParts, Path, RawQuery};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+use tandem_domain::CustomerId;
+
+use crate::problem::Problem;
+
+/// Most bytes of a JSON body.
+pub(crate) const JSON_LIMIT: usize = 64 * 1024;
+
+/// Longest time for a body to arrive.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A body whole, or the reason why not.
+pub(crate) async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
+    let collected = tokio::time::timeout(PATIENCE, Limited::new(body, limit).collect()).await;
+    match collected.map_err(|_| Problem::body_timeout())? {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Problem::too_large(limit)),
+        Err(_) => Err(Problem::malformed("the body broke off")),
+    }
+}
+
+/// A JSON body of one of these media types.
+pub(crate) fn json<T: DeserializeOwned>(headers: &HeaderMap, bytes: &[u8], media: &[&str]) -> Result<T, Problem> {
+    let sent = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let sent = sent.split(';').next().unwrap_or_default().trim();
+    if !media.iter().any(|media| sent.eq_ignore_ascii_case(media)) {
+        return Err(Problem::media_type(&media.join(" or ")));
+    }
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let body = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        let inner = error.into_inner();
+        match inner.classify() {
+            serde_json::error::Category::Data => wrong(&path, &inner.to_string(), "body"),
+            _ => Problem::malformed(format!("not JSON at line {} column {}", inner.line(), inner.column())),
+        }
+    })?;
+    json.end().map_err(|_| Problem::malformed("something follows the JSON value"))?;
+    Ok(body)
+}
+
+/// Query parameters. Unknown and unreadable ones are named.
+pub(crate) struct Query<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        // It cannot fail: its rejection is Infallible.
+        let Ok(RawQuery(query)) = RawQuery::from_request_parts(parts, state).await;
+        let pairs = url::form_urlencoded::parse(query.as_deref().unwrap_or_default().as_bytes());
+        serde_path_to_error::deserialize(serde_urlencoded::Deserializer::new(pairs)).map(Self).map_err(|error| {
+            let path = error.path().to_string();
+            wrong(&path, &error.into_inner().to_string(), "query")
+        })
+    }
+}
+
+/// The customer that a path names. An id that is no UUID is nobody's.
+pub(crate) struct CustomerPath(pub(crate) CustomerId);
+
+impl<S: Send + Sync> FromRequestParts<S> for CustomerPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path: Result<Path<String>, _> = Path::from_request_parts(parts, state).await;
+        let Path(id) = path.map_err(|_| Problem::no_customer())?;
+        id.parse().map(Self).map_err(|_| Problem::no_customer())
+    }
+}
+
+/// Names what is wrong, from serde's message. Its words quote what was sent: only what it expected is told.
+fn wrong(path: &str, message: &str, whole: &str) -> Problem {
+    let message = message.rsplit_once(" at line ").map_or(message, |(message, _)| message);
+    let quoted = || message.split('`').nth(1).unwrap_or_default();
+    let inside = |name: &str| match path {
+        "." | "?" | "" => name.to_owned(),
+        path if path == name || path.ends_with(&format!(".{name}")) => path.to_owned(),
+        path => format!("{path}.{name}"),
+    };
+    if message.starts_with("unknown field") {
+        let known = message.split_once(", expected ").map(|(_, known)| format!(": expected {known}"));
+        return Problem::invalid(inside(quoted()), format!("is not known{}", known.unwrap_or_default()));
+    }
+    if message.starts_with("missing field") {
+        return Problem::invalid(inside(quoted()), "is required");
+    }
+    if message.starts_with("duplicate field") {
+        return Problem::invalid(inside(quoted()), "is there twice");
+    }
+    let field = if matches!(path, "." | "?" | "") { whole } else { path };
+    match message.rsplit_once("expected ") {
+        Some((_, expected)) => Problem::invalid(field, format!("must be {expected}")),
+        None => Problem::invalid(field, "cannot be read"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use axum::response::IntoResponse;
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only reading is tested")]
+    struct Sample {
+        name: String,
+        inner: Option<Inner>,
+        map: Option<BTreeMap<String, String>>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only reading is tested")]
+    struct Inner {
+        line1: Option<String>,
+    }
+
+    fn read(body: &str) -> (u16, String) {
+        let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, "application/json".parse().unwrap())]);
+        match json::<Sample>(&headers, body.as_bytes(), &["application/json"]) {
+            Ok(_) => (200, String::new()),
+            Err(problem) => (0, format!("{problem:?}")).map_status(problem),
+        }
+    }
+
+    trait MapStatus {
+        fn map_status(self, problem: Problem) -> (u16, String);
+    }
+
+    impl MapStatus for (u16, String) {
+        fn map_status(self, problem: Problem) -> (u16, String) {
+            (problem.into_response().status().as_u16(), self.1)
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_and_never_quoted() {
+        for (body, status, told) in [
+            (r#"{"name":"x"}"#, 200, ""),
+            (r#"{"name":"#, 400, "not JSON"),
+            (r#"{"name":"x"} y"#, 400, "follows"),
+            (r#"{"name":4711}"#, 422, "field: \"name\", message: \"must be a string\""),
+            (r#"{"name":"x","secret":1}"#, 422, "field: \"secret\", message: \"is not known"),
+            (r#"{"name":"x","inner":{"secret":1}}"#, 422, "field: \"inner.secret\", message: \"is not known"),
+            (r#"{"name":"x","inner":{"line1":4711}}"#, 422, "field: \"inner.line1\""),
+            (r#"{"name":"x","map":{"plan":4711}}"#, 422, "field: \"map.plan\", message: \"must be a string\""),
+            (r#"{"name":"x","inner":"4711"}"#, 422, "field: \"inner\""),
+            (r#"{"name":"x","name":"y"}"#, 422, "field: \"name\", message: \"is there twice\""),
+            ("{}", 422, "field: \"name\", message: \"is required\""),
+            ("[]", 422, "field: "),
+        ] {
+            let (found, problem) = read(body);
+            assert_eq!(found, status, "{body}: {problem}");
+            assert!(problem.contains(told), "{body}: {problem}");
+            assert!(!problem.contains("4711"), "{body}: {problem}");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The `tandem` command: its subcommands and their exit codes.
+
+mod check;
+mod migrate;
+mod rebuild;
+mod serve;
+mod status;
+mod tail;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tandem_domain::CustomerId;
+
+use crate::config::Config;
+use crate::log::chain;
+
+const EXAMPLES: &str = "\
+Examples:
+  tandem serve                                  serve the API and keep gateways in step
+  tandem status                                 how far everything is
+  tandem tail --customer 0192f0c1-...           watch one customer
+  curl -s localhost:8080/customers -H 'content-type: application/json' -d '{\"name\":\"Ada\"}'
+
+Settings come from defaults, then a file (--config, TANDEM_CONFIG or ./tandem.toml), then the environment:
+  TANDEM_DATABASE__URL    postgres://user:password@host:port/database (needed)
+  TANDEM_NATS__URL        nats://host:port, default nats://127.0.0.1:4222
+  TANDEM_HTTP__BIND       default 127.0.0.1:8080; anything but loopback needs TANDEM_API_KEYS
+  STRIPE_SECRET_KEY       sk_... or rk_...; without it the Stripe gateway is off
+  TANDEM_LOG              what is logged, default info; TANDEM_LOG_FORMAT=json for machines
+
+Exit codes:
+  0  done, or healthy, or stopped as told
+  1  failed: the message says why
+  2  the command line is wrong
+  3  looked, and found something wrong (status, stream check)";
+
+/// Keeps a company's customer catalog and Stripe's the same, both ways.
+#[derive(Debug, Parser)]
+#[command(name = "tandem", version, after_help = EXAMPLES)]
+struct Arguments {
+    /// The settings' file
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the API, and do everything else that Tandem does, until told to stop
+    ///
+    /// Makes and upgrades all tables first. Many may run side by side. SIGTERM or Ctrl-C lets open requests end; a second
+    /// one ends at once.
+    Serve,
+    /// Make and upgrade all tables, and end
+    ///
+    /// `tandem serve` does it, too. Safe while others run.
+    Migrate,
+    /// Build a read model anew from the log, beside the one that is read, then swap them
+    ///
+    /// Reads go on meanwhile. Of use after a change of what the read model shows.
+    Rebuild {
+        /// Which: customers
+        projection: Projection,
+    },
+    /// Say how far relay, projectors and gateways are, and what waits for a person
+    ///
+    /// Exit code 3 if something is wrong or far behind.
+    Status {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Follow what happens, one line an event
+    ///
+    /// From now on, or after a position: 0 shows everything.
+    Tail {
+        /// Only this customer
+        #[arg(long, value_name = "ID")]
+        customer: Option<CustomerId>,
+        /// Begin after this position
+        #[arg(long, value_name = "POSITION")]
+        after: Option<u64>,
+    },
+    /// Look after the JetStream stream
+    #[command(subcommand)]
+    Stream(Stream),
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Projection {
+    Customers,
+}
+
+#[derive(Debug, Subcommand)]
+enum Stream {
+    /// Compare every event in PostgreSQL with its message in JetStream
+    ///
+    /// Reads all of both and changes nothing. Exit code 3 if one is missing or differs.
+    Check {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Throw the stream away and fill a new one from PostgreSQL
+    ///
+    /// Of use when the stream is of another history, such as after restoring a backup of the database. PostgreSQL has
+    /// every event, so none is lost; readers outside of Tandem begin anew.
+    Rebuild {
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    Well,
+    /// It looked, and found something wrong.
+    FoundTrouble,
+}
+
+/// Runs the command that this process was started with.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    let ended = runtime.block_on(run(arguments));
+    // Nothing of ours blocks for long; what does must not keep the process.
+    runtime.shutdown_background();
+    match ended {
+        Ok(Ended::Well) => ExitCode::SUCCESS,
+        Ok(Ended::FoundTrouble) => ExitCode::from(3),
+        Err(error) => failed(error.as_ref()),
+    }
+}
+
+async fn run(Arguments { config, command }: Arguments) -> Result<Ended, Failure> {
+    let config = Config::load(config)?;
+    let quiet = !matches!(command, Command::Serve);
+    // The other commands talk to a person: their log is for what goes wrong.
+    let filter = if quiet && config.log == "info" { "warn" } else { &config.log };
+    crate::log::start(filter, config.log_format).map_err(|error| Told(format!("TANDEM_LOG: {error}")))?;
+    match command {
+        Command::Serve => serve::run(config).await,
+        Command::Migrate => migrate::run(&config).await,
+        Command::Rebuild { projection: Projection::Customers } => rebuild::customers(&config).await,
+        Command::Status { json } => status::run(&config, json).await,
+        Command::Tail { customer, after } => tail::run(&config, customer, after).await,
+        Command::Stream(Stream::Check { json }) => check::check(&config, json).await,
+        Command::Stream(Stream::Rebuild { yes }) => check::rebuild(&config, yes).await,
+    }
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// A failure that is only told.
+#[derive(Debug)]
+struct Told(String);
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Told {}
+
+fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
+    eprintln!("tandem: {}", chain(error));
+    ExitCode::FAILURE
+}

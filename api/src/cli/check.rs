@@ -1,0 +1,66 @@
+//! `tandem stream check` and `tandem stream rebuild`
+
+use std::io::{self, BufRead, Write};
+
+use serde_json::json;
+use tandem_eventlog::stream;
+
+use super::{Ended, Failure, Told};
+use crate::config::Config;
+use crate::connect;
+
+pub(super) async fn check(config: &Config, as_json: bool) -> Result<Ended, Failure> {
+    let pool = connect::postgres(config)?;
+    let nats = connect::nats(config).await?;
+    let report = stream::check(&pool, &nats, &config.feed()).await?;
+    let sound = report.is_sound();
+    if as_json {
+        let report = json!({
+            "sound": sound,
+            "database_last": report.database_last,
+            "stream_last": report.stream_last,
+            "equal": report.equal,
+            "erased": report.erased,
+            "unnumbered": report.unnumbered,
+            "missing_in_database": { "count": report.missing_in_database.count, "first": report.missing_in_database.first },
+            "missing_in_stream": { "count": report.missing_in_stream.count, "first": report.missing_in_stream.first },
+            "different": { "count": report.different.count, "first": report.different.first },
+        });
+        println!("{report:#}");
+    } else {
+        println!("PostgreSQL's last position   {}", report.database_last);
+        println!("JetStream's last sequence    {}", report.stream_last);
+        println!("the same in both             {}", report.equal);
+        println!("erased                       {}", report.erased);
+        println!("not numbered yet             {}", report.unnumbered);
+        for (what, found) in [
+            ("missing in PostgreSQL", &report.missing_in_database),
+            ("missing in JetStream", &report.missing_in_stream),
+            ("different", &report.different),
+        ] {
+            let first: Vec<String> = found.first.iter().map(u64::to_string).collect();
+            let first = if first.is_empty() { String::new() } else { format!("  (first: {})", first.join(", ")) };
+            println!("{what:<28} {}{first}", found.count);
+        }
+        println!("{}", if sound { "The stream is sound." } else { "The stream is NOT sound." });
+    }
+    Ok(if sound { Ended::Well } else { Ended::FoundTrouble })
+}
+
+pub(super) async fn rebuild(config: &Config, yes: bool) -> Result<Ended, Failure> {
+    let pool = connect::postgres(config)?;
+    let nats = connect::nats(config).await?;
+    let feed = config.feed();
+    if !yes {
+        eprint!("The stream {} will be deleted and filled anew from PostgreSQL. Go on? [y/N] ", feed.stream);
+        io::stderr().flush()?;
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer)?;
+        if !matches!(answer.trim(), "y" | "Y" | "yes") {
+            return Err(Told("nothing was changed; --yes goes on without asking".to_owned()).into());
+        }
+    }
+    let epoch = stream::rebuild(&pool, &nats, &feed).await?;
+    println!("The stream {} is new, of epoch {epoch}; a running `tandem serve` fills it.", feed.stream);
+    Ok(Ended::Well)
+}

@@ -1,0 +1,12 @@
+//! `tandem migrate`
+
+use super::{Ended, Failure};
+use crate::config::Config;
+use crate::{connect, start};
+
+pub(super) async fn run(config: &Config) -> Result<Ended, Failure> {
+    let pool = connect::postgres(config)?;
+    start::migrate(&pool).await?;
+    println!("All tables are up to date.");
+    Ok(Ended::Well)
+}

@@ -1,0 +1,30 @@
+//! `tandem rebuild`
+
+use std::cell::Cell;
+use std::io::{self, IsTerminal, Write};
+
+use tandem_projections::customers_rebuild;
+
+use super::{Ended, Failure};
+use crate::config::Config;
+use crate::connect;
+
+pub(super) async fn customers(config: &Config) -> Result<Ended, Failure> {
+    let pool = connect::postgres(config)?;
+    let nats = connect::nats(config).await?;
+    let terminal = io::stderr().is_terminal();
+    let told = Cell::new(false);
+    let position = customers_rebuild(pool, nats, config.feed(), |position, head| {
+        if terminal {
+            told.set(true);
+            eprint!("\r{position} of {head} events");
+            let _ = io::stderr().flush();
+        }
+    })
+    .await?;
+    if told.get() {
+        eprintln!();
+    }
+    println!("The read model customers is rebuilt from {position} events, and is what is read now.");
+    Ok(Ended::Well)
+}

@@ -1,0 +1,106 @@
+//! `tandem status`
+
+use serde::Serialize;
+use tandem_gateways::GatewayStatus;
+use tandem_projections::lag;
+
+use super::{Ended, Failure};
+use crate::config::Config;
+use crate::connect;
+
+/// How far everything is, by what the database and the stream say.
+#[derive(Debug, Serialize)]
+struct Status {
+    healthy: bool,
+    relay: RelayStatus,
+    projectors: Vec<ProjectorStatus>,
+    gateways: Vec<GatewayStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct RelayStatus {
+    numbered: i64,
+    unnumbered: i64,
+    unnumbered_seconds: f64,
+    /// The stream's last sequence; none if NATS does not answer.
+    published: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct ProjectorStatus {
+    name: String,
+    generation: i32,
+    position: i64,
+    lag_events: i64,
+    lag_seconds: f64,
+}
+
+pub(super) async fn run(config: &Config, json: bool) -> Result<Ended, Failure> {
+    let pool = connect::postgres(config)?;
+    let nats = connect::nats(config).await?;
+    let lag = lag(&pool).await?;
+    let names: Vec<&str> = config.stripe.iter().map(|stripe| stripe.name.as_str()).collect();
+    let gateways = tandem_gateways::status(&pool, &names).await?;
+    let published = last_sequence(&nats, &config.nats.stream).await;
+
+    let late = config.http.ready_lag_seconds;
+    let relay = RelayStatus {
+        numbered: lag.head,
+        unnumbered: lag.unnumbered,
+        unnumbered_seconds: lag.unnumbered_seconds,
+        published,
+    };
+    let projectors: Vec<ProjectorStatus> = lag
+        .projectors
+        .into_iter()
+        .map(|one| ProjectorStatus {
+            name: one.name,
+            generation: one.generation,
+            position: one.position,
+            lag_events: one.events,
+            lag_seconds: one.seconds,
+        })
+        .collect();
+    let healthy = published.is_some()
+        && relay.unnumbered_seconds <= late
+        && projectors.iter().all(|one| one.lag_seconds <= late)
+        && gateways.iter().all(|one| one.oldest_due_seconds <= late && one.parked == 0);
+    let status = Status { healthy, relay, projectors, gateways };
+    if json {
+        println!("{}", serde_json::to_string_pretty(&status)?);
+    } else {
+        print(&status);
+    }
+    Ok(if healthy { Ended::Well } else { Ended::FoundTrouble })
+}
+
+async fn last_sequence(nats: &async_nats::Client, stream: &str) -> Option<u64> {
+    tokio::time::timeout(std::time::Duration::from_secs(3), nats.flush()).await.ok()?.ok()?;
+    let jetstream = async_nats::jetstream::new(nats.clone());
+    jetstream.get_stream(stream).await.ok().map(|stream| stream.cached_info().state.last_sequence)
+}
+
+fn print(status: &Status) {
+    let RelayStatus { numbered, unnumbered, unnumbered_seconds, published } = &status.relay;
+    let published = published.map_or("NATS or its stream is away".to_owned(), |last| last.to_string());
+    println!(
+        "relay       numbered {numbered}, in the stream {published}, waiting {unnumbered} for {unnumbered_seconds:.1} s"
+    );
+    for one in &status.projectors {
+        println!(
+            "projector   {}: position {}, {} events and {:.1} s behind (generation {})",
+            one.name, one.position, one.lag_events, one.lag_seconds, one.generation
+        );
+    }
+    for one in &status.gateways {
+        let swept = one.swept_at.map_or("never".to_owned(), |at| at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
+        println!(
+            "gateway     {}: {} links due, the oldest for {:.1} s; {} webhooks unrouted; {} parked; last sweep {swept}",
+            one.name, one.due, one.oldest_due_seconds, one.inbox, one.parked
+        );
+    }
+    if status.gateways.is_empty() {
+        println!("gateways    none is switched on");
+    }
+    println!("{}", if status.healthy { "healthy" } else { "NOT healthy" });
+}

@@ -1,0 +1,248 @@
+//! Every setting of the service: defaults, then a file, then the environment.
+
+mod sources;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Deserializer};
+use tandem_eventlog::Feed;
+use tandem_gateways::GatewaysConfig;
+use tandem_gateways::stripe::StripeConfig;
+
+use crate::log::LogFormat;
+
+/// All settings. `TANDEM_HTTP__BIND` in the environment is `bind` under `[http]` in the file, and wins.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// PostgreSQL.
+    pub database: DatabaseConfig,
+    /// NATS.
+    #[serde(default)]
+    pub nats: NatsConfig,
+    /// The API.
+    #[serde(default)]
+    pub http: HttpConfig,
+    /// The keys that open the API, sent as `Authorization: Bearer`; with none it is open, and only to this machine.
+    /// `TANDEM_API_KEYS`, separated by commas, default none.
+    #[serde(default, deserialize_with = "separated")]
+    pub api_keys: Vec<SecretString>,
+    /// What all gateways share.
+    #[serde(default)]
+    pub gateways: GatewaysConfig,
+    /// Stripe; switched off without a key. `STRIPE_SECRET_KEY` is taken where `TANDEM_STRIPE__SECRET_KEY` is not set.
+    #[serde(default)]
+    pub stripe: Option<StripeConfig>,
+    /// What is logged: a filter as of tracing's `EnvFilter`, such as `debug` or `info,tandem_gateways=debug`.
+    /// `TANDEM_LOG`, default `info`.
+    #[serde(default = "log")]
+    pub log: String,
+    /// How: `text` or `json`. `TANDEM_LOG_FORMAT`, default `text`.
+    #[serde(default)]
+    pub log_format: LogFormat,
+}
+
+/// Where events are kept.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseConfig {
+    /// `postgres://user:password@host:port/database`. `TANDEM_DATABASE__URL`, no default.
+    pub url: SecretString,
+    /// Most connections of this process. `TANDEM_DATABASE__MAX_CONNECTIONS`, default 20.
+    #[serde(default = "max_connections")]
+    pub max_connections: u32,
+    /// Longest wait for a connection, in milliseconds; then a request is answered 503.
+    /// `TANDEM_DATABASE__ACQUIRE_TIMEOUT_MS`, default 3000.
+    #[serde(default = "acquire_timeout_ms")]
+    pub acquire_timeout_ms: u64,
+}
+
+/// Where events are published.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NatsConfig {
+    /// `nats://user:password@host:port`, several separated by commas. `TANDEM_NATS__URL`, default
+    /// `nats://127.0.0.1:4222`.
+    pub url: SecretString,
+    /// The JetStream stream. `TANDEM_NATS__STREAM`, default `CATALOG`.
+    pub stream: String,
+    /// The first token of its subjects. `TANDEM_NATS__ROOT`, default `catalog`.
+    pub root: String,
+}
+
+/// How the API is served.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpConfig {
+    /// Address and port; port 0 takes a free one. An address that is not of this machine alone needs `TANDEM_API_KEYS`.
+    /// `TANDEM_HTTP__BIND`, default `127.0.0.1:8080`.
+    pub bind: SocketAddr,
+    /// Lag of relay and projectors that `/readyz` still calls ready, in seconds. `TANDEM_HTTP__READY_LAG_SECONDS`,
+    /// default 30.
+    pub ready_lag_seconds: f64,
+    /// Longest wait for open requests when the service is told to stop, in milliseconds.
+    /// `TANDEM_HTTP__DRAIN_TIMEOUT_MS`, default 10000.
+    pub drain_timeout_ms: u64,
+}
+
+/// Why the settings will not do.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{} cannot be read", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not TOML.
+    #[error("{path} is not TOML: {reason}")]
+    Toml {
+        /// Which.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A setting is wrong, unknown or missing.
+    #[error("{setting}: {reason}")]
+    Setting {
+        /// Its name, in the environment or the file, as it was set.
+        setting: String,
+        /// What is wrong, without secrets.
+        reason: String,
+    },
+}
+
+impl Config {
+    /// The settings of this process: of the file, if there is one, and of the environment.
+    ///
+    /// The file is the one named, or else named by `TANDEM_CONFIG`, or else `tandem.toml` here if it exists.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the setting, and where it was set.
+    pub fn load(file: Option<PathBuf>) -> Result<Self, ConfigError> {
+        sources::load(file, std::env::vars_os())
+    }
+
+    /// The names in NATS.
+    pub fn feed(&self) -> Feed {
+        Feed { stream: self.nats.stream.clone(), root: self.nats.root.clone() }
+    }
+
+    /// Whether the settings fit together.
+    ///
+    /// # Errors
+    /// The first that does not.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let wrong = |setting: &str, reason: &str| {
+            Err(ConfigError::Setting { setting: setting.to_owned(), reason: reason.to_owned() })
+        };
+        if self.api_keys.iter().any(|key| key.expose_secret().len() < 16) {
+            return wrong("TANDEM_API_KEYS", "each key must have at least 16 characters");
+        }
+        self.check_bind(self.http.bind)?;
+        if self.database.max_connections < 4 {
+            return wrong("TANDEM_DATABASE__MAX_CONNECTIONS", "must be at least 4");
+        }
+        if self.database.acquire_timeout_ms == 0 {
+            return wrong("TANDEM_DATABASE__ACQUIRE_TIMEOUT_MS", "must be at least 1");
+        }
+        if !self.http.ready_lag_seconds.is_finite() || self.http.ready_lag_seconds <= 0.0 {
+            return wrong("TANDEM_HTTP__READY_LAG_SECONDS", "must be more than 0");
+        }
+        if !is_token(&self.nats.stream) {
+            return wrong("TANDEM_NATS__STREAM", "must be letters, digits, - or _");
+        }
+        if !self.nats.root.split('.').all(is_token) {
+            return wrong("TANDEM_NATS__ROOT", "must be letters, digits, - or _");
+        }
+        Ok(())
+    }
+
+    /// Whether the API may be open at this address.
+    ///
+    /// # Errors
+    /// Others can reach it, and no key is set.
+    pub fn check_bind(&self, address: SocketAddr) -> Result<(), ConfigError> {
+        if address.ip().is_loopback() || !self.api_keys.is_empty() {
+            return Ok(());
+        }
+        Err(ConfigError::Setting {
+            setting: "TANDEM_API_KEYS".to_owned(),
+            reason: format!("must be set when others can reach the API, which TANDEM_HTTP__BIND={address} lets them"),
+        })
+    }
+}
+
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+}
+
+impl Default for NatsConfig {
+    fn default() -> Self {
+        let Feed { stream, root } = Feed::default();
+        Self { url: "nats://127.0.0.1:4222".into(), stream, root }
+    }
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self { bind: SocketAddr::from(([127, 0, 0, 1], 8080)), ready_lag_seconds: 30.0, drain_timeout_ms: 10_000 }
+    }
+}
+
+impl DatabaseConfig {
+    /// That database, and everything else at its default.
+    pub fn new(url: impl Into<SecretString>) -> Self {
+        Self { url: url.into(), max_connections: max_connections(), acquire_timeout_ms: acquire_timeout_ms() }
+    }
+}
+
+impl Config {
+    /// That database, and everything else at its default: for tests.
+    pub fn new(database: impl Into<SecretString>) -> Self {
+        Self {
+            database: DatabaseConfig::new(database),
+            nats: NatsConfig::default(),
+            http: HttpConfig::default(),
+            api_keys: vec![],
+            gateways: GatewaysConfig::default(),
+            stripe: None,
+            log: log(),
+            log_format: LogFormat::default(),
+        }
+    }
+}
+
+fn log() -> String {
+    "info".to_owned()
+}
+
+fn max_connections() -> u32 {
+    20
+}
+
+fn acquire_timeout_ms() -> u64 {
+    3000
+}
+
+/// A list, or one text separated by commas.
+fn separated<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SecretString>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "must be a list, or one text separated by commas")]
+    enum Keys {
+        Text(SecretString),
+        List(Vec<SecretString>),
+    }
+    Ok(match Keys::deserialize(deserializer)? {
+        Keys::List(list) => list,
+        Keys::Text(text) => {
+            let parts = text.expose_secret().split(',').map(str::trim).filter(|part| !part.is_empty());
+            parts.map(SecretString::from).collect()
+        }
+    })
+}

@@ -1,0 +1,265 @@
+//! Where settings come from, and naming the place when one is wrong.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs;
+use std::path::PathBuf;
+
+use config::{Environment, File, FileFormat, Value, ValueKind};
+
+use super::{Config, ConfigError};
+
+const PREFIX: &str = "TANDEM_";
+
+/// Names that begin like a setting of the service, and are meant for others.
+const FOREIGN: [&str; 5] = ["TANDEM_CONFIG", "TANDEM_URL", "TANDEM_NATS_BIN", "TANDEM_PG_BIN", "TANDEM_KEY"];
+const FOREIGN_PREFIXES: [&str; 4] = ["TANDEM_TEST_", "TANDEM_LOCAL_", "TANDEM_BOOTSTRAP_", "TANDEM_BENCH_"];
+
+pub(super) fn load(
+    file: Option<PathBuf>,
+    environment: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<Config, ConfigError> {
+    let environment = readable(environment)?;
+    let named = file.or_else(|| environment.get("TANDEM_CONFIG").map(PathBuf::from));
+    let usual = PathBuf::from("tandem.toml");
+    let file = named.or_else(|| usual.exists().then_some(usual));
+
+    let mut builder = config::Config::builder();
+    let mut file_name = None;
+    if let Some(path) = file {
+        let text = fs::read_to_string(&path).map_err(|source| ConfigError::File { path: path.clone(), source })?;
+        let name = path.display().to_string();
+        toml(&name, &text)?;
+        builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
+        file_name = Some(name);
+    }
+    let settings: HashMap<String, String> = environment
+        .iter()
+        .filter(|(name, _)| is_setting(name))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    builder = builder.add_source(
+        Environment::with_prefix("TANDEM")
+            .prefix_separator("_")
+            .separator("__")
+            .ignore_empty(true)
+            .source(Some(settings)),
+    );
+    let places = Places { environment: &environment, file: file_name.as_deref() };
+    let merged = builder.build().map_err(|error| places.explain("", &error.to_string()))?;
+    let mut settings = merged.cache;
+    stripe(&mut settings, &environment);
+    let config: Config = serde_path_to_error::deserialize(settings)
+        .map_err(|error| places.explain(&error.path().to_string(), &error.inner().to_string()))?;
+    config.check()?;
+    Ok(config)
+}
+
+/// Stripe's own name for its key counts, too; without any key the gateway is off, whatever else is set.
+fn stripe(settings: &mut Value, environment: &HashMap<String, String>) {
+    let ValueKind::Table(settings) = &mut settings.kind else { return };
+    let common = environment.get("STRIPE_SECRET_KEY").filter(|key| !key.is_empty());
+    let stripe =
+        settings.entry("stripe".to_owned()).or_insert_with(|| Value::new(None, ValueKind::Table(<_>::default())));
+    let ValueKind::Table(table) = &mut stripe.kind else { return };
+    if let (Some(key), false) = (common, table.contains_key("secret_key")) {
+        table.insert("secret_key".to_owned(), Value::new(None, ValueKind::String(key.clone())));
+    }
+    if !table.contains_key("secret_key") {
+        settings.remove("stripe");
+    }
+}
+
+fn is_setting(name: &str) -> bool {
+    name.starts_with(PREFIX)
+        && !FOREIGN.contains(&name)
+        && !FOREIGN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// What of the environment concerns us; a value that is no text is told.
+fn readable(environment: impl Iterator<Item = (OsString, OsString)>) -> Result<HashMap<String, String>, ConfigError> {
+    environment
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+        .filter(|(name, _)| name.starts_with(PREFIX) || name == "STRIPE_SECRET_KEY")
+        .map(|(name, value)| match value.into_string() {
+            Ok(value) => Ok((name, value)),
+            Err(_) => Err(ConfigError::Setting { setting: name, reason: "is no UTF-8 text".to_owned() }),
+        })
+        .collect()
+}
+
+/// TOML by itself first: an error in it has a line and a column.
+fn toml(name: &str, text: &str) -> Result<(), ConfigError> {
+    config::Config::builder()
+        .add_source(File::from_str(text, FileFormat::Toml))
+        .build()
+        .map(|_| ())
+        .map_err(|error| ConfigError::Toml { path: name.to_owned(), reason: first_line(&error.to_string()) })
+}
+
+/// The lines that follow quote the file, perhaps its secrets.
+fn first_line(message: &str) -> String {
+    message.lines().next().unwrap_or_default().to_owned()
+}
+
+/// Where a setting was set.
+struct Places<'a> {
+    environment: &'a HashMap<String, String>,
+    file: Option<&'a str>,
+}
+
+impl Places<'_> {
+    fn explain(&self, path: &str, message: &str) -> ConfigError {
+        let quoted = message.split('`').nth(1).unwrap_or_default();
+        let names_field = message.starts_with("unknown field") || message.starts_with("missing ");
+        let within = if path == "." { "" } else { path };
+        let path = match (names_field && !quoted.is_empty(), within.rsplit('.').next() == Some(quoted)) {
+            (true, false) if within.is_empty() => quoted.to_owned(),
+            (true, false) => format!("{within}.{quoted}"),
+            _ => within.to_owned(),
+        };
+        let variable = format!("{PREFIX}{}", path.to_uppercase().replace('.', "__"));
+        let setting = match self.file {
+            _ if self.environment.contains_key(&variable) => variable,
+            _ if message.starts_with("missing ") => variable,
+            Some(file) => format!("{path} in {file}"),
+            None => variable,
+        };
+        let reason = if message.starts_with("unknown field") {
+            let known = message.split_once(", expected ").map(|(_, known)| format!("; there are {known}"));
+            format!("there is no such setting{}", known.unwrap_or_default())
+        } else if message.starts_with("missing ") {
+            "must be set".to_owned()
+        } else {
+            // The crate adds where it comes from, which the name tells already.
+            message.split(" for key ").next().unwrap_or(message).to_owned()
+        };
+        ConfigError::Setting { setting, reason }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    fn from(environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        load(None, environment.iter().map(|(name, value)| (name.into(), value.into())))
+    }
+
+    const DATABASE: (&str, &str) = ("TANDEM_DATABASE__URL", "postgres://localhost/tandem");
+
+    fn complaint(environment: &[(&str, &str)]) -> String {
+        let environment: Vec<_> = [DATABASE].into_iter().chain(environment.iter().copied()).collect();
+        from(&environment).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn only_the_database_must_be_given() {
+        let config = from(&[DATABASE]).unwrap();
+        assert_eq!(config.http.bind.to_string(), "127.0.0.1:8080");
+        assert_eq!((config.nats.stream.as_str(), config.nats.root.as_str()), ("CATALOG", "catalog"));
+        assert!(config.stripe.is_none() && config.api_keys.is_empty());
+        assert_eq!(from(&[]).unwrap_err().to_string(), "TANDEM_DATABASE__URL: must be set");
+    }
+
+    #[test]
+    fn the_environment_sets_everything() {
+        let config = from(&[
+            DATABASE,
+            ("TANDEM_HTTP__BIND", "127.0.0.1:0"),
+            ("TANDEM_DATABASE__MAX_CONNECTIONS", "7"),
+            ("TANDEM_API_KEYS", "0123456789abcdef, fedcba9876543210"),
+            ("TANDEM_LOG_FORMAT", "json"),
+            ("TANDEM_STRIPE__SECRET_KEY", "sk_test_1"),
+            ("TANDEM_STRIPE__WEBHOOK_SECRETS", "whsec_a,whsec_b"),
+            ("TANDEM_STRIPE__TIMEOUT_MS", "500"),
+            ("TANDEM_GATEWAYS__WORKERS", "3"),
+            ("TANDEM_URL", "http://127.0.0.1:8080"),
+        ])
+        .unwrap();
+        assert_eq!(config.database.max_connections, 7);
+        assert_eq!(config.api_keys.iter().map(|key| key.expose_secret().len()).collect::<Vec<_>>(), [16, 16]);
+        assert_eq!(config.gateways.workers, 3);
+        let stripe = config.stripe.unwrap();
+        assert_eq!((stripe.webhook_secrets.len(), stripe.timeout_ms), (2, 500));
+    }
+
+    #[test]
+    fn digits_in_a_secret_stay_digits() {
+        let config = from(&[DATABASE, ("TANDEM_API_KEYS", "0000000000000000")]).unwrap();
+        assert_eq!(config.api_keys[0].expose_secret(), "0000000000000000");
+    }
+
+    #[test]
+    fn stripe_is_off_without_a_key_and_takes_stripes_own_name_for_it() {
+        assert!(from(&[DATABASE, ("TANDEM_STRIPE__API_BASE", "http://127.0.0.1:1")]).unwrap().stripe.is_none());
+        let common = from(&[DATABASE, ("STRIPE_SECRET_KEY", "sk_test_common")]).unwrap();
+        assert_eq!(common.stripe.unwrap().secret_key.expose_secret(), "sk_test_common");
+        let ours =
+            from(&[DATABASE, ("STRIPE_SECRET_KEY", "sk_test_common"), ("TANDEM_STRIPE__SECRET_KEY", "sk_test_ours")]);
+        assert_eq!(ours.unwrap().stripe.unwrap().secret_key.expose_secret(), "sk_test_ours");
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named_as_it_was_set() {
+        for (setting, value) in [
+            ("TANDEM_HTTP__BNID", "127.0.0.1:1"),
+            ("TANDEM_HTTP__BIND", "localhost"),
+            ("TANDEM_HTPP__BIND", "127.0.0.1:1"),
+            ("TANDEM_DATABASE__MAX_CONNECTIONS", "many"),
+            ("TANDEM_DATABASE__MAX_CONNECTIONS", "1"),
+            ("TANDEM_LOG_FORMAT", "xml"),
+            ("TANDEM_NATS__STREAM", "a.b"),
+            ("TANDEM_API_KEYS", "short"),
+            ("TANDEM_GATEWAYS__WORKERS", "-1"),
+        ] {
+            let complaint = complaint(&[(setting, value)]);
+            assert!(complaint.starts_with(&format!("{setting}: ")), "{setting}: {complaint}");
+        }
+        let stripe = complaint(&[("TANDEM_STRIPE__SECRET_KEY", "sk_test_1"), ("TANDEM_STRIPE__POLICIES", "latest")]);
+        assert!(stripe.starts_with("TANDEM_STRIPE__POLICIES: "), "{stripe}");
+    }
+
+    #[test]
+    fn an_open_api_for_everybody_needs_keys() {
+        let complaint = complaint(&[("TANDEM_HTTP__BIND", "0.0.0.0:8080")]);
+        assert!(complaint.starts_with("TANDEM_API_KEYS: must be set"), "{complaint}");
+        from(&[DATABASE, ("TANDEM_HTTP__BIND", "0.0.0.0:8080"), ("TANDEM_API_KEYS", "0123456789abcdef")]).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_read_and_the_environment_wins() {
+        let mut file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+        write!(file, "[database]\nurl = \"postgres://file\"\nmax_connections = 9\n[nats]\nstream = \"FILE\"\n")
+            .unwrap();
+        let config =
+            load(Some(file.path().to_owned()), [DATABASE].map(|(n, v)| (n.into(), v.into())).into_iter()).unwrap();
+        assert_eq!(config.database.url.expose_secret(), DATABASE.1);
+        assert_eq!((config.database.max_connections, config.nats.stream.as_str()), (9, "FILE"));
+
+        write!(file, "sream = 1\n").unwrap();
+        let complaint = load(Some(file.path().to_owned()), std::iter::empty()).unwrap_err().to_string();
+        assert!(complaint.starts_with(&format!("nats.sream in {}", file.path().display())), "{complaint}");
+
+        write!(file, "password = \"secret\n").unwrap();
+        let complaint = load(Some(file.path().to_owned()), std::iter::empty()).unwrap_err().to_string();
+        assert!(complaint.contains("is not TOML") && !complaint.contains("secret"), "{complaint}");
+    }
+
+    #[test]
+    fn a_file_that_is_named_must_be_there() {
+        let complaint = load(Some("/nowhere/tandem.toml".into()), std::iter::empty()).unwrap_err().to_string();
+        assert!(complaint.contains("/nowhere/tandem.toml"), "{complaint}");
+    }
+
+    #[test]
+    fn secrets_stay_out_of_debug_output() {
+        let config =
+            from(&[("TANDEM_DATABASE__URL", "postgres://u:hidden@h/d"), ("TANDEM_NATS__URL", "nats://u:hidden@h")]);
+        assert!(!format!("{:?}", config.unwrap()).contains("hidden"));
+    }
+}

@@ -1,0 +1,63 @@
+//! Connecting to PostgreSQL and to NATS.
+
+use std::time::Duration;
+
+use async_nats::{ConnectOptions, Event};
+use secrecy::ExposeSecret;
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+use crate::config::{Config, ConfigError};
+
+/// A pool of connections, none of which is made yet.
+///
+/// # Errors
+/// The URL cannot be read.
+pub(crate) fn postgres(config: &Config) -> Result<PgPool, ConfigError> {
+    let options: PgConnectOptions = config
+        .database
+        .url
+        .expose_secret()
+        .parse()
+        .map_err(|_| wrong("TANDEM_DATABASE__URL", "is no URL of a PostgreSQL database"))?;
+    let pool = PgPoolOptions::new()
+        .max_connections(config.database.max_connections)
+        .acquire_timeout(Duration::from_millis(config.database.acquire_timeout_ms))
+        // A broken connection shows itself by its next statement, which every caller of ours survives.
+        .test_before_acquire(false);
+    Ok(pool.connect_lazy_with(options.application_name("tandem")))
+}
+
+/// A client that connects in the background, and again whenever the connection breaks.
+///
+/// # Errors
+/// The URL cannot be read.
+pub(crate) async fn nats(config: &Config) -> Result<async_nats::Client, ConfigError> {
+    let unreadable = || wrong("TANDEM_NATS__URL", "is no URL of a NATS server");
+    let servers = config.nats.url.expose_secret().split(',').map(|url| url.trim().parse::<async_nats::ServerAddr>());
+    let servers = servers.collect::<Result<Vec<_>, _>>().map_err(|_| unreadable())?;
+    ConnectOptions::new()
+        .name("tandem")
+        .retry_on_initial_connect()
+        .reconnect_delay_callback(|attempts| {
+            Duration::from_millis(u64::try_from(attempts).unwrap_or(u64::MAX).saturating_mul(50).min(1000))
+        })
+        .event_callback(|event| async move { tell(&event) })
+        .connect(servers)
+        .await
+        .map_err(|_| unreadable())
+}
+
+fn tell(event: &Event) {
+    match event {
+        Event::Connected => tracing::info!("connected to NATS"),
+        Event::Disconnected => tracing::warn!("lost the connection to NATS; connecting again"),
+        Event::ServerError(error) => tracing::warn!(%error, "NATS reports an error"),
+        Event::ClientError(error) => tracing::debug!(%error, "the NATS client reports an error"),
+        other => tracing::debug!(event = %other, "NATS"),
+    }
+}
+
+fn wrong(setting: &str, reason: &str) -> ConfigError {
+    ConfigError::Setting { setting: setting.to_owned(), reason: reason.to_owned() }
+}

@@ -1,0 +1,57 @@
+//! `PATCH /customers/{id}`
+
+use axum::extract::State;
+use axum::response::Response;
+use tandem_domain::{CustomerCommand, CustomerId, Profile, Update};
+
+use crate::app::App;
+use crate::body::CustomerPath;
+use crate::customer_body::{CustomerBody, CustomerPatch};
+use crate::execute::{Outcome, Plan};
+use crate::problem::{Common, OfBody, OfCustomer, OfPrecondition, Problem};
+use crate::reply::written;
+use crate::write::Write;
+
+/// Change a customer
+///
+/// A JSON merge patch (RFC 7396): null unsets a field, fields that are not there stay. Every linked gateway follows
+/// within moments. Setting what is already so changes nothing.
+#[utoipa::path(
+    patch, path = "/customers/{id}", tag = "customers", operation_id = "update_customer",
+    params(
+        ("id" = Uuid, Path, description = "The customer"),
+        ("If-Match" = Option<String>, Header, description = "Only if the customer is at one of these versions, as its ETag told them"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes the request happen once, however often it is sent"),
+    ),
+    request_body(content((CustomerPatch = "application/merge-patch+json"), (CustomerPatch = "application/json"))),
+    responses(
+        (status = 200, description = "The customer as it is now", body = CustomerBody, headers(
+            ("ETag" = String, description = "Its version, quoted"),
+        )),
+        Common, OfBody, OfCustomer, OfPrecondition,
+    )
+)]
+#[tracing::instrument(name = "customers.update", skip_all, fields(customer.id = %id))]
+pub(crate) async fn update(
+    State(app): State<App>,
+    CustomerPath(id): CustomerPath,
+    write: Write<CustomerPatch>,
+) -> Result<Response, Problem> {
+    let outcome = run(&app, id, write).await?;
+    written(&outcome, None)
+}
+
+pub(crate) async fn run(
+    app: &App,
+    id: CustomerId,
+    Write { body, context, if_match }: Write<CustomerPatch>,
+) -> Result<Outcome, Problem> {
+    body.check()?;
+    let at = app.clock.now();
+    let plan = if body.is_relative() {
+        Plan::Relative(Box::new(move |current| CustomerCommand::Update(Update { patch: body.against(current), at })))
+    } else {
+        Plan::Fixed(CustomerCommand::Update(Update { patch: body.against(&Profile::default()), at }))
+    };
+    app.execute(id, plan, context, &if_match).await
+}

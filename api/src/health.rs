@@ -1,0 +1,221 @@
+//! `GET /healthz` and `GET /readyz`
+
+use std::time::Duration;
+
+use async_nats::connection::State as Connection;
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use tandem_eventlog::ProjectorStatus;
+use tandem_projections::{FeedLag, lag};
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::log::chain;
+use crate::problem::{Problem, ProblemBody};
+
+/// Longest wait for the database's answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The process lives.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Health {
+    /// `ok`.
+    status: &'static str,
+}
+
+/// Whether the service does all of its work, part by part.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Readiness {
+    /// Every part is.
+    pub(crate) ready: bool,
+    /// What the start waits for; null once the service has started.
+    starting: Option<String>,
+    /// The database.
+    postgresql: PartBody,
+    /// The message server.
+    nats: PartBody,
+    /// What numbers and publishes events.
+    relay: RelayBody,
+    /// What reads them.
+    projectors: Vec<ProjectorBody>,
+}
+
+/// One part.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Part)]
+pub(crate) struct PartBody {
+    /// It does its work.
+    ok: bool,
+    /// What is wrong with it.
+    problem: Option<String>,
+}
+
+/// The relay.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Relay)]
+pub(crate) struct RelayBody {
+    /// It does its work, or another process's does.
+    ok: bool,
+    /// This process's is the one at work; otherwise it stands by.
+    active: bool,
+    /// Events that are committed and have no position yet.
+    lag_events: i64,
+    /// How long the oldest of them has waited.
+    lag_seconds: f64,
+    /// What is wrong with it.
+    problem: Option<String>,
+}
+
+/// One projector.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Projector)]
+pub(crate) struct ProjectorBody {
+    /// Its name.
+    name: String,
+    /// It does its work.
+    ok: bool,
+    /// The last event that it applied.
+    position: i64,
+    /// Events that it has before it.
+    lag_events: i64,
+    /// How long the first of them has waited.
+    lag_seconds: f64,
+    /// What is wrong with it.
+    problem: Option<String>,
+}
+
+/// Say that the process lives
+///
+/// Needs no API key.
+#[utoipa::path(
+    get, path = "/healthz", tag = "service", operation_id = "health",
+    responses((status = 200, description = "It lives", body = Health))
+)]
+pub(crate) async fn healthz() -> Json<Health> {
+    Json(Health { status: "ok" })
+}
+
+/// Say whether the service does all of its work
+#[utoipa::path(
+    get, path = "/readyz", tag = "service", operation_id = "readiness",
+    responses(
+        (status = 200, description = "It does", body = Readiness),
+        (status = 401, description = "Keys are configured, and none was sent that fits", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "A part does not", body = Readiness),
+    )
+)]
+pub(crate) async fn readyz(State(app): State<App>) -> Response {
+    let readiness = app.readiness().await;
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let mut response = (status, Json(readiness)).into_response();
+    if status != StatusCode::OK {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+/// Show measurements
+///
+/// In Prometheus' text format.
+#[utoipa::path(
+    get, path = "/metrics", tag = "service", operation_id = "metrics",
+    responses(
+        (status = 200, description = "Measurements", body = String, content_type = "text/plain; version=0.0.4"),
+        (status = 401, description = "Keys are configured, and none was sent that fits", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
+    // Of all processes; where the database does not answer, what this one saw last stays.
+    if let Ok(Ok(lag)) = tokio::time::timeout(PATIENCE, lag(&app.pool)).await {
+        measure(&lag);
+    }
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.render()).into_response())
+}
+
+fn measure(lag: &FeedLag) {
+    metrics::gauge!("tandem_feed_position").set(lag.head as f64);
+    metrics::gauge!("tandem_relay_unnumbered_events").set(lag.unnumbered as f64);
+    metrics::gauge!("tandem_relay_unnumbered_seconds").set(lag.unnumbered_seconds);
+    for projector in &lag.projectors {
+        let labels = [("projector", projector.name.clone())];
+        metrics::gauge!("tandem_projector_lag_events", &labels).set(projector.events as f64);
+        metrics::gauge!("tandem_projector_lag_seconds", &labels).set(projector.seconds);
+    }
+}
+
+impl App {
+    pub(crate) async fn readiness(&self) -> Readiness {
+        let starting = self.starting.borrow().clone();
+        let measured = match tokio::time::timeout(PATIENCE, lag(&self.pool)).await {
+            Ok(Ok(lag)) => Ok(lag),
+            // Before the first migration there are no tables.
+            Ok(Err(error)) => Err(chain(&error)),
+            Err(_) => Err("it does not answer in time".to_owned()),
+        };
+        let connected = self.nats.connection_state() == Connection::Connected;
+        let nats = PartBody { ok: connected, problem: (!connected).then(|| "there is no connection".to_owned()) };
+        let (postgresql, lag) = match measured {
+            Ok(lag) => (PartBody { ok: true, problem: None }, lag),
+            Err(problem) => {
+                let nothing = FeedLag { head: 0, unnumbered: 0, unnumbered_seconds: 0.0, projectors: vec![] };
+                (PartBody { ok: false, problem: Some(problem) }, nothing)
+            }
+        };
+        let relay = self.relay_body(&lag);
+        let projectors: Vec<ProjectorBody> =
+            self.projectors().into_iter().map(|(name, status)| self.projector_body(name, &status, &lag)).collect();
+        let ready = starting.is_none()
+            && postgresql.ok
+            && nats.ok
+            && relay.ok
+            && projectors.iter().all(|projector| projector.ok);
+        Readiness { ready, starting, postgresql, nats, relay, projectors }
+    }
+
+    fn relay_body(&self, lag: &FeedLag) -> RelayBody {
+        let status = self.relay.borrow();
+        let late = lag.unnumbered_seconds > self.ready_lag_seconds;
+        let problem = status
+            .stopped
+            .clone()
+            .or_else(|| status.failing.clone())
+            .or_else(|| late.then(|| "events wait for their positions for too long".to_owned()));
+        RelayBody {
+            ok: problem.is_none(),
+            active: status.active,
+            lag_events: lag.unnumbered,
+            lag_seconds: lag.unnumbered_seconds,
+            problem,
+        }
+    }
+
+    fn projector_body(&self, name: String, status: &ProjectorStatus, lag: &FeedLag) -> ProjectorBody {
+        let lag = lag.projectors.iter().find(|lag| lag.name == name);
+        let late = lag.is_some_and(|lag| lag.seconds > self.ready_lag_seconds);
+        let problem = status
+            .stopped
+            .clone()
+            .or_else(|| late.then(|| "it is too far behind".to_owned()))
+            .or_else(|| lag.is_none().then(|| "it has not begun".to_owned()));
+        ProjectorBody {
+            name,
+            ok: problem.is_none(),
+            position: lag.map_or(0, |lag| lag.position),
+            lag_events: lag.map_or(0, |lag| lag.events),
+            lag_seconds: lag.map_or(0.0, |lag| lag.seconds),
+            problem,
+        }
+    }
+
+    /// What this process runs, by the names of the checkpoints. Another's (a gateway that is switched off here) are its
+    /// own.
+    fn projectors(&self) -> Vec<(String, ProjectorStatus)> {
+        let customers = ("customers".to_owned(), self.customers.status().borrow().clone());
+        let gateways = self.gateways.projectors().into_iter();
+        let gateways = gateways.map(|(name, status)| (format!("gateway.{name}"), status.borrow().clone()));
+        std::iter::once(customers).chain(gateways).collect()
+    }
+}

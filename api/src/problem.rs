@@ -1,0 +1,362 @@
+//! Every answer that is not a success: the only place that chooses status codes for errors (RFC 9457).
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use tandem_domain::{CustomerError, InvalidField};
+use tandem_eventlog::{ExecuteError, RecordedError, StoreError, is_transient};
+use tandem_gateways::{AcceptError, ParkedError};
+use tandem_projections::ReadError;
+use utoipa::{IntoResponses, ToSchema};
+
+use crate::log::chain;
+
+/// How long a client should wait before it asks again, in seconds.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+
+/// What kind of problem it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Malformed,
+    WebhookRefused,
+    Unauthorised,
+    NotFound,
+    MethodNotAllowed,
+    BodyTimeout,
+    Deleted,
+    VersionMismatch,
+    TooLarge,
+    MediaType,
+    Invalid,
+    KeyReused,
+    Internal,
+    Busy,
+    Unavailable,
+    Behind,
+}
+
+impl Kind {
+    /// Status, the last part of `type`, and the title.
+    fn described(self) -> (StatusCode, &'static str, &'static str) {
+        match self {
+            Self::Malformed => (StatusCode::BAD_REQUEST, "malformed", "The body is not JSON"),
+            Self::WebhookRefused => (StatusCode::BAD_REQUEST, "webhook-refused", "The webhook was not taken"),
+            Self::Unauthorised => (StatusCode::UNAUTHORIZED, "unauthorised", "An API key is needed"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "There is no such thing"),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Not this method"),
+            Self::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, "body-timeout", "The body did not come"),
+            Self::Deleted => (StatusCode::GONE, "deleted", "The customer is deleted"),
+            Self::VersionMismatch => {
+                (StatusCode::PRECONDITION_FAILED, "version-mismatch", "The customer is at another version")
+            }
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large"),
+            Self::MediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", "The body is of another media type"),
+            Self::Invalid => (StatusCode::UNPROCESSABLE_ENTITY, "invalid", "The request breaks a rule"),
+            Self::KeyReused => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency-key-reused",
+                "The idempotency key was used for another request",
+            ),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something is wrong here"),
+            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "Others change the customer at the same time"),
+            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The service is unavailable"),
+            Self::Behind => (StatusCode::SERVICE_UNAVAILABLE, "behind", "The read model has not come so far"),
+        }
+    }
+}
+
+/// An answer that is not a success. It never holds customers' data, SQL, or how the program is built.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    kind: Kind,
+    detail: String,
+    errors: Vec<FieldError>,
+}
+
+/// A problem as it is written (RFC 9457, `application/problem+json`).
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct ProblemBody {
+    /// Which problem it is, for programs: `urn:tandem:problem:` and a word.
+    #[schema(example = "urn:tandem:problem:invalid")]
+    r#type: String,
+    /// The same for people.
+    title: &'static str,
+    /// The HTTP status.
+    status: u16,
+    /// What happened this time.
+    detail: String,
+    /// What is wrong with which field.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    errors: Vec<FieldError>,
+}
+
+/// What is wrong with one field, query parameter or header.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct FieldError {
+    /// Its name, such as `email`, `address.country` or `metadata.plan`.
+    pub field: String,
+    /// What is wrong, without its value.
+    pub message: String,
+}
+
+impl Problem {
+    fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), errors: vec![] }
+    }
+
+    pub(crate) fn malformed(detail: impl Into<String>) -> Self {
+        Self::new(Kind::Malformed, detail)
+    }
+
+    pub(crate) fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(Kind::NotFound, detail)
+    }
+
+    pub(crate) fn no_customer() -> Self {
+        Self::not_found("there is no customer with this id")
+    }
+
+    pub(crate) fn deleted() -> Self {
+        Self::new(Kind::Deleted, "the customer was deleted, for ever")
+    }
+
+    pub(crate) fn method_not_allowed() -> Self {
+        Self::new(Kind::MethodNotAllowed, "the header Allow names the methods of this path")
+    }
+
+    pub(crate) fn body_timeout() -> Self {
+        Self::new(Kind::BodyTimeout, "the body did not arrive in time")
+    }
+
+    pub(crate) fn unauthorised() -> Self {
+        Self::new(Kind::Unauthorised, "send one of the service's API keys as Authorization: Bearer <key>")
+    }
+
+    pub(crate) fn version_mismatch() -> Self {
+        Self::new(Kind::VersionMismatch, "no version in If-Match is the customer's: read it again and decide anew")
+    }
+
+    pub(crate) fn too_large(limit: usize) -> Self {
+        Self::new(Kind::TooLarge, format!("the body has more than {} KiB", limit / 1024))
+    }
+
+    pub(crate) fn media_type(expected: &str) -> Self {
+        Self::new(Kind::MediaType, format!("Content-Type must be {expected}"))
+    }
+
+    pub(crate) fn busy() -> Self {
+        Self::new(Kind::Busy, "others changed the customer at the same time, again and again: try again")
+    }
+
+    pub(crate) fn behind() -> Self {
+        Self::new(Kind::Behind, "the read model has not reached this version in time: ask again")
+    }
+
+    pub(crate) fn starting() -> Self {
+        Self::new(Kind::Unavailable, "the service is starting; /readyz says what it waits for")
+    }
+
+    /// One field, parameter or header is wrong.
+    pub(crate) fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::all_invalid(vec![FieldError { field: field.into(), message: message.into() }])
+    }
+
+    /// These are wrong.
+    pub(crate) fn all_invalid(errors: Vec<FieldError>) -> Self {
+        let told: Vec<String> = errors.iter().map(|error| format!("{} {}", error.field, error.message)).collect();
+        Self { kind: Kind::Invalid, detail: told.join("; "), errors }
+    }
+
+    /// A defect of ours: the log says which, the client does not hear it.
+    pub(crate) fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::error!(error = %chain(error), "a request met a defect");
+        Self::panicked()
+    }
+
+    /// A defect that has been logged.
+    pub(crate) fn panicked() -> Self {
+        Self::new(Kind::Internal, "the error is in the log, under this request's x-request-id")
+    }
+
+    fn unavailable(error: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::warn!(error = %chain(error), "a request met an unavailable database");
+        Self::new(Kind::Unavailable, "the database is unavailable: try again")
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let (status, word, title) = self.kind.described();
+        let body = ProblemBody {
+            r#type: format!("urn:tandem:problem:{word}"),
+            title,
+            status: status.as_u16(),
+            detail: self.detail,
+            errors: self.errors,
+        };
+        let mut response = (status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+impl From<InvalidField> for Problem {
+    fn from(InvalidField { field, reason }: InvalidField) -> Self {
+        Self::invalid(field, reason)
+    }
+}
+
+impl From<CustomerError> for Problem {
+    fn from(error: CustomerError) -> Self {
+        match error {
+            CustomerError::Unborn => Self::no_customer(),
+            CustomerError::Deleted => Self::deleted(),
+            CustomerError::Invalid(invalid) => invalid.into(),
+            // No route of ours asks for these.
+            CustomerError::Exists | CustomerError::LinkedElsewhere(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<ExecuteError<CustomerError>> for Problem {
+    fn from(error: ExecuteError<CustomerError>) -> Self {
+        match error {
+            ExecuteError::Refused(refusal) => refusal.into(),
+            ExecuteError::VersionMismatch { actual: 0 } => Self::no_customer(),
+            ExecuteError::VersionMismatch { .. } => Self::version_mismatch(),
+            ExecuteError::KeyReused => Self::new(
+                Kind::KeyReused,
+                "a repeat must be the same request to the byte; another needs a key of its own",
+            ),
+            ExecuteError::Conflict => Self::busy(),
+            ExecuteError::Unavailable(_) => Self::unavailable(&error),
+            ExecuteError::Corrupt(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) => Self::unavailable(&error),
+            StoreError::NoSuchVersion { .. } | StoreError::Corrupt(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Unavailable(error) => error.into(),
+            ReadError::Behind => Self::behind(),
+        }
+    }
+}
+
+impl From<sqlx::Error> for Problem {
+    fn from(error: sqlx::Error) -> Self {
+        if is_transient(&error) { Self::unavailable(&error) } else { Self::internal(&error) }
+    }
+}
+
+impl From<RecordedError> for Problem {
+    fn from(error: RecordedError) -> Self {
+        Self::internal(&error)
+    }
+}
+
+impl From<AcceptError> for Problem {
+    fn from(error: AcceptError) -> Self {
+        match error {
+            AcceptError::UnknownGateway => Self::not_found("there is no gateway of this name, or it is switched off"),
+            AcceptError::Webhook(refused) => Self::new(Kind::WebhookRefused, refused.to_string()),
+            AcceptError::Unavailable(error) => error.into(),
+        }
+    }
+}
+
+impl From<ParkedError> for Problem {
+    fn from(error: ParkedError) -> Self {
+        match error {
+            ParkedError::NotParked => Self::not_found("nothing is parked under this number"),
+            ParkedError::Database(error) => error.into(),
+        }
+    }
+}
+
+/// What every route but `/healthz` may answer.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "described for the API's document; the answers are made by Problem")]
+pub(crate) enum Common {
+    /// Keys are configured, and none was sent that fits.
+    #[response(status = 401, content_type = "application/problem+json")]
+    Unauthorised(ProblemBody),
+    /// A defect; nothing about it is told.
+    #[response(status = 500, content_type = "application/problem+json")]
+    Internal(ProblemBody),
+    /// Ask again after `Retry-After` seconds.
+    #[response(status = 503, content_type = "application/problem+json")]
+    Unavailable(ProblemBody),
+}
+
+/// What may be wrong with a query.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "described for the API's document; the answers are made by Problem")]
+pub(crate) enum OfQuery {
+    /// A parameter or a header breaks a rule, or is not known; `errors` names it.
+    #[response(status = 422, content_type = "application/problem+json")]
+    Invalid(ProblemBody),
+}
+
+/// What may be wrong with a body.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "described for the API's document; the answers are made by Problem")]
+pub(crate) enum OfBody {
+    /// Not JSON.
+    #[response(status = 400, content_type = "application/problem+json")]
+    Malformed(ProblemBody),
+    /// It did not arrive in time.
+    #[response(status = 408, content_type = "application/problem+json")]
+    Late(ProblemBody),
+    /// More than 64 KiB.
+    #[response(status = 413, content_type = "application/problem+json")]
+    TooLarge(ProblemBody),
+    /// `Content-Type` names something else.
+    #[response(status = 415, content_type = "application/problem+json")]
+    MediaType(ProblemBody),
+    /// A field breaks a rule, is of a wrong type, or is not known (`errors` names it); or the idempotency key was
+    /// used for another request.
+    #[response(status = 422, content_type = "application/problem+json")]
+    Invalid(ProblemBody),
+}
+
+/// What may be wrong with the customer that a path names.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "described for the API's document; the answers are made by Problem")]
+pub(crate) enum OfCustomer {
+    /// There is no such customer; an id that is no UUID is nobody's.
+    #[response(status = 404, content_type = "application/problem+json")]
+    NotFound(ProblemBody),
+    /// It was deleted.
+    #[response(status = 410, content_type = "application/problem+json")]
+    Deleted(ProblemBody),
+}
+
+/// What a precondition may come to.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "described for the API's document; the answers are made by Problem")]
+pub(crate) enum OfPrecondition {
+    /// No version in `If-Match` is the customer's.
+    #[response(status = 412, content_type = "application/problem+json")]
+    VersionMismatch(ProblemBody),
+}

@@ -1,0 +1,191 @@
+//! The service: everything that one process runs, from its start to its end.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tandem_domain::upcasters;
+use tandem_eventlog::{Relay, Store, Wake};
+use tandem_gateways::stripe::{self, Stripe};
+use tandem_gateways::{Configured, Deletes, Gateways};
+use tandem_projections::Customers;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::auth::ApiKeys;
+use crate::clock::Clock;
+use crate::config::{Config, ConfigError};
+use crate::start::{StartError, start};
+use crate::{connect, routes};
+
+/// Longest wait for the tasks to end, once they are told to.
+const ENDING: Duration = Duration::from_secs(10);
+
+/// Why the service ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A setting is wrong.
+    #[error("the settings are wrong")]
+    Config(#[from] ConfigError),
+    /// A setting of Stripe's is wrong.
+    #[error("the settings are wrong")]
+    Stripe(#[from] stripe::ConfigError),
+    /// A person has to mend something first.
+    #[error("Tandem cannot start")]
+    Start(#[from] StartError),
+    /// The API cannot be served.
+    #[error("the API cannot be served")]
+    Http(#[from] std::io::Error),
+}
+
+/// Serves the API at that listener and does everything else that Tandem does, until told to stop; then lets what is
+/// under way end, for a bounded time.
+///
+/// The API answers at once; until PostgreSQL and NATS are there and migrated, with 503, and `/readyz` says why.
+///
+/// # Errors
+/// [`ServeError`]: nothing that could pass by itself.
+pub async fn serve(
+    config: Config,
+    clock: Clock,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> Result<(), ServeError> {
+    config.check()?;
+    let address = listener.local_addr()?;
+    config.check_bind(address)?;
+    let pool = connect::postgres(&config)?;
+    let nats = connect::nats(&config).await?;
+    let feed = config.feed();
+    let wake = Wake::new(nats.clone(), &feed.stream);
+    let relay = Relay::new(pool.clone(), nats.clone(), feed.clone(), wake.clone());
+    let store = Store::new(pool.clone(), wake, upcasters);
+    let configured = gateways(&config)?;
+    let gateways = Gateways::new(
+        pool.clone(),
+        nats.clone(),
+        store.clone(),
+        feed.clone(),
+        configured,
+        config.gateways.clone(),
+        clock.for_gateways(),
+    );
+    let customers = Customers::new(pool.clone());
+    let (starting, waiting) = watch::channel(Some("PostgreSQL".to_owned()));
+    let app = App {
+        pool: pool.clone(),
+        nats: nats.clone(),
+        feed: feed.clone(),
+        store,
+        customers: customers.clone(),
+        gateways: gateways.clone(),
+        relay: relay.status(),
+        clock,
+        keys: ApiKeys::new(&config.api_keys),
+        metrics: recorder(),
+        starting: waiting,
+        ready_lag_seconds: config.http.ready_lag_seconds,
+        shutdown: shutdown.clone(),
+    };
+    tracing::info!(%address, "serving the API at http://{address}");
+
+    // What works on after the last request, so that a command that was answered is on its way.
+    let work = CancellationToken::new();
+    let _no_work_without_us = work.clone().drop_guard();
+    let mut tasks = JoinSet::new();
+    let service = routes::service(app);
+    let stopped = shutdown.clone().cancelled_owned();
+    let drain = Duration::from_millis(config.http.drain_timeout_ms);
+    let mut http = tokio::spawn(async move { axum::serve(listener, service).with_graceful_shutdown(stopped).await });
+
+    let started = tokio::select! {
+        started = start(&pool, &nats, &feed, &starting) => started,
+        () = shutdown.cancelled() => Ok(()),
+    };
+    if let Err(error) = started {
+        http.abort();
+        return Err(error.into());
+    }
+    if !shutdown.is_cancelled() {
+        tracing::info!(stream = %feed.stream, "started");
+        tasks.spawn(relay.run(work.clone()));
+        // It says itself why it stopped, and /readyz repeats it.
+        let keep = customers.clone();
+        let (projector_nats, projector_feed, projector_work) = (nats.clone(), feed.clone(), work.clone());
+        tasks.spawn(async move { drop(keep.run(projector_nats, projector_feed, projector_work).await) });
+        let run = gateways.clone();
+        let gateways_work = work.clone();
+        tasks.spawn(async move { run.run(gateways_work).await });
+    }
+
+    let ended = tokio::select! {
+        ended = &mut http => Some(ended),
+        () = shutdown.cancelled() => {
+            tracing::info!("stopping: open requests may end");
+            tokio::time::timeout(drain, &mut http).await.ok()
+        }
+    };
+    if ended.is_none() {
+        tracing::warn!("some requests did not end in time");
+        http.abort();
+    }
+    work.cancel();
+    if tokio::time::timeout(ENDING, async { while tasks.join_next().await.is_some() {} }).await.is_err() {
+        tracing::warn!("some tasks did not end in time");
+    }
+    // What was rung or published last goes out.
+    let _ = tokio::time::timeout(Duration::from_secs(1), nats.flush()).await;
+    let _ = tokio::time::timeout(Duration::from_secs(1), pool.close()).await;
+    tracing::info!("stopped");
+    match ended {
+        Some(Ok(Err(error))) => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// The gateways that are switched on: the one list that a new one is added to.
+fn gateways(config: &Config) -> Result<Vec<Configured>, ServeError> {
+    let mut gateways = vec![];
+    match &config.stripe {
+        Some(stripe) => gateways.push(Configured {
+            policy: stripe.policy,
+            deletes: Deletes::default(),
+            sweep_interval: Duration::from_millis(stripe.sweep_interval_ms),
+            sweep_overlap: Duration::from_secs(stripe.sweep_overlap_s),
+            gateway: Arc::new(Stripe::new(stripe.clone())?),
+        }),
+        None => tracing::warn!("Stripe is off: neither TANDEM_STRIPE__SECRET_KEY nor STRIPE_SECRET_KEY is set"),
+    }
+    for one in &gateways {
+        config
+            .gateways
+            .check(one.gateway.call_timeout())
+            .map_err(|reason| ConfigError::Setting { setting: "TANDEM_GATEWAYS__LEASE_MS".to_owned(), reason })?;
+    }
+    Ok(gateways)
+}
+
+/// The measurements of the process: there is one recorder, whoever serves.
+fn recorder() -> PrometheusHandle {
+    static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
+    const SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+    RECORDER
+        .get_or_init(|| {
+            let builder = PrometheusBuilder::new();
+            // It refuses an empty list only.
+            let builder = builder
+                .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)
+                .unwrap_or_else(|_| PrometheusBuilder::new());
+            let recorder = builder.build_recorder();
+            let handle = recorder.handle();
+            // Whoever set one before us keeps it; ours then shows nothing.
+            if metrics::set_global_recorder(recorder).is_err() {
+                tracing::warn!("another recorder of measurements is set: /metrics stays empty");
+            }
+            handle
+        })
+        .clone()
+}
