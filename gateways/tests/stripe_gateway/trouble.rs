@@ -23,20 +23,19 @@ async fn a_create_whose_reply_was_lost_is_not_made_twice() -> Result<()> {
 
 #[tokio::test]
 async fn a_call_that_takes_too_long_is_given_up_and_its_key_is_good_again() -> Result<()> {
-    let local = local_with(Settings::default(), |config| config.timeout_ms = 200).await?;
-    let patient = Local { stripe: gateway(&local.sim, |_| {})?, ..local };
-    let hasty = gateway(&patient.sim, |config| config.timeout_ms = 200)?;
-    let ada = patient.ada().await?;
-    let hang = patient.control.fault(Fault::Hang.on("POST", "/v1/customers/*")).await?;
+    let local = local().await?;
+    let hasty = gateway(&local.sim, |config| config.timeout_ms = 200)?;
+    let ada = local.ada().await?;
+    let hang = local.control.fault(Fault::Hang.on("POST", "/v1/customers/*")).await?;
     let write = rename(&ada, "Ada Lovelace");
     let body = hasty.freeze(&write);
     let call = Call { write: &write, body: &body, key: "key" };
     assert!(is_unavailable(&hasty.send(&call).await));
-    assert!(is_unavailable(&patient.stripe.send(&call).await), "the first is still at work");
+    assert!(is_unavailable(&local.stripe.send(&call).await), "the first is still at work");
 
-    patient.control.release_fault(hang).await?;
-    patient.control.customer_when(ada.as_str(), |held| held.name.as_deref() == Some("Ada Lovelace")).await?;
-    assert!(patient.stripe.send(&call).await?.replayed);
+    local.control.release_fault(hang).await?;
+    local.control.customer_when(ada.as_str(), |held| held.name.as_deref() == Some("Ada Lovelace")).await?;
+    assert!(local.stripe.send(&call).await?.replayed);
     Ok(())
 }
 
