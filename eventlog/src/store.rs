@@ -1,22 +1,23 @@
 //! Running commands: look the key up, load, decide, append, ring the bell.
 
+mod error;
+
+pub use error::{ExecuteError, StoreError};
+
 use crate::context::{CommandKey, Context};
-use crate::database::is_transient;
 use crate::journal::{Journal, KeyOutcome, find_key, store_key};
 use crate::wake::Wake;
 use backon::{ExponentialBuilder, Retryable};
 use cqrs_es::event_sink::EventSink;
 use cqrs_es::persist::{EventStoreAggregateContext, EventUpcaster, PersistedEventStore};
-use cqrs_es::{Aggregate, AggregateError, EventEnvelope, EventStore};
+use cqrs_es::{Aggregate, EventEnvelope, EventStore};
+use error::{database_error, execute_error};
 use sqlx::{PgPool, PgTransaction};
-use std::error::Error;
 use std::marker::PhantomData;
 use std::time::Duration;
 
 /// How often a command is tried again when others append to the same aggregate meanwhile.
 const CONFLICT_RETRIES: usize = 20;
-
-type BoxError = Box<dyn Error + Send + Sync>;
 
 /// The event log of one kind of aggregate. Cheap to clone.
 pub struct Store<A> {
@@ -56,51 +57,6 @@ impl<A: Aggregate> From<Executed<A>> for Loaded<A> {
     fn from(executed: Executed<A>) -> Self {
         Self { id: executed.id, aggregate: executed.aggregate, version: executed.version }
     }
-}
-
-/// Why an aggregate could not be loaded.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The database is away or busy: try again later.
-    #[error("the event log is unavailable")]
-    Unavailable(#[source] sqlx::Error),
-    /// It has fewer events than were asked for.
-    #[error("the aggregate is only at version {actual}")]
-    NoSuchVersion {
-        /// The version it is at.
-        actual: u64,
-    },
-    /// Stored events cannot be read: a defect, or a missing upcaster.
-    #[error("stored events cannot be read")]
-    Corrupt(#[source] BoxError),
-}
-
-/// Why a command was not executed.
-#[derive(Debug, thiserror::Error)]
-pub enum ExecuteError<E: Error + 'static> {
-    /// The aggregate said no: tell whoever asked.
-    #[error("the command was refused")]
-    Refused(#[source] E),
-    /// The aggregate is not at the expected version: read it again and decide anew.
-    #[error("the aggregate is at version {actual}")]
-    VersionMismatch {
-        /// The version it is at.
-        actual: u64,
-    },
-    /// The key belongs to another request: a client's mistake.
-    #[error("the idempotency key was used for another request")]
-    KeyReused,
-    /// Others appended at the same time. From [`Store::execute_in`]: roll back and begin again. From
-    /// [`Store::execute`]: it was tried many times; try again later.
-    #[error("the aggregate is changed by others at the same time")]
-    Conflict,
-    /// The database is away or busy: try again later, with the same key. Without a key, look first whether the command
-    /// took effect: its answer may have been lost.
-    #[error("the event log is unavailable")]
-    Unavailable(#[source] sqlx::Error),
-    /// Stored events cannot be read, or the new ones cannot be stored: a defect; repeating cannot help.
-    #[error("the events cannot be read or stored")]
-    Corrupt(#[source] BoxError),
 }
 
 impl<A> Clone for Store<A> {
@@ -294,38 +250,4 @@ fn fold<A: Aggregate>(id: &str, events: Vec<EventEnvelope<A>>) -> Loaded<A> {
         loaded.aggregate.apply(event.payload);
     }
     loaded
-}
-
-impl<E: Error + Send + Sync + 'static> From<StoreError> for ExecuteError<E> {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Unavailable(error) => Self::Unavailable(error),
-            StoreError::Corrupt(source) => Self::Corrupt(source),
-            StoreError::NoSuchVersion { .. } => Self::Corrupt(error.into()),
-        }
-    }
-}
-
-/// cqrs-es boxes our database errors without a type: this finds them again.
-fn execute_error<E: Error + Send + Sync + 'static>(error: AggregateError<E>) -> ExecuteError<E> {
-    match error {
-        AggregateError::UserError(refusal) => ExecuteError::Refused(refusal),
-        AggregateError::AggregateConflict => ExecuteError::Conflict,
-        AggregateError::DeserializationError(source) => ExecuteError::Corrupt(source),
-        AggregateError::DatabaseConnectionError(source) | AggregateError::UnexpectedError(source) => {
-            match source.downcast::<sqlx::Error>() {
-                Ok(error) => database_error(*error),
-                Err(source) => ExecuteError::Corrupt(source),
-            }
-        }
-    }
-}
-
-fn database_error<E: Error + 'static>(error: sqlx::Error) -> ExecuteError<E> {
-    match &error {
-        // Another append took this version, or another request stored this key: whoever looks again sees it.
-        sqlx::Error::Database(database) if database.is_unique_violation() => ExecuteError::Conflict,
-        _ if is_transient(&error) => ExecuteError::Unavailable(error),
-        _ => ExecuteError::Corrupt(error.into()),
-    }
 }

@@ -151,15 +151,14 @@ async fn concurrent_commands_on_one_aggregate_all_succeed() {
 async fn a_caller_that_hangs_up_cancels_nothing() {
     let world = World::new().await;
     let id = id();
-    // Another append of version 1 is under way: ours has to wait for it inside the database.
+    // Before it could append: an append that was sent is carried out by the server, whoever waits for it.
     let mut other = world.pool.begin().await.unwrap();
-    let loaded = world.store.load(&id).await.unwrap();
-    world.store.execute_in(&mut other, loaded, Command::Add(100), context()).await.unwrap();
+    sqlx::query("LOCK TABLE events IN ACCESS EXCLUSIVE MODE").execute(&mut *other).await.unwrap();
     let request = tokio::spawn({
         let (store, id) = (world.store.clone(), id.clone());
         async move { store.execute(&id, Command::Add(1), context()).await }
     });
-    eventually("the append waits for the other one", async || {
+    eventually("the command waits for its aggregate", async || {
         let waiting: i64 = sqlx::query_scalar(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
         )
