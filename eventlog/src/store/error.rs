@@ -38,8 +38,8 @@ pub enum ExecuteError<E: Error + 'static> {
     /// The key belongs to another request: a client's mistake.
     #[error("the idempotency key was used for another request")]
     KeyReused,
-    /// Others appended at the same time. From [`Store::execute_in`]: roll back and begin again. From
-    /// [`Store::execute`]: it was tried many times; try again later.
+    /// Others appended at the same time. From [`crate::Store::execute_in`]: roll back and begin again. From
+    /// [`crate::Store::execute`]: it was tried many times; try again later.
     #[error("the aggregate is changed by others at the same time")]
     Conflict,
     /// The database is away or busy: try again later, with the same key. Without a key, look first whether the command
