@@ -1,5 +1,7 @@
 //! Reading a request strictly: its body, its query, its path.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -7,7 +9,9 @@ use axum::extract::{FromRequestParts, Path, RawQuery};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use tandem_domain::CustomerId;
 
 use crate::problem::Problem;
@@ -36,7 +40,7 @@ pub(crate) fn json<T: DeserializeOwned>(headers: &HeaderMap, bytes: &[u8], media
         return Err(Problem::media_type(&media.join(" or ")));
     }
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let body = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    let Object(body) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
         let inner = error.into_inner();
         match inner.classify() {
@@ -46,6 +50,30 @@ pub(crate) fn json<T: DeserializeOwned>(headers: &HeaderMap, bytes: &[u8], media
     })?;
     json.end().map_err(|_| Problem::malformed("something follows the JSON value"))?;
     Ok(body)
+}
+
+/// Read from a JSON object only: serde takes an array for a struct, too, field by field.
+#[derive(Debug)]
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OfMap<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for OfMap<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(OfMap(PhantomData))
+    }
 }
 
 /// Query parameters. Unknown and unreadable ones are named.
@@ -118,7 +146,7 @@ mod tests {
     #[expect(dead_code, reason = "only reading is tested")]
     struct Sample {
         name: String,
-        inner: Option<Inner>,
+        inner: Option<Object<Inner>>,
         map: Option<BTreeMap<String, String>>,
     }
 
@@ -133,17 +161,10 @@ mod tests {
         let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, "application/json".parse().unwrap())]);
         match json::<Sample>(&headers, body.as_bytes(), &["application/json"]) {
             Ok(_) => (200, String::new()),
-            Err(problem) => (0, format!("{problem:?}")).map_status(problem),
-        }
-    }
-
-    trait MapStatus {
-        fn map_status(self, problem: Problem) -> (u16, String);
-    }
-
-    impl MapStatus for (u16, String) {
-        fn map_status(self, problem: Problem) -> (u16, String) {
-            (problem.into_response().status().as_u16(), self.1)
+            Err(problem) => {
+                let told = format!("{problem:?}");
+                (problem.into_response().status().as_u16(), told)
+            }
         }
     }
 
@@ -158,10 +179,11 @@ mod tests {
             (r#"{"name":"x","inner":{"secret":1}}"#, 422, "field: \"inner.secret\", message: \"is not known"),
             (r#"{"name":"x","inner":{"line1":4711}}"#, 422, "field: \"inner.line1\""),
             (r#"{"name":"x","map":{"plan":4711}}"#, 422, "field: \"map.plan\", message: \"must be a string\""),
-            (r#"{"name":"x","inner":"4711"}"#, 422, "field: \"inner\""),
+            (r#"{"name":"x","inner":"4711"}"#, 422, "field: \"inner\", message: \"must be an object\""),
+            (r#"{"name":"x","inner":["4711"]}"#, 422, "field: \"inner\", message: \"must be an object\""),
+            (r#"["4711"]"#, 422, "field: \"body\", message: \"must be an object\""),
             (r#"{"name":"x","name":"y"}"#, 422, "field: \"name\", message: \"is there twice\""),
             ("{}", 422, "field: \"name\", message: \"is required\""),
-            ("[]", 422, "field: "),
         ] {
             let (found, problem) = read(body);
             assert_eq!(found, status, "{body}: {problem}");

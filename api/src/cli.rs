@@ -174,5 +174,13 @@ impl std::error::Error for Told {}
 
 fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
     eprintln!("tandem: {}", chain(error));
+    if std::iter::successors(Some(error), |error| error.source()).any(lacks_tables) {
+        eprintln!("The database has no tables of Tandem's yet: `tandem migrate` or `tandem serve` makes them.");
+    }
     ExitCode::FAILURE
+}
+
+fn lacks_tables(error: &(dyn std::error::Error + 'static)) -> bool {
+    // undefined_table
+    matches!(error.downcast_ref(), Some(sqlx::Error::Database(database)) if database.code().as_deref() == Some("42P01"))
 }

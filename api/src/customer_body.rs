@@ -9,6 +9,7 @@ use tandem_projections::CustomerRow;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::body::Object;
 use crate::problem::{FieldError, Problem};
 use crate::write::JsonBody;
 
@@ -123,7 +124,8 @@ pub(crate) struct NewCustomer {
     /// Phone number: 20 characters at most.
     phone: Option<String>,
     /// Postal address.
-    address: Option<NewAddress>,
+    #[schema(value_type = Option<NewAddress>)]
+    address: Option<Object<NewAddress>>,
     /// Whatever else is known: 50 keys at most of 40 characters at most, with values of 500 characters at most.
     metadata: Option<BTreeMap<String, Option<String>>>,
 }
@@ -167,7 +169,7 @@ pub(crate) struct CustomerPatch {
     /// Postal address: null unsets it whole.
     #[serde(default, deserialize_with = "told")]
     #[schema(value_type = Option<AddressPatch>)]
-    address: Told<AddressPatch>,
+    address: Told<Object<AddressPatch>>,
     /// Whatever else is known: null unsets all keys.
     #[serde(default, deserialize_with = "told")]
     #[schema(value_type = Option<BTreeMap<String, Option<String>>>)]
@@ -233,7 +235,7 @@ impl NewCustomer {
         checked.text(Field::Name, name);
         checked.text(Field::Email, email);
         checked.text(Field::Phone, phone);
-        if let Some(NewAddress { line1, line2, city, state, postal_code, country }) = address {
+        if let Some(Object(NewAddress { line1, line2, city, state, postal_code, country })) = address {
             checked.address(Address { line1, line2, city, state, postal_code, country });
         }
         for (key, value) in metadata.unwrap_or_default() {
@@ -259,7 +261,8 @@ impl CustomerPatch {
         }
         if let Some(address) = &self.address {
             let before = current.get(&Field::Address).and_then(Value::as_address).cloned().unwrap_or_default();
-            let after = address.as_ref().map(|address| address.applied_to(before)).filter(|after| !after.is_empty());
+            let after =
+                address.as_ref().map(|Object(address)| address.applied_to(before)).filter(|after| !after.is_empty());
             patch.set(Field::Address, after.map(Value::Address));
         }
         match &self.metadata {

@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::app::App;
 use crate::auth::ApiKeys;
@@ -23,6 +24,12 @@ use crate::{connect, routes};
 
 /// Longest wait for the tasks to end, once they are told to.
 const ENDING: Duration = Duration::from_secs(10);
+
+/// Longest wait for what is said last.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// From one folding of measurements to the next.
+const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Why the service ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -57,93 +64,104 @@ pub async fn serve(
     config.check()?;
     let address = listener.local_addr()?;
     config.check_bind(address)?;
-    let pool = connect::postgres(&config)?;
-    let nats = connect::nats(&config).await?;
-    let feed = config.feed();
-    let wake = Wake::new(nats.clone(), &feed.stream);
-    let relay = Relay::new(pool.clone(), nats.clone(), feed.clone(), wake.clone());
-    let store = Store::new(pool.clone(), wake, upcasters);
-    let configured = gateways(&config)?;
-    let gateways = Gateways::new(
-        pool.clone(),
-        nats.clone(),
-        store.clone(),
-        feed.clone(),
-        configured,
-        config.gateways.clone(),
-        clock.for_gateways(),
-    );
-    let customers = Customers::new(pool.clone());
     let (starting, waiting) = watch::channel(Some("PostgreSQL".to_owned()));
-    let app = App {
-        pool: pool.clone(),
-        nats: nats.clone(),
-        feed: feed.clone(),
-        store,
-        customers: customers.clone(),
-        gateways: gateways.clone(),
-        relay: relay.status(),
-        clock,
-        keys: ApiKeys::new(&config.api_keys),
-        metrics: recorder(),
-        starting: waiting,
-        ready_lag_seconds: config.http.ready_lag_seconds,
-        shutdown: shutdown.clone(),
-    };
+    let (app, relay) = wire(&config, clock, waiting, shutdown.clone()).await?;
     tracing::info!(%address, "serving the API at http://{address}");
+    let service = routes::service(app.clone());
+    let stopped = shutdown.clone().cancelled_owned();
+    let http = async move { axum::serve(listener, service).with_graceful_shutdown(stopped).await };
+    let mut http = AbortOnDropHandle::new(tokio::spawn(http));
 
     // What works on after the last request, so that a command that was answered is on its way.
     let work = CancellationToken::new();
     let _no_work_without_us = work.clone().drop_guard();
     let mut tasks = JoinSet::new();
-    let service = routes::service(app);
-    let stopped = shutdown.clone().cancelled_owned();
-    let drain = Duration::from_millis(config.http.drain_timeout_ms);
-    let mut http = tokio::spawn(async move { axum::serve(listener, service).with_graceful_shutdown(stopped).await });
-
-    let started = tokio::select! {
-        started = start(&pool, &nats, &feed, &starting) => started,
-        () = shutdown.cancelled() => Ok(()),
-    };
-    if let Err(error) = started {
-        http.abort();
-        return Err(error.into());
-    }
-    if !shutdown.is_cancelled() {
-        tracing::info!(stream = %feed.stream, "started");
-        tasks.spawn(relay.run(work.clone()));
-        // It says itself why it stopped, and /readyz repeats it.
-        let keep = customers.clone();
-        let (projector_nats, projector_feed, projector_work) = (nats.clone(), feed.clone(), work.clone());
-        tasks.spawn(async move { drop(keep.run(projector_nats, projector_feed, projector_work).await) });
-        let run = gateways.clone();
-        let gateways_work = work.clone();
-        tasks.spawn(async move { run.run(gateways_work).await });
+    tasks.spawn(fold(app.metrics.clone(), work.clone()));
+    tokio::select! {
+        started = start(&app.pool, &app.nats, &app.feed, &starting) => {
+            started?;
+            tracing::info!(stream = %app.feed.stream, "started");
+            begin(&app, relay, &work, &mut tasks);
+        }
+        () = shutdown.cancelled() => {}
     }
 
     let ended = tokio::select! {
         ended = &mut http => Some(ended),
         () = shutdown.cancelled() => {
             tracing::info!("stopping: open requests may end");
+            let drain = Duration::from_millis(config.http.drain_timeout_ms);
             tokio::time::timeout(drain, &mut http).await.ok()
         }
     };
     if ended.is_none() {
         tracing::warn!("some requests did not end in time");
-        http.abort();
     }
     work.cancel();
     if tokio::time::timeout(ENDING, async { while tasks.join_next().await.is_some() {} }).await.is_err() {
         tracing::warn!("some tasks did not end in time");
     }
     // What was rung or published last goes out.
-    let _ = tokio::time::timeout(Duration::from_secs(1), nats.flush()).await;
-    let _ = tokio::time::timeout(Duration::from_secs(1), pool.close()).await;
+    let _ = tokio::time::timeout(LAST_WORDS, app.nats.flush()).await;
+    let _ = tokio::time::timeout(LAST_WORDS, app.pool.close()).await;
     tracing::info!("stopped");
     match ended {
         Some(Ok(Err(error))) => Err(error.into()),
         _ => Ok(()),
     }
+}
+
+/// Puts the parts together; nothing runs yet, and nothing is connected.
+async fn wire(
+    config: &Config,
+    clock: Clock,
+    starting: watch::Receiver<Option<String>>,
+    shutdown: CancellationToken,
+) -> Result<(App, Relay), ServeError> {
+    let pool = connect::postgres(config)?;
+    let nats = connect::nats(config).await?;
+    let feed = config.feed();
+    let wake = Wake::new(nats.clone(), &feed.stream);
+    let relay = Relay::new(pool.clone(), nats.clone(), feed.clone(), wake.clone());
+    let store = Store::new(pool.clone(), wake, upcasters);
+    let gateways = Gateways::new(
+        pool.clone(),
+        nats.clone(),
+        store.clone(),
+        feed.clone(),
+        gateways(config)?,
+        config.gateways.clone(),
+        clock.for_gateways(),
+    );
+    let app = App {
+        customers: Customers::new(pool.clone()),
+        pool,
+        nats,
+        feed,
+        store,
+        gateways,
+        relay: relay.status(),
+        clock,
+        keys: ApiKeys::new(&config.api_keys),
+        metrics: recorder(),
+        starting,
+        ready_lag_seconds: config.http.ready_lag_seconds,
+        shutdown,
+    };
+    Ok((app, relay))
+}
+
+/// Sets everything to work that is not asked for.
+fn begin(app: &App, relay: Relay, work: &CancellationToken, tasks: &mut JoinSet<()>) {
+    tasks.spawn(relay.run(work.clone()));
+    let App { customers, gateways, nats, feed, .. } = app.clone();
+    let projecting = work.clone();
+    tasks.spawn(async move {
+        // It says itself why it stopped, and /readyz repeats it.
+        let _ = customers.run(nats, feed, projecting).await;
+    });
+    let reconciling = work.clone();
+    tasks.spawn(async move { gateways.run(reconciling).await });
 }
 
 /// The gateways that are switched on: the one list that a new one is added to.
@@ -166,6 +184,17 @@ fn gateways(config: &Config) -> Result<Vec<Configured>, ServeError> {
             .map_err(|reason| ConfigError::Setting { setting: "TANDEM_GATEWAYS__LEASE_MS".to_owned(), reason })?;
     }
     Ok(gateways)
+}
+
+/// Folds measurements together, or those that nobody scrapes would pile up.
+async fn fold(measurements: PrometheusHandle, shutdown: CancellationToken) {
+    while !shutdown.is_cancelled() {
+        measurements.run_upkeep();
+        tokio::select! {
+            () = tokio::time::sleep(UPKEEP) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
 }
 
 /// The measurements of the process: there is one recorder, whoever serves.

@@ -48,7 +48,7 @@ pub(super) fn load(
     let places = Places { environment: &environment, file: file_name.as_deref() };
     let merged = builder.build().map_err(|error| places.explain("", &error.to_string()))?;
     let mut settings = merged.cache;
-    stripe(&mut settings, &environment);
+    complete(&mut settings, &environment);
     let config: Config = serde_path_to_error::deserialize(settings)
         .map_err(|error| places.explain(&error.path().to_string(), &error.inner().to_string()))?;
     config.check()?;
@@ -56,8 +56,10 @@ pub(super) fn load(
 }
 
 /// Stripe's own name for its key counts, too; without any key the gateway is off, whatever else is set.
-fn stripe(settings: &mut Value, environment: &HashMap<String, String>) {
+fn complete(settings: &mut Value, environment: &HashMap<String, String>) {
     let ValueKind::Table(settings) = &mut settings.kind else { return };
+    // What it lacks is told by its whole name.
+    settings.entry("database".to_owned()).or_insert_with(|| Value::new(None, ValueKind::Table(<_>::default())));
     let common = environment.get("STRIPE_SECRET_KEY").filter(|key| !key.is_empty());
     let stripe =
         settings.entry("stripe".to_owned()).or_insert_with(|| Value::new(None, ValueKind::Table(<_>::default())));
@@ -110,7 +112,9 @@ struct Places<'a> {
 
 impl Places<'_> {
     fn explain(&self, path: &str, message: &str) -> ConfigError {
-        let quoted = message.split('`').nth(1).unwrap_or_default();
+        // Ours are quoted by the one, the crate's by the other.
+        let quoted = message.split(['`', '"']).nth(1).unwrap_or_default();
+        let quoted = quoted.strip_prefix(path).map_or(quoted, |within| within.trim_start_matches('.'));
         let names_field = message.starts_with("unknown field") || message.starts_with("missing ");
         let within = if path == "." { "" } else { path };
         let path = match (names_field && !quoted.is_empty(), within.rsplit('.').next() == Some(quoted)) {
@@ -119,6 +123,9 @@ impl Places<'_> {
             _ => within.to_owned(),
         };
         let variable = format!("{PREFIX}{}", path.to_uppercase().replace('.', "__"));
+        // Of an unknown section only its name is known: any setting in it tells.
+        let section = format!("{variable}__");
+        let variable = self.environment.keys().find(|name| name.starts_with(&section)).cloned().unwrap_or(variable);
         let setting = match self.file {
             _ if self.environment.contains_key(&variable) => variable,
             _ if message.starts_with("missing ") => variable,

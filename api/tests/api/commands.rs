@@ -1,0 +1,159 @@
+//! The `tandem` command as people use it.
+
+use std::process::{Output, Stdio};
+
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+use tandem_api::Config;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
+
+use crate::service::{PATIENCE, Service, fresh_config};
+
+fn tandem(config: &Config, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));
+    command
+        .args(arguments)
+        .env_clear()
+        .env("TANDEM_DATABASE__URL", config.database.url.expose_secret())
+        .env("TANDEM_NATS__URL", config.nats.url.expose_secret())
+        .env("TANDEM_NATS__STREAM", &config.nats.stream)
+        .env("TANDEM_NATS__ROOT", &config.nats.root)
+        .env("TANDEM_HTTP__BIND", "127.0.0.1:0")
+        .current_dir(std::env::temp_dir())
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
+async fn run(config: &Config, arguments: &[&str]) -> (i32, String, String) {
+    let ended = tokio::time::timeout(PATIENCE, tandem(config, arguments).output()).await.expect("the end");
+    let Output { status, stdout, stderr } = ended.unwrap();
+    (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+#[tokio::test]
+async fn status_says_how_far_everything_is() {
+    let service = Service::start().await;
+    let id = service.ada().await;
+    service.until(&format!("/customers/{id}/events"), |answer| answer.body["data"][0]["position"] == 1).await;
+
+    let (code, text, _) = run(&service.config, &["status"]).await;
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("projector   customers: position"), "{text}");
+    let (code, json, _) = run(&service.config, &["status", "--json"]).await;
+    let status: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((code, &status["healthy"], &status["relay"]["numbered"]), (0, &json!(true), &json!(1)));
+}
+
+#[tokio::test]
+async fn the_stream_is_checked_and_rebuilt() {
+    let service = Service::start().await;
+    let id = service.ada().await;
+    service.patch(&id, json!({"name": "Eve"})).await;
+    let published = async {
+        loop {
+            let (_, json, _) = run(&service.config, &["status", "--json"]).await;
+            if serde_json::from_str::<Value>(&json).unwrap()["relay"]["published"] == 2 {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, published).await.expect("both events in the stream");
+
+    let (code, text, _) = run(&service.config, &["stream", "check"]).await;
+    assert_eq!(code, 0, "{text}");
+    let (code, json, _) = run(&service.config, &["stream", "check", "--json"]).await;
+    let report: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((code, &report["sound"], &report["equal"]), (0, &json!(true), &json!(2)));
+
+    let (code, _, told) = run(&service.config, &["stream", "rebuild"]).await;
+    assert_eq!(code, 1, "{told}");
+    assert!(told.contains("nothing was changed"), "{told}");
+    assert_eq!(run(&service.config, &["stream", "rebuild", "--yes"]).await.0, 0);
+    service.ready().await;
+}
+
+#[tokio::test]
+async fn a_rebuild_says_what_it_did() {
+    let service = Service::start().await;
+    service.ada().await;
+    let (code, text, told) = run(&service.config, &["rebuild", "customers"]).await;
+    assert_eq!(code, 0, "{told}");
+    assert!(text.contains("is rebuilt from"), "{text}");
+    assert_eq!(run(&service.config, &["rebuild", "nothing"]).await.0, 2);
+}
+
+#[tokio::test]
+async fn tail_shows_one_line_an_event() {
+    let service = Service::start().await;
+    let ada = service.ada().await;
+    service.create(json!({"name": "Bob"})).await;
+    service.patch(&ada, json!({"name": "Eve"})).await;
+
+    let mut tail = tandem(&service.config, &["tail", "--after", "0", "--customer", &ada]);
+    let mut tail = tail.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    let reading = async { [lines.next_line().await.unwrap().unwrap(), lines.next_line().await.unwrap().unwrap()] };
+    let [created, updated] = tokio::time::timeout(PATIENCE, reading).await.expect("two lines");
+
+    assert!(
+        created.contains("created") && created.contains("email: \"ada@old.example\", name: \"Ada\"")
+            || created.contains("name: \"Ada\", email: \"ada@old.example\""),
+        "{created}"
+    );
+    assert!(updated.contains("updated") && updated.contains("name: \"Ada\" -> \"Eve\""), "{updated}");
+}
+
+#[tokio::test]
+async fn serve_stops_when_it_is_told_to() {
+    let config = fresh_config().await;
+    let mut served = tandem(&config, &["serve"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(served.stderr.take().unwrap()).lines();
+    let started = async {
+        while let Some(line) = log.next_line().await.unwrap() {
+            if line.contains("started") {
+                return;
+            }
+        }
+        panic!("it ended before it had started");
+    };
+    tokio::time::timeout(PATIENCE, started).await.expect("its start");
+
+    let id = rustix::process::Pid::from_raw(i32::try_from(served.id().unwrap()).unwrap()).unwrap();
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+
+    let rest = async { while let Ok(Some(_)) = log.next_line().await {} };
+    let (ended, ()) = tokio::join!(tokio::time::timeout(PATIENCE, served.wait()), rest);
+    assert_eq!(ended.expect("its end").unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_settings_is_said_by_name() {
+    let config = fresh_config().await;
+    for (name, value) in [
+        ("TANDEM_HTTP__BIND", "0.0.0.0:0"),
+        ("TANDEM_HTTP__BNID", "127.0.0.1:0"),
+        ("TANDEM_LOG", "=x="),
+        ("TANDEM_STRIPE__SECRET_KEY", "pk_test_1"),
+    ] {
+        let ended = tokio::time::timeout(PATIENCE, tandem(&config, &["serve"]).env(name, value).output()).await;
+        let Output { status, stderr, .. } = ended.expect("its end").unwrap();
+        let told = String::from_utf8(stderr).unwrap();
+        assert_eq!(status.code(), Some(1), "{told}");
+        assert!(told.contains(name), "{name}: {told}");
+        assert!(!told.contains("pk_test_1"), "{told}");
+    }
+    assert_eq!(run(&config, &["sevre"]).await.0, 2);
+    let (code, help, _) = run(&config, &["--help"]).await;
+    assert!(code == 0 && help.contains("Exit codes") && help.contains("Examples"), "{help}");
+}
+
+#[tokio::test]
+async fn migrate_makes_the_tables_and_ends() {
+    let config = fresh_config().await;
+    for _ in 0..2 {
+        let (code, text, told) = run(&config, &["migrate"]).await;
+        assert_eq!((code, text.trim()), (0, "All tables are up to date."), "{told}");
+    }
+}

@@ -1,0 +1,80 @@
+//! The API's document is true: every route is in it, and `Service::send` holds every answer of every test against it.
+
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+use crate::service::Service;
+
+/// The statuses that the document has for a request; `None` for a path that it has not.
+pub fn responses(method: &str, path: &str) -> Option<BTreeSet<String>> {
+    let document = DOCUMENT.get()?;
+    let segments: Vec<&str> = path.split('/').collect();
+    let fits = |template: &str| {
+        let parts: Vec<&str> = template.split('/').collect();
+        parts.len() == segments.len()
+            && parts.iter().zip(&segments).all(|(part, segment)| part.starts_with('{') || part == segment)
+    };
+    let paths = document["paths"].as_object().unwrap();
+    let (_, path) = paths.iter().find(|(template, _)| fits(template))?;
+    let operation = path.get(method.to_lowercase())?;
+    Some(operation["responses"].as_object().unwrap().keys().cloned().collect())
+}
+
+/// The document, as the first service of this process showed it.
+static DOCUMENT: OnceLock<Value> = OnceLock::new();
+
+pub fn is_known() -> bool {
+    DOCUMENT.get().is_some()
+}
+
+pub fn learn(document: Value) {
+    DOCUMENT.get_or_init(|| document);
+}
+
+#[tokio::test]
+async fn every_route_is_in_the_document() {
+    let service = Service::start().await;
+
+    let document = service.get("/openapi.json").await.body;
+
+    let paths = document["paths"].as_object().unwrap();
+    let methods = |item: &Value| item.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
+    let routes: Vec<String> = paths.iter().map(|(path, item)| format!("{path}: {}", methods(item))).collect();
+    insta::assert_snapshot!(routes.join("\n"), @r"
+    /customer: delete post put
+    /customer/{id}: get
+    /customers: get post
+    /customers/{id}: delete get patch
+    /customers/{id}/events: get
+    /customers/{id}/links: get
+    /events: get
+    /healthz: get
+    /metrics: get
+    /openapi.json: get
+    /parked: get
+    /parked/{id}/dismiss: post
+    /parked/{id}/retry: post
+    /readyz: get
+    /webhooks/{gateway}: post
+    ");
+    // What is named is there.
+    let text = document.to_string();
+    for part in text.split("#/components/schemas/").skip(1) {
+        let name = part.split('"').next().unwrap();
+        assert!(document["components"]["schemas"].get(name).is_some(), "the schema {name} is missing");
+    }
+}
+
+#[tokio::test]
+async fn a_path_that_is_not_there_and_a_method_that_is_not_are_problems() {
+    let service = Service::start().await;
+
+    let nowhere = service.get("/nowhere").await;
+    assert_eq!((nowhere.status, nowhere.problem()), (404, "not-found"));
+
+    let method = service.ask(reqwest::Method::PUT, "/customers", &[], None).await;
+    assert_eq!((method.status, method.problem()), (405, "method-not-allowed"));
+    assert!(method.header("allow").unwrap().contains("POST"));
+}

@@ -1,0 +1,119 @@
+//! The feed: so far, and live.
+
+use futures::StreamExt;
+use serde_json::{Value, json};
+
+use crate::service::{PATIENCE, Service};
+
+/// The lines of a feed that ends.
+async fn lines(service: &Service, query: &str) -> Vec<Value> {
+    let answer = service.http.get(format!("{}/events{query}", service.url)).send().await.unwrap();
+    assert_eq!(answer.headers()["content-type"], "application/x-ndjson");
+    answer.text().await.unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Reads a live feed until it has shown so many events; returns their ids and their data.
+async fn live(service: &Service, query: &str, last_event_id: Option<&str>, count: usize) -> Vec<(String, Value)> {
+    let mut request = service.http.get(format!("{}/events{query}", service.url)).header("accept", "text/event-stream");
+    if let Some(id) = last_event_id {
+        request = request.header("last-event-id", id);
+    }
+    let answer = request.send().await.unwrap();
+    assert_eq!(answer.headers()["content-type"], "text/event-stream");
+    let mut chunks = answer.bytes_stream();
+    let mut text = String::new();
+    let reading = async {
+        loop {
+            text.push_str(std::str::from_utf8(&chunks.next().await.unwrap().unwrap()).unwrap());
+            let events = events(&text);
+            if events.len() >= count {
+                return events;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, reading).await.expect("events")
+}
+
+fn events(text: &str) -> Vec<(String, Value)> {
+    let (whole, _) = text.rsplit_once("\n\n").unwrap_or_default();
+    let field = |event: &str, name: &str| {
+        event.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ").map(str::to_owned))
+    };
+    let event = |event: &str| Some((field(event, "id")?, serde_json::from_str(&field(event, "data")?).unwrap()));
+    whole.split("\n\n").filter_map(event).collect()
+}
+
+#[tokio::test]
+async fn the_feed_so_far_has_every_event_and_ends() {
+    let service = Service::start().await;
+    let id = service.ada().await;
+    service.patch(&id, json!({"name": "Eve"})).await;
+    service.delete(&id).await;
+    // The relay has numbered them all.
+    service.until(&format!("/customers/{id}/events"), |answer| answer.body["data"][2]["position"] == 3).await;
+
+    let all = lines(&service, "").await;
+    let shown: Vec<_> =
+        all.iter().map(|event| (event["position"].as_u64().unwrap(), event["type"].as_str().unwrap())).collect();
+    assert_eq!(shown, [(1, "created"), (2, "updated"), (3, "deleted")]);
+    assert!(all.iter().all(|event| event["customer_id"] == id.as_str()));
+    assert_eq!(lines(&service, "?after=2").await, all[2..]);
+    assert_eq!(lines(&service, "?after=3").await, Vec::<Value>::new());
+}
+
+#[tokio::test]
+async fn a_long_feed_comes_whole() {
+    let service = Service::start().await;
+    // More than are read at once.
+    for _ in 0..22 {
+        futures::future::join_all((0..50).map(|_| service.ada())).await;
+    }
+    let last = service.ada().await;
+    let history = format!("/customers/{last}/events");
+    let numbered = service.until(&history, |answer| answer.body["data"][0]["position"].is_u64()).await;
+    let count = numbered.body["data"][0]["position"].as_u64().unwrap();
+
+    let positions: Vec<u64> =
+        lines(&service, "").await.iter().map(|event| event["position"].as_u64().unwrap()).collect();
+    assert_eq!(positions, (1..=count).collect::<Vec<_>>());
+    assert_eq!(count, 1101);
+}
+
+#[tokio::test]
+async fn a_live_feed_goes_on_where_its_reader_stopped() {
+    let service = Service::start().await;
+    let id = service.ada().await;
+    let first = live(&service, "", None, 1).await;
+    assert_eq!((first[0].0.as_str(), &first[0].1["type"]), ("1", &json!("created")));
+
+    let (next, ()) = tokio::join!(live(&service, "?after=0", Some("1"), 2), async {
+        service.patch(&id, json!({"name": "Eve"})).await;
+        service.delete(&id).await;
+    });
+    assert_eq!(
+        next.iter().map(|(id, event)| (id.as_str(), event["type"].as_str().unwrap())).collect::<Vec<_>>(),
+        [("2", "updated"), ("3", "deleted")]
+    );
+
+    let wrong = service
+        .ask(reqwest::Method::GET, "/events", &[("accept", "text/event-stream"), ("last-event-id", "x")], None)
+        .await;
+    assert_eq!((wrong.status, wrong.fields()), (422, vec!["Last-Event-ID"]));
+}
+
+/// Fails for a service that waits until its readers have had enough.
+#[tokio::test]
+async fn a_live_feed_does_not_keep_the_service_from_stopping() {
+    let mut service = Service::start().await;
+    service.ada().await;
+    let answer =
+        service.http.get(format!("{}/events", service.url)).header("accept", "text/event-stream").send().await.unwrap();
+    let mut chunks = answer.bytes_stream();
+    chunks.next().await.unwrap().unwrap();
+
+    service.shutdown.cancel();
+
+    let rest = async { while let Some(Ok(_)) = chunks.next().await {} };
+    tokio::time::timeout(PATIENCE, rest).await.expect("the end of the feed");
+    service.served.take().unwrap().await.unwrap().unwrap();
+}

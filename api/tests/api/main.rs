@@ -1,0 +1,15 @@
+//! The API over real HTTP, on a real PostgreSQL and a real nats-server.
+
+#![allow(clippy::unwrap_used, reason = "a test has nothing better to do")]
+
+mod commands;
+mod customers;
+mod document;
+mod faults;
+mod feed;
+mod input;
+mod keys;
+mod lists;
+mod rebuild;
+mod service;
+mod versions;

@@ -1,0 +1,80 @@
+//! Rebuilding the read model while it is read.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use secrecy::ExposeSecret;
+use serde_json::json;
+use tandem_projections::customers_rebuild;
+
+use crate::service::{Service, database};
+
+/// Fails for a rebuild that empties the table first, and for one whose swap leaves the running projector behind.
+#[tokio::test]
+async fn reads_go_on_while_the_read_model_is_rebuilt() {
+    let service = Service::start().await;
+    let mut ids = vec![];
+    for n in 0..50 {
+        ids.push(service.create(json!({"name": format!("Ada {n}")})).await);
+    }
+    let deleted = ids.pop().unwrap();
+    service.delete(&deleted).await;
+    assert_eq!(service.get(&format!("/customers/{deleted}?min_version=2")).await.status, 410);
+    let pool = database(&service.config).await;
+    // Something that only a rebuild mends.
+    sqlx::query("UPDATE customer_rows SET profile = '{\"name\": \"wrong\"}' WHERE id::text = $1")
+        .bind(&ids[0])
+        .execute(&pool)
+        .await
+        .unwrap();
+
+    let done = AtomicBool::new(false);
+    let reading = async {
+        let mut written = 0;
+        while !done.load(Ordering::Relaxed) {
+            assert_eq!(service.get("/customers?limit=100").await.body["data"].as_array().unwrap().len(), 49);
+            written += 1;
+            let patched = service.patch(&ids[1], json!({"phone": written.to_string()})).await;
+            let version = &patched.body["version"];
+            let read = service.get(&format!("/customers/{}?min_version={version}", ids[1])).await;
+            assert_eq!((read.status, &read.body["phone"]), (200, &json!(written.to_string())));
+        }
+        written
+    };
+    let rebuilding = async {
+        let nats = async_nats::connect(service.config.nats.url.expose_secret()).await.unwrap();
+        let rebuilt = customers_rebuild(pool.clone(), nats, service.config.feed(), |_, _| {}).await;
+        done.store(true, Ordering::Relaxed);
+        rebuilt.unwrap()
+    };
+    let (position, written) = tokio::join!(rebuilding, reading);
+
+    assert!(position >= 51, "{position}");
+    assert_eq!(service.get(&format!("/customers/{}", ids[0])).await.body["name"], "Ada 0");
+    assert_eq!(service.get(&format!("/customers/{}", ids[1])).await.body["phone"], json!(written.to_string()));
+    let generations: Vec<i32> =
+        sqlx::query_scalar("SELECT DISTINCT generation FROM customer_rows").fetch_all(&pool).await.unwrap();
+    assert_eq!(generations, [2]);
+    // The running projector goes on with the new one.
+    let id = service.ada().await;
+    assert_eq!(service.get(&format!("/customers/{id}")).await.status, 200);
+    service.ready().await;
+}
+
+#[tokio::test]
+async fn of_two_rebuilds_the_later_one_swaps() {
+    let service = Service::start().await;
+    let id = service.ada().await;
+    let rebuild = || async {
+        let nats = async_nats::connect(service.config.nats.url.expose_secret()).await.unwrap();
+        customers_rebuild(database(&service.config).await, nats, service.config.feed(), |_, _| {}).await
+    };
+
+    let (one, other) = tokio::join!(rebuild(), rebuild());
+
+    assert!(one.is_ok() || other.is_ok(), "{one:?} {other:?}");
+    assert_eq!(service.get(&format!("/customers/{id}")).await.status, 200);
+    let later = service.ada().await;
+    assert_eq!(service.get(&format!("/customers/{later}")).await.status, 200);
+    rebuild().await.unwrap();
+    assert_eq!(service.get("/customers").await.body["data"].as_array().unwrap().len(), 2);
+}
