@@ -248,11 +248,11 @@ mod tests {
         assert_eq!(config.database.url.expose_secret(), DATABASE.1);
         assert_eq!((config.database.max_connections, config.nats.stream.as_str()), (9, "FILE"));
 
-        write!(file, "sream = 1\n").unwrap();
+        writeln!(file, "sream = 1").unwrap();
         let complaint = load(Some(file.path().to_owned()), std::iter::empty()).unwrap_err().to_string();
         assert!(complaint.starts_with(&format!("nats.sream in {}", file.path().display())), "{complaint}");
 
-        write!(file, "password = \"secret\n").unwrap();
+        writeln!(file, "password = \"secret").unwrap();
         let complaint = load(Some(file.path().to_owned()), std::iter::empty()).unwrap_err().to_string();
         assert!(complaint.contains("is not TOML") && !complaint.contains("secret"), "{complaint}");
     }
