@@ -59,7 +59,7 @@ impl Tandem {
     /// Every living customer.
     pub async fn customers(&self) -> Vec<Customer> {
         let page = self.get_json("/customers?limit=100").await;
-        serde_json::from_value(page["customers"].clone()).expect("customers")
+        serde_json::from_value(page["data"].clone()).expect("customers")
     }
 
     /// The types of a customer's events, oldest first.
@@ -71,12 +71,12 @@ impl Tandem {
     /// A customer's events, oldest first.
     pub async fn events(&self, id: &str) -> Vec<Value> {
         let page = self.get_json(&format!("/customers/{id}/events")).await;
-        page["events"].as_array().expect("events").clone()
+        page["data"].as_array().expect("events").clone()
     }
 
     /// What is parked.
     pub async fn parked(&self) -> Vec<Value> {
-        self.get_json("/parked").await["parked"].as_array().expect("parked").clone()
+        self.get_json("/parked").await["data"].as_array().expect("parked").clone()
     }
 
     /// A POST of JSON.
@@ -99,29 +99,25 @@ impl Tandem {
 
     /// What Stripe calls it, once it does.
     pub async fn remote_id(&self, id: &str) -> String {
-        loop {
+        self.find("a link", || async {
             let links = self.get_json(&format!("/customers/{id}/links")).await;
-            if let Some(remote_id) = links["links"][0]["remote_id"].as_str() {
-                return remote_id.to_owned();
-            }
-            self.moment().await;
-        }
+            links["data"][0]["remote_id"].as_str().map(ToOwned::to_owned)
+        })
+        .await
     }
 
     /// The catalog's customer that is linked to a Stripe customer, once there is one.
     pub async fn local_id(&self, remote_id: &str) -> String {
-        loop {
+        self.find("an import", || async {
             let found: Option<uuid::Uuid> =
                 sqlx::query_scalar("SELECT customer_id FROM links WHERE remote_id = $1 AND synced_at IS NOT NULL")
                     .bind(remote_id)
                     .fetch_optional(&self.database)
                     .await
                     .expect("the database");
-            if let Some(id) = found {
-                return id.to_string();
-            }
-            self.moment().await;
-        }
+            found.map(|id| id.to_string())
+        })
+        .await
     }
 
     /// Both sides hold the same.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::Tandem;
 
 /// How long the work may take before a test gives up. Generous: no test asserts on time.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Tandem {
     /// Waits until nothing is left to do: no webhook on its way, nothing in the inbox, no link due, every event numbered and
@@ -39,14 +39,27 @@ impl Tandem {
     /// # Panics
     /// When it does not come.
     pub async fn until<F: Future<Output = bool>>(&self, what: &str, mut holds: impl FnMut() -> F) {
-        let waited = tokio::time::timeout(PATIENCE, async {
-            while !holds().await {
+        self.find(what, || {
+            let holds = holds();
+            async { holds.await.then_some(()) }
+        })
+        .await;
+    }
+
+    /// Waits for something to be there, looking again and again.
+    ///
+    /// # Panics
+    /// When it does not come.
+    pub async fn find<T, F: Future<Output = Option<T>>>(&self, what: &str, mut look: impl FnMut() -> F) -> T {
+        let found = tokio::time::timeout(PATIENCE, async {
+            loop {
+                if let Some(found) = look().await {
+                    return found;
+                }
                 self.moment().await;
             }
         });
-        if waited.await.is_err() {
-            panic!("never came: {what}\n{}", self.log());
-        }
+        found.await.unwrap_or_else(|_| panic!("never came: {what}\n{}", self.log()))
     }
 
     /// Waits until Stripe's clock shows another second than now: events made before and after differ in `created`.

@@ -80,7 +80,7 @@ impl Tandem {
             ("TANDEM_STRIPE__SECRET_KEY", "sk_test_tandem".to_owned()),
             ("TANDEM_STRIPE__WEBHOOK_SECRETS", WEBHOOK_SECRET.to_owned()),
             ("TANDEM_STRIPE__REQUESTS_PER_SECOND", "10000".to_owned()),
-            ("TANDEM_STRIPE__REQUESTS_PER_SECOND_PER_ENDPOINT", "10000".to_owned()),
+            ("TANDEM_STRIPE__ENDPOINT_REQUESTS_PER_SECOND", "10000".to_owned()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();
@@ -89,13 +89,13 @@ impl Tandem {
         // A crypto provider may have been installed by another test of this process.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let process = spawn(&env, port, scratch.path().join("tandem.log"));
-        let tandem = Self {
+        let mut tandem = Self {
             url: format!("http://127.0.0.1:{port}"),
             stripe: Control::new(sim.url()),
             database,
             nats_url,
             stream,
-            http: reqwest::Client::new(),
+            http: client(),
             env,
             port,
             process,
@@ -131,12 +131,18 @@ impl Tandem {
     }
 
     /// Waits until it says that it is ready.
-    pub async fn ready(&self) {
-        self.until("ready", || async {
+    ///
+    /// # Panics
+    /// When it has ended instead.
+    pub async fn ready(&mut self) {
+        loop {
+            assert!(self.process.ended().is_none(), "tandem serve has ended:\n{}", self.log());
             let answer = self.http.get(self.at("/readyz")).send().await;
-            answer.is_ok_and(|answer| answer.status().is_success())
-        })
-        .await;
+            if answer.is_ok_and(|answer| answer.status().is_success()) {
+                return;
+            }
+            self.moment().await;
+        }
     }
 
     /// The address of a path.
@@ -153,6 +159,12 @@ impl Tandem {
     pub fn log(&self) -> String {
         tandem_local::process::tail(&self.scratch.path().join("tandem.log"), 60)
     }
+}
+
+fn client() -> reqwest::Client {
+    // No certificates: everything here is plain HTTP, and a bare machine has none.
+    let builder = reqwest::Client::builder().tls_certs_only([]).timeout(Duration::from_secs(15));
+    builder.build().expect("an HTTP client")
 }
 
 fn spawn(env: &[(String, String)], port: u16, log: PathBuf) -> Process {

@@ -59,7 +59,7 @@ async fn tandem_killed_again_and_again_loses_nothing() {
 async fn postgres_killed_in_the_middle_loses_nothing() {
     let mut postgres = test::own_postgres().await;
     let setup = Setup { database_url: Some(postgres.url("postgres")), ..Setup::default() };
-    let tandem = Tandem::start_with(setup).await;
+    let mut tandem = Tandem::start_with(setup).await;
     let ids = some_customers(&tandem).await;
     for round in 0..3 {
         edit_both_sides(&tandem, &ids, round).await;
