@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tandem_domain::CustomerId;
 
-use crate::config::Config;
+use crate::config::{Config, LOG};
 use crate::log::chain;
 
 const EXAMPLES: &str = "\
@@ -145,7 +145,7 @@ async fn run(Arguments { config, command }: Arguments) -> Result<Ended, Failure>
     let config = Config::load(config)?;
     let quiet = !matches!(command, Command::Serve);
     // The other commands talk to a person: their log is for what goes wrong.
-    let filter = if quiet && config.log == "info" { "warn" } else { &config.log };
+    let filter = if quiet && config.log == LOG { "warn" } else { &config.log };
     crate::log::start(filter, config.log_format).map_err(|error| Told(format!("TANDEM_LOG: {error}")))?;
     match command {
         Command::Serve => serve::run(config).await,

@@ -36,7 +36,7 @@ pub struct Config {
     #[serde(default)]
     pub stripe: Option<StripeConfig>,
     /// What is logged: a filter as of tracing's `EnvFilter`, such as `debug` or `info,tandem_gateways=debug`.
-    /// `TANDEM_LOG`, default `info`.
+    /// `TANDEM_LOG`, default `info,sqlx=warn,async_nats=warn`.
     #[serde(default = "log")]
     pub log: String,
     /// How: `text` or `json`. `TANDEM_LOG_FORMAT`, default `text`.
@@ -218,8 +218,11 @@ impl Config {
     }
 }
 
+/// What the libraries below us say at `info` is of use to few.
+pub(crate) const LOG: &str = "info,sqlx=warn,async_nats=warn";
+
 fn log() -> String {
-    "info".to_owned()
+    LOG.to_owned()
 }
 
 fn max_connections() -> u32 {

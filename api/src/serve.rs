@@ -170,7 +170,7 @@ fn gateways(config: &Config) -> Result<Vec<Configured>, ServeError> {
     match &config.stripe {
         Some(stripe) => gateways.push(Configured {
             policy: stripe.policy,
-            deletes: Deletes::default(),
+            deletes: Deletes { inbound: stripe.deletes_inbound, outbound: stripe.deletes_outbound },
             sweep_interval: Duration::from_millis(stripe.sweep_interval_ms),
             sweep_overlap: Duration::from_secs(stripe.sweep_overlap_s),
             gateway: Arc::new(Stripe::new(stripe.clone())?),
