@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use backon::{ExponentialBuilder, Retryable};
 use metrics::counter;
 use sqlx::PgPool;
 use tandem_eventlog::Wake;
@@ -58,7 +59,7 @@ pub(crate) async fn work(with: Reconciler, holder: i32, workers: usize, wake: Wa
     while runs.join_next().await.is_some() {}
 }
 
-/// Reconciles one link and ends its lease. Of a crash in between the lease's end takes care.
+/// Reconciles one link and ends its lease.
 async fn one(with: &Reconciler, link: Link) {
     let mut run = Run { with, link };
     let result = reconcile(&mut run).await;
@@ -71,9 +72,9 @@ async fn one(with: &Reconciler, link: Link) {
         Err(RunError::Database(_) | RunError::Log(_)) => "database_unavailable",
     };
     counter!("tandem_reconciles_total", "gateway" => gateway.clone(), "outcome" => outcome).increment(1);
-    let ended = match result {
-        Ok(()) => link::release(&with.pool, &run.link).await,
-        Err(RunError::LeaseLost) => Ok(()),
+    match result {
+        Ok(()) => end(with, || link::release(&with.pool, &run.link)).await,
+        Err(RunError::LeaseLost) => {}
         Err(error) => {
             counter!("tandem_gateway_retries_total", "gateway" => gateway).increment(1);
             let reason = error_chain(&error);
@@ -82,12 +83,22 @@ async fn one(with: &Reconciler, link: Link) {
                 RunError::Log(_) => error!(error = %reason, "a link cannot be brought in step"),
                 _ => warn!(error = %reason, wait_ms = wait.as_millis() as u64, "a link must be tried again"),
             }
-            link::postpone(&with.pool, &run.link, wait, &reason).await
+            end(with, || link::postpone(&with.pool, &run.link, wait, &reason)).await;
         }
-    };
-    if let Err(error) = ended {
-        // The lease runs out by itself; nothing is lost.
-        debug!(error = %error_chain(&error), "a lease could not be ended");
+    }
+}
+
+/// Ends a lease, and goes on trying while the database is away: this process shows that it lives, so nobody else would
+/// take the link before the lease runs out.
+async fn end<F: Future<Output = Result<(), sqlx::Error>>>(with: &Reconciler, ending: impl FnMut() -> F) {
+    let patience = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(50))
+        .with_max_delay(Duration::from_secs(1))
+        .with_total_delay(Some(with.lease))
+        .without_max_times()
+        .with_jitter();
+    if let Err(error) = ending.retry(patience).await {
+        debug!(error = %error_chain(&error), "a lease could not be ended, and runs out");
     }
 }
 

@@ -17,7 +17,11 @@ async fn with_ada() -> (Tandem, Customer, String) {
 /// What the customer's history says of conflicts.
 async fn conflicts(tandem: &Tandem, customer: &Customer) -> Vec<Value> {
     let events = tandem.events(&customer.id).await;
-    events.into_iter().filter(|event| event["type"] == "conflict_resolved").collect()
+    events
+        .into_iter()
+        .filter(|event| event["type"] == "conflict_resolved")
+        .map(|event| event["conflict"].clone())
+        .collect()
 }
 
 /// Variant: take every snapshot as it comes, or order by `created` with `<`.
@@ -386,6 +390,67 @@ async fn an_edit_there_that_our_deletion_overtook_is_kept() {
     tandem.stripe.release(Order::Fifo).await.unwrap();
     tandem.settled().await;
     assert_eq!(conflicts(&tandem, &ada).await[0]["remote"]["value"], "Lady Lovelace");
+}
+
+/// Variant: a 404 is taken for a deletion. A key of another account would delete the catalog, one customer at a time.
+#[tokio::test]
+async fn an_object_that_the_gateway_never_heard_of_deletes_nothing() {
+    let (tandem, ada, remote) = with_ada().await;
+    let missing = Fault::status(404).code("resource_missing");
+    tandem.stripe.fault(missing.clone().on("POST", "/v1/customers/*").always()).await.unwrap();
+    tandem.stripe.fault(missing.on("GET", "/v1/customers/*").always()).await.unwrap();
+    tandem.patch(&ada.id, json!({"name": "Countess"})).await;
+    tandem.settled().await;
+    assert_eq!(tandem.parked().await[0]["code"], "resource_missing");
+    assert_eq!(tandem.get(&ada.id).await.name.as_deref(), Some("Countess"));
+
+    tandem.stripe.clear_faults().await.unwrap();
+    let id = tandem.parked().await[0]["id"].as_i64().unwrap();
+    tandem.post(&format!("/parked/{id}/retry"), json!({})).await;
+    tandem.settled().await;
+    assert_eq!(tandem.stripe.get(&remote).await.unwrap().name.as_deref(), Some("Countess"));
+}
+
+/// Where deletions are set to unlink, the other side stays, untouched from then on.
+#[tokio::test]
+async fn a_deletion_may_unlink_instead() {
+    let env =
+        ["TANDEM_STRIPE__DELETES_INBOUND", "TANDEM_STRIPE__DELETES_OUTBOUND"].map(|name| (name, "unlink".to_owned()));
+    let tandem = Tandem::start_with(Setup { env: env.into(), ..Setup::default() }).await;
+    let (ada, bob) = (tandem.create("Ada", "ada@old.example").await, tandem.create("Bob", "bob@old.example").await);
+    tandem.settled().await;
+    let (there_ada, there_bob) = (tandem.remote_id(&ada.id).await, tandem.remote_id(&bob.id).await);
+    tandem.delete(&ada.id).await;
+    tandem.stripe.delete(&there_bob).await.unwrap();
+    tandem.settled().await;
+    assert!(!tandem.stripe.get(&there_ada).await.unwrap().deleted);
+    assert_eq!(tandem.history(&bob.id).await, ["created", "linked", "unlinked"]);
+
+    tandem.stripe.edit(&there_ada, &[("name", "Countess")]).await.unwrap();
+    tandem.patch(&bob.id, json!({"name": "Robert"})).await;
+    tandem.settled().await;
+    assert_eq!(tandem.history(&ada.id).await, ["created", "linked", "deleted"]);
+    assert_eq!(tandem.customers().await.len(), 1);
+}
+
+/// Variant: one refused field holds up all others.
+#[tokio::test]
+async fn a_rejected_field_does_not_hold_up_the_others() {
+    let (tandem, ada, remote) = with_ada().await;
+    let no = Fault::status(400).code("email_invalid").param("email");
+    tandem.stripe.fault(no.on("POST", "/v1/customers/*")).await.unwrap();
+    tandem.patch(&ada.id, json!({"email": "ada@bad.example", "name": "Countess"})).await;
+    tandem.settled().await;
+
+    let parked = tandem.parked().await;
+    assert_eq!((parked.len(), &parked[0]["field"]), (1, &json!("email")));
+    let there = tandem.stripe.get(&remote).await.unwrap();
+    assert_eq!((there.email.as_deref(), there.name.as_deref()), (Some("ada@old.example"), Some("Countess")));
+
+    tandem.patch(&ada.id, json!({"email": "ada@old.example"})).await;
+    tandem.settled().await;
+    assert!(tandem.parked().await.is_empty(), "nothing is left for a person to do");
+    tandem.assert_equal(&ada.id).await;
 }
 
 /// A rejected push is parked, and only it.

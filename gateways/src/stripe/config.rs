@@ -8,6 +8,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 use tandem_domain::{GatewayName, Policy};
 
+use crate::OnDelete;
+
 /// How Tandem speaks to one Stripe account.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,6 +51,13 @@ pub struct StripeConfig {
     /// `latest`.
     #[serde(default)]
     pub policy: Policy,
+    /// What a customer deleted in Stripe means here: `delete`, or `unlink`, after which it stays and is no longer kept in
+    /// step. `TANDEM_STRIPE__DELETES_INBOUND`, default `delete`.
+    #[serde(default)]
+    pub deletes_inbound: OnDelete,
+    /// What a customer deleted here means in Stripe. `TANDEM_STRIPE__DELETES_OUTBOUND`, default `delete`.
+    #[serde(default)]
+    pub deletes_outbound: OnDelete,
     /// From one sweep of Stripe's events to the next, in milliseconds. `TANDEM_STRIPE__SWEEP_INTERVAL_MS`, default
     /// 60000.
     #[serde(default = "sweep_interval_ms")]
@@ -89,6 +98,8 @@ impl StripeConfig {
             endpoint_requests_per_second: endpoint_requests_per_second(),
             account: None,
             policy: Policy::default(),
+            deletes_inbound: OnDelete::default(),
+            deletes_outbound: OnDelete::default(),
             sweep_interval_ms: sweep_interval_ms(),
             sweep_overlap_s: sweep_overlap_s(),
         }

@@ -116,12 +116,8 @@ impl Gateway for Stripe {
     async fn retrieve(&self, remote_id: &RemoteId) -> Result<Seen, CallError> {
         let exchange = self.client.call(Endpoint::RetrieveCustomer);
         let asked = RetrieveCustomer::new(segment(remote_id)?).build().customize::<wire::Customer>();
-        let object = match asked.send(&exchange).await.map_err(of_read) {
-            Ok(customer) => translate::object(&customer),
-            Err(CallError::Missing) => Object::Gone { remote_id: remote_id.clone() },
-            Err(error) => return Err(error),
-        };
-        Ok(Seen { object, interval: exchange.receipt()?.interval })
+        let customer = asked.send(&exchange).await.map_err(of_read)?;
+        Ok(Seen { object: translate::object(&customer), interval: exchange.receipt()?.interval })
     }
 
     async fn changes(&self, since: DateTime<Utc>, of: Option<&RemoteId>) -> Result<Vec<RemoteChange>, CallError> {

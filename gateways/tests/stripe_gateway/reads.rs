@@ -25,14 +25,15 @@ async fn a_look_says_when_it_was_so() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_unknown_customer_is_gone() -> Result<()> {
+async fn an_unknown_customer_is_missing_and_a_deleted_one_is_gone() -> Result<()> {
     let local = local().await?;
-    local.control.clock(ClockChange::FreezeAtMs(1_700_000_000_900)).await?;
     for id in ["cus_nobody", "a/b?c"] {
-        let remote_id = RemoteId::from(id.to_owned());
-        let seen = local.stripe.retrieve(&remote_id).await?;
-        assert_eq!((seen.object, seen.interval.until()), (Object::Gone { remote_id }, time(1_700_000_002_000)));
+        let answer = local.stripe.retrieve(&RemoteId::from(id.to_owned())).await;
+        assert!(matches!(answer, Err(CallError::Missing)), "{answer:?}");
     }
+    let ada = local.ada().await?;
+    local.send(&delete(&ada)).await?;
+    assert_eq!(local.stripe.retrieve(&ada).await?.object, Object::Gone { remote_id: ada });
     Ok(())
 }
 

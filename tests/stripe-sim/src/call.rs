@@ -113,9 +113,9 @@ async fn work(app: &Arc<App>, asked: &Asked, params: &Params, number: u64) -> Re
             reached(&met);
             return Err(HangUp);
         }
-        Some(Fault::Status { status, code, headers }) => {
+        Some(Fault::Status { status, code, param, headers }) => {
             reached(&met);
-            let error = StripeError::asked_for(*status, code.as_deref(), headers);
+            let error = StripeError::asked_for(*status, code.as_deref(), param.as_deref(), headers);
             return Ok(app.read(|state| Answer::refusal(&error, asked, state)));
         }
         _ => {}

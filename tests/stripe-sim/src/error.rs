@@ -187,13 +187,19 @@ impl StripeError {
         Self { kind: "api_error", saved: true, ..Self::invalid(500, "An unknown error occurred.") }
     }
 
-    /// What a test asked for: any status, with any code and headers.
-    pub(crate) fn asked_for(status: u16, code: Option<&str>, headers: &[(String, String)]) -> Self {
+    /// What a test asked for: any status, with any code, parameter and headers.
+    pub(crate) fn asked_for(
+        status: u16,
+        code: Option<&str>,
+        param: Option<&str>,
+        headers: &[(String, String)],
+    ) -> Self {
         let known = ["lock_timeout", "rate_limit", "idempotency_key_in_use", "email_invalid", "resource_missing"];
         Self {
             kind: if status >= 500 { "api_error" } else { "invalid_request_error" },
             code: known.into_iter().find(|known| Some(*known) == code),
             headers: headers.to_vec(),
+            param: param.map(ToOwned::to_owned),
             ..Self::invalid(status, format!("The local Stripe was asked to answer {status}."))
         }
     }

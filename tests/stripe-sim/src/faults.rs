@@ -31,6 +31,9 @@ pub enum Fault {
         status: u16,
         /// Stripe's error code, such as `lock_timeout`.
         code: Option<String>,
+        /// The parameter that it names, such as `email`.
+        #[serde(default)]
+        param: Option<String>,
         /// Headers besides the usual, such as `retry-after`.
         headers: Vec<(String, String)>,
     },
@@ -50,7 +53,7 @@ impl Fault {
 
     /// An answer of this status, without the work.
     pub fn status(status: u16) -> Self {
-        Self::Status { status, code: None, headers: Vec::new() }
+        Self::Status { status, code: None, param: None, headers: Vec::new() }
     }
 
     /// Adds a header to a [`Fault::Status`]; of no effect on others.
@@ -65,6 +68,14 @@ impl Fault {
     pub fn code(mut self, name: &str) -> Self {
         if let Self::Status { code, .. } = &mut self {
             *code = Some(name.to_owned());
+        }
+        self
+    }
+
+    /// Sets the parameter that a [`Fault::Status`] names; of no effect on others.
+    pub fn param(mut self, name: &str) -> Self {
+        if let Self::Status { param, .. } = &mut self {
+            *param = Some(name.to_owned());
         }
         self
     }
