@@ -26,6 +26,7 @@ CREATE TABLE links (
     lease_token  uuid,
     lease_holder integer,
     lease_until  timestamptz,
+    leased_at    timestamptz,
     synced_at    timestamptz,
     UNIQUE (gateway, customer_id),
     UNIQUE (gateway, remote_id),

@@ -156,11 +156,11 @@ impl Gateways {
 
     /// Runs them until told to stop; then lets the work in hand end.
     pub async fn run(&self, shutdown: CancellationToken) {
-        let holder: i32 = rand::random();
+        let leases = worker::Leases::new(rand::random());
         let mut tasks = JoinSet::new();
         // To the end: while runs end, nobody else may take their links.
         let alive = CancellationToken::new();
-        let staying = tokio::spawn(worker::stay_alive(self.pool.clone(), holder, alive.clone()));
+        let staying = tokio::spawn(worker::stay_alive(self.pool.clone(), leases.clone(), alive.clone()));
         tasks.spawn(report(self.clone(), shutdown.clone()));
         for one in self.configured.iter() {
             tasks.spawn(follow(self.clone(), one.clone(), shutdown.clone()));
@@ -175,7 +175,7 @@ impl Gateways {
                 lease: self.config.lease(),
                 clock: Arc::clone(&self.clock),
             };
-            tasks.spawn(worker::work(with, holder, self.config.workers, self.due.clone(), shutdown.clone()));
+            tasks.spawn(worker::work(with, leases.clone(), self.config.workers, self.due.clone(), shutdown.clone()));
         }
         while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended {

@@ -101,7 +101,7 @@ pub(crate) async fn lease(
                AND (lease_token IS NULL OR lease_until < clock_timestamp())
              ORDER BY not_before LIMIT $2 FOR UPDATE SKIP LOCKED
          )
-         UPDATE links SET lease_token = gen_random_uuid(), lease_holder = $3,
+         UPDATE links SET lease_token = gen_random_uuid(), lease_holder = $3, leased_at = clock_timestamp(),
                           lease_until = clock_timestamp() + make_interval(secs => $4)
          FROM picked WHERE links.id = picked.id RETURNING links.*",
     )
@@ -115,22 +115,29 @@ pub(crate) async fn lease(
     Ok(links)
 }
 
-/// Frees what a process holds that is no longer there, so that a kill costs a second and not a lease.
-/// Should it be alive after all, its writes are refused by their token.
-pub(crate) async fn free_orphans(pool: &PgPool) -> Result<u64, sqlx::Error> {
+/// Frees what is leased by a process that is no longer there, and what is leased for this one without its `running` it: a
+/// kill or a lost reply costs a moment and not a lease. Should somebody work on it after all, their writes are refused by
+/// their token.
+pub(crate) async fn free_orphans(pool: &PgPool, holder: i32, running: &[Uuid]) -> Result<u64, sqlx::Error> {
     let freed = sqlx::query(
         "WITH orphans AS (
              SELECT id FROM links
-             WHERE lease_token IS NOT NULL AND NOT EXISTS (
-                 SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = $1::bigint::oid
-                    AND objid = (lease_holder::bigint & 4294967295)::oid
-                    AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+             WHERE lease_token IS NOT NULL AND CASE lease_holder
+                 -- Not those of this moment: the reply that tells us of them may be on its way.
+                 WHEN $2 THEN lease_token <> ALL($3) AND leased_at < clock_timestamp() - interval '2 s'
+                 ELSE NOT EXISTS (
+                     SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = $1::bigint::oid
+                        AND objid = (lease_holder::bigint & 4294967295)::oid
+                        AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+                 END
              ORDER BY id FOR UPDATE
          )
          UPDATE links SET lease_token = NULL, lease_holder = NULL, lease_until = NULL
          FROM orphans WHERE links.id = orphans.id",
     )
     .bind(i64::from(HOLDERS))
+    .bind(holder)
+    .bind(running)
     .execute(pool)
     .await?;
     Ok(freed.rows_affected())

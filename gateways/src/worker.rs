@@ -1,9 +1,9 @@
 //! The workers of one gateway: lease what is due, reconcile many links at once and one link never twice.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use backon::{ExponentialBuilder, Retryable};
 use metrics::counter;
 use sqlx::PgPool;
 use tandem_eventlog::Wake;
@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info_span, warn};
+use uuid::Uuid;
 
 use crate::link::{self, Link, backoff};
 use crate::reconcile::{Reconciler, Run, RunError, reconcile};
@@ -19,15 +20,43 @@ use crate::{CallError, error_chain};
 /// How long a worker that nobody wakes waits before it looks by itself: what waited out its backoff, and lost rings.
 const POLL: Duration = Duration::from_millis(200);
 
+/// What this process has leased and works on: its number among the processes, and the tokens.
+///
+/// The database may hold leases for us that we do not know of: the reply to our asking was lost, or we could not end
+/// one. They would keep everybody from their links until they run out.
+#[derive(Clone, Debug)]
+pub(crate) struct Leases {
+    pub holder: i32,
+    running: Arc<Mutex<HashSet<Uuid>>>,
+}
+
+impl Leases {
+    pub fn new(holder: i32) -> Self {
+        Self { holder, running: Arc::default() }
+    }
+
+    fn begin(&self, token: Uuid) {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(token);
+    }
+
+    fn end(&self, token: Uuid) {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&token);
+    }
+
+    fn running(&self) -> Vec<Uuid> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+    }
+}
+
 /// Leases and reconciles until told to stop; then lets the runs in hand end.
-pub(crate) async fn work(with: Reconciler, holder: i32, workers: usize, wake: Wake, shutdown: CancellationToken) {
+pub(crate) async fn work(with: Reconciler, leases: Leases, workers: usize, wake: Wake, shutdown: CancellationToken) {
     let turns = Arc::new(Semaphore::new(workers));
     let mut runs = JoinSet::new();
     let mut rings = wake.listen().await;
     while !shutdown.is_cancelled() {
         while runs.try_join_next().is_some() {}
         let free = turns.available_permits();
-        let leased = match link::lease(&with.pool, with.gateway.name(), holder, with.lease, free as i64).await {
+        let leased = match link::lease(&with.pool, with.gateway.name(), leases.holder, with.lease, free as i64).await {
             Ok(leased) => leased,
             Err(error) => {
                 debug!(error = %error_chain(&error), "links cannot be leased now");
@@ -39,8 +68,11 @@ pub(crate) async fn work(with: Reconciler, holder: i32, workers: usize, wake: Wa
             let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
             let with = with.clone();
             let span = info_span!("reconcile", customer.id = %link.customer_id, gateway = %with.gateway.name());
+            let (leases, token) = (leases.clone(), link.token);
+            leases.begin(token);
             let run = async move {
                 one(&with, link).await;
+                leases.end(token);
                 drop(turn);
             };
             runs.spawn(run.instrument(span));
@@ -72,9 +104,9 @@ async fn one(with: &Reconciler, link: Link) {
         Err(RunError::Database(_) | RunError::Log(_)) => "database_unavailable",
     };
     counter!("tandem_reconciles_total", "gateway" => gateway.clone(), "outcome" => outcome).increment(1);
-    match result {
-        Ok(()) => end(with, || link::release(&with.pool, &run.link)).await,
-        Err(RunError::LeaseLost) => {}
+    let ended = match result {
+        Ok(()) => link::release(&with.pool, &run.link).await,
+        Err(RunError::LeaseLost) => Ok(()),
         Err(error) => {
             counter!("tandem_gateway_retries_total", "gateway" => gateway).increment(1);
             let reason = error_chain(&error);
@@ -83,22 +115,11 @@ async fn one(with: &Reconciler, link: Link) {
                 RunError::Log(_) => error!(error = %reason, "a link cannot be brought in step"),
                 _ => warn!(error = %reason, wait_ms = wait.as_millis() as u64, "a link must be tried again"),
             }
-            end(with, || link::postpone(&with.pool, &run.link, wait, &reason)).await;
+            link::postpone(&with.pool, &run.link, wait, &reason).await
         }
-    }
-}
-
-/// Ends a lease, and goes on trying while the database is away: this process shows that it lives, so nobody else would
-/// take the link before the lease runs out.
-async fn end<F: Future<Output = Result<(), sqlx::Error>>>(with: &Reconciler, ending: impl FnMut() -> F) {
-    let patience = ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(50))
-        .with_max_delay(Duration::from_secs(1))
-        .with_total_delay(Some(with.lease))
-        .without_max_times()
-        .with_jitter();
-    if let Err(error) = ending.retry(patience).await {
-        debug!(error = %error_chain(&error), "a lease could not be ended, and runs out");
+    };
+    if let Err(error) = ended {
+        debug!(error = %error_chain(&error), "a lease could not be ended: it is freed when the database is back");
     }
 }
 
@@ -112,11 +133,11 @@ fn wait_after(error: &RunError, attempts: i32) -> Duration {
     }
 }
 
-/// Keeps a session lock, which shows that this process is there, and frees what dead ones hold.
-pub(crate) async fn stay_alive(pool: PgPool, holder: i32, shutdown: CancellationToken) {
+/// Keeps a session lock, which shows that this process is there, and frees what nobody works on.
+pub(crate) async fn stay_alive(pool: PgPool, leases: Leases, shutdown: CancellationToken) {
     let mut connection = None;
     while !shutdown.is_cancelled() {
-        if let Err(error) = beat(&pool, holder, &mut connection).await {
+        if let Err(error) = beat(&pool, &leases, &mut connection).await {
             debug!(error = %error_chain(&error), "the lock that shows this process is lost");
             connection = None;
         }
@@ -129,7 +150,7 @@ pub(crate) async fn stay_alive(pool: PgPool, holder: i32, shutdown: Cancellation
 
 type Connection = sqlx::pool::PoolConnection<sqlx::Postgres>;
 
-async fn beat(pool: &PgPool, holder: i32, connection: &mut Option<Connection>) -> Result<(), sqlx::Error> {
+async fn beat(pool: &PgPool, leases: &Leases, connection: &mut Option<Connection>) -> Result<(), sqlx::Error> {
     match connection {
         Some(connection) => {
             sqlx::query("SELECT 1").execute(&mut **connection).await?;
@@ -138,13 +159,13 @@ async fn beat(pool: &PgPool, holder: i32, connection: &mut Option<Connection>) -
             // Detached when dropped with its lock, or the pool would lend out a connection that shows us alive.
             let mut fresh = pool.acquire().await?;
             fresh.close_on_drop();
-            link::announce(&mut *fresh, holder).await?;
+            link::announce(&mut *fresh, leases.holder).await?;
             *connection = Some(fresh);
         }
     }
-    let freed = link::free_orphans(pool).await?;
+    let freed = link::free_orphans(pool, leases.holder, &leases.running()).await?;
     if freed > 0 {
-        warn!(links = freed, "freed what a process that is gone had leased");
+        warn!(links = freed, "freed links that were leased and nobody worked on");
     }
     Ok(())
 }
