@@ -6,8 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use http::HeaderMap;
 use metrics::gauge;
-use serde::Serialize;
-use sqlx::{FromRow, PgPool};
+use sqlx::PgPool;
 use tandem_domain::{Customer, CustomerId, GatewayName, Policy};
 use tandem_eventlog::{Feed, Projector, ProjectorStatus, Store, Wake};
 use tokio::sync::watch;
@@ -19,8 +18,8 @@ use crate::due::Due;
 use crate::reconcile::Reconciler;
 use crate::sweep::{Sweeping, sweep};
 use crate::{
-    Deletes, Gateway, GatewaysConfig, Notice, Parked, ParkedError, RemoteChange, WebhookError, error_chain, inbox,
-    parked, worker,
+    Deletes, Gateway, GatewayStatus, GatewaysConfig, LinkStatus, Notice, Parked, ParkedError, RemoteChange,
+    WebhookError, error_chain, inbox, parked, status, worker,
 };
 
 /// Tells the time. A test's may stand still, or jump.
@@ -97,42 +96,6 @@ pub enum AcceptError {
     /// It could not be stored: the sender must send it again.
     #[error("the database is unavailable")]
     Unavailable(#[from] sqlx::Error),
-}
-
-/// One customer at one gateway, for people.
-#[derive(Clone, Debug, Serialize, FromRow)]
-pub struct LinkStatus {
-    /// Which gateway.
-    pub gateway: String,
-    /// What it calls the customer; none until it is created there.
-    pub remote_id: Option<String>,
-    /// `active`, `deleted` or `unlinked`.
-    pub state: String,
-    /// Nothing waits to be told or looked at, and nothing is parked.
-    pub in_sync: bool,
-    /// Since when it is in sync, or is not.
-    pub since: DateTime<Utc>,
-    /// What went wrong last, if it has not gone right since.
-    pub last_error: Option<String>,
-    /// What waits for a person, by its number.
-    pub parked: Option<i64>,
-}
-
-/// One gateway's state, for people and for alerts.
-#[derive(Clone, Debug, Serialize, FromRow)]
-pub struct GatewayStatus {
-    /// Its name.
-    pub name: String,
-    /// Links that wait or are worked on.
-    pub due: i64,
-    /// How long the longest of them has waited.
-    pub oldest_due_seconds: f64,
-    /// Webhooks whose link is not known yet.
-    pub inbox: i64,
-    /// What waits for a person.
-    pub parked: i64,
-    /// When its list of changes was last read.
-    pub swept_at: Option<DateTime<Utc>>,
 }
 
 impl Gateways {
@@ -214,17 +177,8 @@ impl Gateways {
     ///
     /// # Errors
     /// The database is unavailable.
-    pub async fn links(&self, CustomerId(customer): CustomerId) -> Result<Vec<LinkStatus>, sqlx::Error> {
-        sqlx::query_as(
-            "SELECT l.gateway, l.remote_id, l.state, l.last_error, p.id AS parked,
-                    l.due_seq <= l.done_seq AND p.id IS NULL AS in_sync,
-                    CASE WHEN p.id IS NOT NULL THEN p.parked_at ELSE l.due_since END AS since
-             FROM links l LEFT JOIN parked p ON p.link_id = l.id AND p.state = 'open' AND p.kind = 'rejected'
-             WHERE l.customer_id = $1 ORDER BY l.gateway",
-        )
-        .bind(customer)
-        .fetch_all(&self.pool)
-        .await
+    pub async fn links(&self, customer: CustomerId) -> Result<Vec<LinkStatus>, sqlx::Error> {
+        status::links(&self.pool, customer).await
     }
 
     /// What waits for a person, oldest first: at one gateway or at all, after that number, at most `limit`.
@@ -260,33 +214,13 @@ impl Gateways {
     /// The database is unavailable.
     pub async fn status(&self) -> Result<Vec<GatewayStatus>, sqlx::Error> {
         let names: Vec<&str> = self.configured.iter().map(|one| one.gateway.name().as_str()).collect();
-        status(&self.pool, &names).await
+        status::status(&self.pool, &names).await
     }
 
     /// What each gateway's projector, which marks links due, is doing in this process.
     pub fn projectors(&self) -> Vec<(GatewayName, watch::Receiver<ProjectorStatus>)> {
         self.projectors.iter().map(|(name, status)| (name.clone(), status.subscribe())).collect()
     }
-}
-
-/// How these gateways stand, by what the database says.
-///
-/// # Errors
-/// The database is unavailable.
-pub async fn status(pool: &PgPool, names: &[&str]) -> Result<Vec<GatewayStatus>, sqlx::Error> {
-    sqlx::query_as(
-        "SELECT g.name,
-                (SELECT count(*) FROM links WHERE gateway = g.name AND due_seq > done_seq) AS due,
-                COALESCE((SELECT extract(epoch FROM clock_timestamp() - min(due_since)) FROM links
-                          WHERE gateway = g.name AND due_seq > done_seq), 0)::float8 AS oldest_due_seconds,
-                (SELECT count(*) FROM inbox WHERE gateway = g.name AND state = 'new') AS inbox,
-                (SELECT count(*) FROM parked WHERE gateway = g.name AND state = 'open') AS parked,
-                (SELECT swept_at FROM sweeps WHERE gateway = g.name) AS swept_at
-         FROM unnest($1::text[]) AS g (name) ORDER BY g.name",
-    )
-    .bind(names)
-    .fetch_all(pool)
-    .await
 }
 
 async fn follow(all: Gateways, one: Configured, shutdown: CancellationToken) {

@@ -9,6 +9,7 @@ mod intent;
 mod link;
 mod parked;
 mod reconcile;
+mod status;
 pub mod stripe;
 mod sweep;
 mod worker;
@@ -18,9 +19,10 @@ pub use gateway::{
     Call, CallError, ChangeKind, Gateway, Notice, Object, RemoteChange, Reply, Seen, WebhookError, Write,
 };
 pub(crate) use gateways::Inbox;
-pub use gateways::{AcceptError, Accepted, Clock, Configured, GatewayStatus, Gateways, LinkStatus, status};
+pub use gateways::{AcceptError, Accepted, Clock, Configured, Gateways};
 pub use parked::{Parked, ParkedError};
 pub(crate) use reconcile::RunError;
+pub use status::{GatewayStatus, LinkStatus, status};
 
 /// Brings the gateways' tables up to date. Safe to run by several processes at once.
 ///

@@ -1,20 +1,19 @@
 //! Merge: one transaction takes in what was seen, and everything that this settles.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use sqlx::PgTransaction;
 use sqlx::types::Json;
 use tandem_domain::{
     Customer, CustomerCommand, Field, Interval, Observe, Overwritten, Profile, RemoteId, Sight, Spellings, Unlink,
-    Value,
 };
 use tandem_eventlog::{Context, ExecuteError};
 
-use super::{Run, RunError};
-use crate::intent::{self, Intent, Outcome};
+use super::{Run, RunError, edit_times};
+use crate::intent::{self, Outcome};
 use crate::link::{Base, LinkState};
-use crate::{ChangeKind, OnDelete, RemoteChange, inbox, parked};
+use crate::{OnDelete, inbox, parked};
 
 /// A sight of the remote, with all that it settles.
 #[derive(Clone, Debug)]
@@ -80,7 +79,7 @@ pub(super) async fn merge(run: &mut Run<'_>, mut observation: Observation) -> Re
         let observe = as_command(run, &observation);
         let intake = loaded.aggregate.take_in(&observe);
         if !intake.guessed.is_empty() && !looked_up {
-            look_up_edit_times(run, &mut observation, &loaded.aggregate, &intake.guessed).await?;
+            edit_times::look_up(run, &mut observation, &loaded.aggregate, &intake.guessed).await?;
             looked_up = true;
             continue;
         }
@@ -229,81 +228,4 @@ fn remember(run: &mut Run<'_>, observation: Observation, state: LinkState, spell
             }
         }
     }
-}
-
-/// How far before the catalog's own edit an edit at the gateway is looked for: as far as the clocks may differ.
-const LOOK_BACK: TimeDelta = TimeDelta::minutes(5);
-
-/// On a conflict the edit times decide, and the gateway's list of changes has them. What was edited there before the oldest
-/// edit here that is in question loses anyhow: it need not be found.
-async fn look_up_edit_times(
-    run: &Run<'_>,
-    observation: &mut Observation,
-    customer: &Customer,
-    guessed: &BTreeSet<Field>,
-) -> Result<(), RunError> {
-    let offset = run.gateway().clock_offset();
-    let sent = observation.overwritten.iter().filter_map(|overwritten| overwritten.sent_edited_at);
-    let here = guessed.iter().filter_map(|field| customer.stamp(field)).map(|stamp| stamp.edited_at);
-    let Some(oldest) = sent.chain(here).min() else { return Ok(()) };
-    let listed = run.gateway().changes(oldest + offset - LOOK_BACK, Some(&observation.remote_id));
-    let changes = run.call(listed).await??;
-    let keys: Vec<&str> = changes.iter().filter_map(|change| change.idempotency_key.as_deref()).collect();
-    let ours = intent::with_keys(&run.with.pool, run.link.id, &keys).await?;
-    let found = last_edits(&changes, &ours, offset);
-    if let Sighted::Present(profile, _) = &observation.sight {
-        for field in guessed {
-            match found.get(field) {
-                Some((value, at)) if profile.get(field) == value.as_ref() => {
-                    observation.edited_at.insert(field.clone(), *at);
-                }
-                // A change so new that it is not listed yet: the time of the sight is as good as any.
-                Some(_) => {}
-                None => {
-                    observation.edited_at.insert(field.clone(), oldest - LOOK_BACK);
-                }
-            }
-        }
-    }
-    for overwritten in &mut observation.overwritten {
-        let made = changes.iter().rev().find(|change| {
-            change.previous.contains_key(&overwritten.field)
-                && change.profile.get(&overwritten.field) == overwritten.previous.value.as_ref()
-        });
-        overwritten.previous.edited_at = Some(made.map_or(oldest - LOOK_BACK, |change| edit_time(change) - offset));
-    }
-    Ok(())
-}
-
-/// The last edit of each field, by our clock, with the value that it set. A change that a call of ours made was edited
-/// here.
-fn last_edits(
-    changes: &[RemoteChange],
-    ours: &[Intent],
-    offset: TimeDelta,
-) -> BTreeMap<Field, (Option<Value>, DateTime<Utc>)> {
-    let mut edits = BTreeMap::new();
-    for change in changes {
-        let intent = ours.iter().find(|intent| change.idempotency_key.as_deref() == Some(intent.key.as_str()));
-        for field in changed_fields(change) {
-            let here = intent.and_then(|intent| intent.edited_at(field));
-            let at = here.unwrap_or(edit_time(change) - offset);
-            edits.insert(field.clone(), (change.profile.get(field).cloned(), at));
-        }
-    }
-    edits
-}
-
-/// The fields that a change set: at a creation, all.
-pub(super) fn changed_fields(change: &RemoteChange) -> Vec<&Field> {
-    match change.kind {
-        ChangeKind::Created => change.profile.iter().map(|(field, _)| field).collect(),
-        ChangeKind::Updated | ChangeKind::Deleted => change.previous.keys().collect(),
-    }
-}
-
-/// A stamp of whole seconds says that the edit was made within the second that it begins: its middle is the fairest
-/// guess.
-pub(super) fn edit_time(change: &RemoteChange) -> DateTime<Utc> {
-    change.created + TimeDelta::milliseconds(500)
 }

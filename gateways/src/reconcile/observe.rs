@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use tandem_domain::{Interval, Order, Overwritten, RemoteId, Side};
 
-use super::merge::{Observation, Sighted, changed_fields, edit_time};
+use super::edit_times::{changed_fields, edit_time};
+use super::merge::{Observation, Sighted};
 use super::{Run, RunError};
 use crate::inbox::{self, Row};
 use crate::intent::{self, Intent};

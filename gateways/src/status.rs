@@ -1,0 +1,76 @@
+//! How links and gateways stand, for people and for alerts.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::{FromRow, PgPool};
+use tandem_domain::CustomerId;
+
+/// One customer at one gateway, for people.
+#[derive(Clone, Debug, Serialize, FromRow)]
+pub struct LinkStatus {
+    /// Which gateway.
+    pub gateway: String,
+    /// What it calls the customer; none until it is created there.
+    pub remote_id: Option<String>,
+    /// `active`, `deleted` or `unlinked`.
+    pub state: String,
+    /// Nothing waits to be told or looked at, and nothing is parked.
+    pub in_sync: bool,
+    /// Since when it is in sync, or is not.
+    pub since: DateTime<Utc>,
+    /// What went wrong last, if it has not gone right since.
+    pub last_error: Option<String>,
+    /// What waits for a person, by its number.
+    pub parked: Option<i64>,
+}
+
+/// One gateway's state, for people and for alerts.
+#[derive(Clone, Debug, Serialize, FromRow)]
+pub struct GatewayStatus {
+    /// Its name.
+    pub name: String,
+    /// Links that wait or are worked on.
+    pub due: i64,
+    /// How long the longest of them has waited.
+    pub oldest_due_seconds: f64,
+    /// Webhooks whose link is not known yet.
+    pub inbox: i64,
+    /// What waits for a person.
+    pub parked: i64,
+    /// When its list of changes was last read.
+    pub swept_at: Option<DateTime<Utc>>,
+}
+
+/// How these gateways stand, by what the database says.
+///
+/// # Errors
+/// The database is unavailable.
+pub async fn status(pool: &PgPool, names: &[&str]) -> Result<Vec<GatewayStatus>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT g.name,
+                (SELECT count(*) FROM links WHERE gateway = g.name AND due_seq > done_seq) AS due,
+                COALESCE((SELECT extract(epoch FROM clock_timestamp() - min(due_since)) FROM links
+                          WHERE gateway = g.name AND due_seq > done_seq), 0)::float8 AS oldest_due_seconds,
+                (SELECT count(*) FROM inbox WHERE gateway = g.name AND state = 'new') AS inbox,
+                (SELECT count(*) FROM parked WHERE gateway = g.name AND state = 'open') AS parked,
+                (SELECT swept_at FROM sweeps WHERE gateway = g.name) AS swept_at
+         FROM unnest($1::text[]) AS g (name) ORDER BY g.name",
+    )
+    .bind(names)
+    .fetch_all(pool)
+    .await
+}
+
+/// How a customer stands at each gateway that has heard of it.
+pub(crate) async fn links(pool: &PgPool, CustomerId(customer): CustomerId) -> Result<Vec<LinkStatus>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT l.gateway, l.remote_id, l.state, l.last_error, p.id AS parked,
+            l.due_seq <= l.done_seq AND p.id IS NULL AS in_sync,
+            CASE WHEN p.id IS NOT NULL THEN p.parked_at ELSE l.due_since END AS since
+     FROM links l LEFT JOIN parked p ON p.link_id = l.id AND p.state = 'open' AND p.kind = 'rejected'
+     WHERE l.customer_id = $1 ORDER BY l.gateway",
+    )
+    .bind(customer)
+    .fetch_all(pool)
+    .await
+}
