@@ -1,5 +1,7 @@
 //! One test a rule of two-way sync. Each names the variant that looked right, and fails with it.
 
+#![allow(clippy::unwrap_used, reason = "a test has nothing better to do, in its helper functions neither")]
+
 use serde_json::{Value, json};
 use stripe_sim::{Fault, Order};
 use tandem_tests::{Customer, Setup, Tandem};

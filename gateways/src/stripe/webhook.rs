@@ -117,7 +117,7 @@ mod tests {
     }
 
     fn sign(body: &str, secret: &str, age: i64) -> String {
-        stripe_sim::sign(secret, NOW - age, body)
+        stripe_sim::sign(secret, NOW - age, body.as_bytes())
     }
 
     #[test]
