@@ -1,4 +1,4 @@
-//! (a) Events appended: commands through the event log, against bare transactions that insert the same rows.
+//! (a) Events appended through the event log, against bare transactions that insert the same rows.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use chrono::Utc;
 use futures::future::try_join_all;
 use sqlx::{Connection, PgConnection, PgExecutor, PgPool};
 use tandem_domain::{Create, Customer, CustomerCommand, Field, Patch, Profile, Update, Value, upcasters};
-use tandem_eventlog::{Context, Recorded, Store, Wake, history};
+use tandem_eventlog::{Context, Loaded, Recorded, Store, Wake, history};
 use uuid::Uuid;
 
 use crate::row::Row;
@@ -19,7 +19,8 @@ const LIFE: usize = 5;
 /// How often each is measured, in turns, so that what slows the machine slows both.
 const TURNS: u32 = 3;
 
-/// Appends per second of 1, 8 and 32 tasks.
+/// Appends per second of 1, 8 and 32 tasks: as the API appends, which loads and decides before, and as the reconciler does,
+/// which knows the customer already and is in a transaction.
 pub async fn measure(servers: &Servers, quick: bool) -> anyhow::Result<Vec<Row>> {
     let turn = Duration::from_millis(if quick { 400 } else { 1500 });
     let url = servers.database("appends").await?;
@@ -30,20 +31,25 @@ pub async fn measure(servers: &Servers, quick: bool) -> anyhow::Result<Vec<Row>>
         tandem_eventlog::migrate(&pool).await?;
         let store = Store::new(pool.clone(), Wake::new(nats.clone(), "BENCH"), upcasters);
         let sample = sample(&store, &pool).await?;
-        let (mut ours, mut bare) = (0, 0);
+        let (mut commands, mut appends, mut bare) = (0, 0, 0);
         // Both once for nothing: caches fill, plans are made.
         for counted in (0..=TURNS).map(|turn| turn > 0) {
             let limit = if counted { turn } else { turn / 3 };
-            let appended = (insert(&url, &sample, tasks, limit).await?, execute(&store, tasks, limit).await?);
+            let inserted = insert(&url, &sample, tasks, limit).await?;
+            let executed = execute(&store, tasks, limit).await?;
+            let appended = append(&store, &pool, tasks, limit).await?;
             if counted {
-                bare += appended.0;
-                ours += appended.1;
+                bare += inserted;
+                commands += executed;
+                appends += appended;
             }
         }
-        let seconds = (turn * TURNS).as_secs_f64();
-        let row = Row::new("a", format!("events appended, {}", tell(tasks)), ours as f64 / seconds, "/s")
-            .against(bare as f64 / seconds);
-        rows.push(if tasks == 32 { row.at_least(0.8) } else { row });
+        let per_second = |count: u64| count as f64 / (turn * TURNS).as_secs_f64();
+        for (what, count) in [("commands executed (load, decide, append)", commands), ("events appended", appends)] {
+            let row =
+                Row::new("a", format!("{what}, {}", tell(tasks)), per_second(count), "/s").against(per_second(bare));
+            rows.push(if tasks == 32 { row.at_least(0.8) } else { row });
+        }
         pool.close().await;
     }
     Ok(rows)
@@ -64,6 +70,29 @@ async fn execute(store: &Store<Customer>, tasks: u32, limit: Duration) -> anyhow
                 let id = Uuid::now_v7().to_string();
                 for n in 0..LIFE {
                     store.execute(&id, command(n), Context::from_origin("api")).await?;
+                    appended += 1;
+                }
+            }
+            anyhow::Ok(appended)
+        }
+    });
+    total(work).await
+}
+
+/// Events alone, inside transactions of ours: begin, append, commit, each sent and awaited.
+async fn append(store: &Store<Customer>, pool: &PgPool, tasks: u32, limit: Duration) -> anyhow::Result<u64> {
+    let deadline = Instant::now() + limit;
+    let work = (0..tasks).map(|_| {
+        let (store, pool) = (store.clone(), pool.clone());
+        async move {
+            let mut appended = 0;
+            while Instant::now() < deadline {
+                let mut loaded = Loaded { id: Uuid::now_v7().to_string(), aggregate: Customer::default(), version: 0 };
+                for n in 0..LIFE {
+                    let mut transaction = pool.begin().await?;
+                    let context = Context::from_origin("api");
+                    loaded = store.execute_in(&mut transaction, loaded, command(n), context).await?.into();
+                    transaction.commit().await?;
                     appended += 1;
                 }
             }

@@ -38,6 +38,9 @@ struct Arguments {
     /// A short run, for a rough look
     #[arg(long)]
     quick: bool,
+    /// Changes a second while latency is measured
+    #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rate: u32,
     /// Writes the results to a file, too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -56,7 +59,7 @@ enum Part {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let Arguments { quick, json, only } = Arguments::parse();
+    let Arguments { quick, rate, json, only } = Arguments::parse();
     let wanted = |part| only.is_empty() || only.contains(&part);
     if cfg!(debug_assertions) {
         eprintln!("This build is not optimised: its figures say nothing.");
@@ -87,7 +90,7 @@ async fn main() -> anyhow::Result<()> {
         }
         if wanted(Part::Latency) {
             say("(c) there and back, at a steady rate");
-            let rate = Rate { per_second: 50, seconds: if quick { 5 } else { 30 } };
+            let rate = Rate { per_second: rate, seconds: if quick { 5 } else { 30 } };
             table.add(latency::measure(&servers, &world, rate).await.context("latency")?);
         }
         table.add(vec![
