@@ -14,7 +14,7 @@ use super::NAME;
 use super::fold::Fold;
 
 /// How long the swap keeps the old projector waiting for the new one to draw level, before it tries again.
-const LEVEL: Duration = Duration::from_secs(5);
+const LEVEL: Duration = Duration::from_secs(2);
 
 /// Why a rebuild did not end in a swap. What is read stays as it was.
 #[derive(Debug, thiserror::Error)]
@@ -22,9 +22,12 @@ pub enum RebuildError {
     /// The database is away: begin again later.
     #[error("the read model is unavailable")]
     Unavailable(#[from] sqlx::Error),
-    /// An event cannot be applied, or another rebuild took over.
+    /// An event cannot be applied, or another rebuild swapped first.
     #[error("the rebuild stopped")]
     Stopped(#[from] ProjectorError),
+    /// Another rebuild was begun after this one, or swapped first.
+    #[error("another rebuild took over")]
+    TakenOver,
 }
 
 /// Fills a new generation from nothing, then swaps it in by one transaction; reads go on meanwhile, and never see an
@@ -43,13 +46,14 @@ pub async fn customers_rebuild(
     let generation = begin(&pool).await?;
     let fold = Fold { generation, changes: None };
     let projector = Projector::new(pool.clone(), nats, feed, Arc::new(fold)).generation(generation);
-    let status = projector.status();
+    let mut status = projector.status();
     let stop = CancellationToken::new();
     let _stopped_on_return = stop.clone().drop_guard();
     let run = projector.run(stop);
     let swap = async {
-        follow(&pool, status, progress).await?;
         loop {
+            // Level before anybody has to wait for it.
+            follow(&pool, &mut status, &progress).await?;
             if let Some(position) = swap(&pool, generation).await? {
                 return Ok::<u64, RebuildError>(position);
             }
@@ -96,8 +100,8 @@ async fn begin(pool: &PgPool) -> Result<u32, sqlx::Error> {
 /// Returns when the new generation has come as far as the feed.
 async fn follow(
     pool: &PgPool,
-    mut status: watch::Receiver<ProjectorStatus>,
-    progress: impl Fn(u64, u64),
+    status: &mut watch::Receiver<ProjectorStatus>,
+    progress: &impl Fn(u64, u64),
 ) -> Result<(), sqlx::Error> {
     loop {
         let head = last_position(pool).await?;
@@ -111,31 +115,31 @@ async fn follow(
     }
 }
 
-/// Holds the old generation, lets the new one draw level, and makes it the one that is read. `None`: it did not draw
-/// level in time.
-async fn swap(pool: &PgPool, generation: u32) -> Result<Option<u64>, sqlx::Error> {
+/// Holds the old generation, lets the new one draw level, and makes it the one that is read. `None`: not now, since it
+/// did not draw level in time, or another rebuild swapped in this instant.
+async fn swap(pool: &PgPool, generation: u32) -> Result<Option<u64>, RebuildError> {
     let mut transaction = pool.begin().await?;
-    let held: i64 = sqlx::query_scalar("SELECT position FROM checkpoints WHERE name = $1 AND live FOR UPDATE")
+    let held: Option<i64> = sqlx::query_scalar("SELECT position FROM checkpoints WHERE name = $1 AND live FOR UPDATE")
         .bind(NAME)
-        .fetch_one(&mut *transaction)
+        .fetch_optional(&mut *transaction)
         .await?;
+    let Some(held) = held else { return Ok(None) };
     let held = u64::try_from(held).unwrap_or_default();
-    let level = timeout(LEVEL, level(&mut transaction, generation, held)).await;
-    let Ok(position) = level else { return Ok(None) };
-    let position = position?;
+    let Ok(level) = timeout(LEVEL, level(&mut transaction, generation, held)).await else { return Ok(None) };
+    let position = level?;
     checkpoint::promote(&mut transaction, NAME, generation).await?;
     transaction.commit().await?;
     Ok(Some(position))
 }
 
-async fn level(transaction: &mut PgTransaction<'_>, generation: u32, held: u64) -> Result<u64, sqlx::Error> {
+async fn level(transaction: &mut PgTransaction<'_>, generation: u32, held: u64) -> Result<u64, RebuildError> {
     loop {
-        // Gone: another rebuild took over, and ours is told so by its projector.
-        let position = checkpoint::position(&mut **transaction, NAME, generation).await?.unwrap_or_default();
-        if position >= held {
-            return Ok(position);
+        // Our projector only misses its checkpoint at the next event: an idle one would keep everybody waiting.
+        let position = checkpoint::position(&mut **transaction, NAME, generation).await?;
+        match position.ok_or(RebuildError::TakenOver)? {
+            position if position >= held => return Ok(position),
+            _ => sleep(Duration::from_millis(5)).await,
         }
-        sleep(Duration::from_millis(5)).await;
     }
 }
 
