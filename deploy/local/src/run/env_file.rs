@@ -32,6 +32,8 @@ fn text(places: &Places) -> String {
         Some(url) => {
             set("STRIPE_API_BASE", url);
             set("STRIPE_SECRET_KEY", mode::LOCAL_KEY);
+            // Or a `tandem serve` started by hand in that shell would ask Stripe itself with the local key.
+            set("TANDEM_STRIPE__API_BASE", url);
         }
         None => set("STRIPE_API_BASE", "https://api.stripe.com"),
     }
