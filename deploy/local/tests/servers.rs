@@ -127,6 +127,9 @@ fn servers_end_when_their_starter_is_killed() {
     let echo = "echo $TANDEM_TEST_DATABASE_URL; echo $TANDEM_TEST_NATS_URL; read line";
     let mut starter = Command::new(program)
         .args(["test", "--", "sh", "-c", echo])
+        // Servers of its own, though `make test` has named some for everybody.
+        .env_remove(tandem_local::test::DATABASE_URL)
+        .env_remove(tandem_local::test::NATS_URL)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
