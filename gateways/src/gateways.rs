@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
 use crate::due::Due;
+use crate::inbox::Routed;
 use crate::reconcile::Reconciler;
 use crate::sweep::{Sweeping, sweep};
 use crate::{
@@ -245,11 +246,12 @@ async fn route(all: Gateways, one: Configured, shutdown: CancellationToken) {
     let mut rings = all.inbox.wake.listen().await;
     while !shutdown.is_cancelled() {
         match inbox::route(&all.pool, one.gateway.name()).await {
-            Ok(true) => {
+            Ok(Routed::Nothing) => {}
+            Ok(Routed::All) => all.due.ring(),
+            Ok(Routed::Some) => {
                 all.due.ring();
                 continue;
             }
-            Ok(false) => all.due.ring(),
             Err(error) => debug!(error = %error_chain(&error), "the inbox cannot be routed now"),
         }
         tokio::select! {

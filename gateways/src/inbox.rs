@@ -34,13 +34,24 @@ pub(crate) async fn store(pool: &PgPool, gateway: &GatewayName, changes: &[Remot
     Ok(stored.rows_affected())
 }
 
+/// What a look at the inbox found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Routed {
+    /// Nothing new, or somebody else routes it.
+    Nothing,
+    /// All that was new.
+    All,
+    /// As many as fit in one transaction; there may be more.
+    Some,
+}
+
 /// How many rows one transaction routes.
 const BATCH: i64 = 200;
 
-/// Finds the link of each new row and marks it due. Returns whether more may be waiting.
+/// Finds the link of each new row and marks it due.
 ///
 /// One router at a time for a gateway; a second one finds nothing to do.
-pub(crate) async fn route(pool: &PgPool, gateway: &GatewayName) -> Result<bool, sqlx::Error> {
+pub(crate) async fn route(pool: &PgPool, gateway: &GatewayName) -> Result<Routed, sqlx::Error> {
     // Losing this in a crash of the database loses nothing: the rows are new again.
     let mut tx = forgettable(pool).await?;
     let alone: bool = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock(hashtextextended('inbox ' || $1, 0))")
@@ -48,7 +59,7 @@ pub(crate) async fn route(pool: &PgPool, gateway: &GatewayName) -> Result<bool, 
         .fetch_one(&mut *tx)
         .await?;
     if !alone {
-        return Ok(false);
+        return Ok(Routed::Nothing);
     }
     let rows: Vec<(i64, Json<RemoteChange>)> =
         sqlx::query_as("SELECT id, change FROM inbox WHERE gateway = $1 AND state = 'new' ORDER BY id LIMIT $2")
@@ -56,7 +67,11 @@ pub(crate) async fn route(pool: &PgPool, gateway: &GatewayName) -> Result<bool, 
             .bind(BATCH)
             .fetch_all(&mut *tx)
             .await?;
-    let full = rows.len() as i64 == BATCH;
+    let routed = match rows.len() as i64 {
+        0 => return Ok(Routed::Nothing),
+        BATCH => Routed::Some,
+        _ => Routed::All,
+    };
     let mut due = BTreeSet::new();
     for (id, Json(change)) in rows {
         let state = match find_link(&mut tx, gateway, &change).await? {
@@ -78,7 +93,7 @@ pub(crate) async fn route(pool: &PgPool, gateway: &GatewayName) -> Result<bool, 
     }
     mark_due(&mut tx, &due.into_iter().collect::<Vec<_>>()).await?;
     tx.commit().await?;
-    Ok(full)
+    Ok(routed)
 }
 
 enum Destination {

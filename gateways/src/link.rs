@@ -95,15 +95,15 @@ pub(crate) async fn lease(
 ) -> Result<Vec<Link>, sqlx::Error> {
     let mut tx = forgettable(pool).await?;
     let links = sqlx::query_as(
-        "WITH picked AS (
+        // An array, and no join, which may be planned as a scan of all links.
+        "UPDATE links SET lease_token = gen_random_uuid(), lease_holder = $3, leased_at = clock_timestamp(),
+                          lease_until = clock_timestamp() + make_interval(secs => $4)
+         WHERE id = ANY(ARRAY(
              SELECT id FROM links
              WHERE gateway = $1 AND due_seq > done_seq AND not_before <= clock_timestamp()
                AND (lease_token IS NULL OR lease_until < clock_timestamp())
-             ORDER BY not_before LIMIT $2 FOR UPDATE SKIP LOCKED
-         )
-         UPDATE links SET lease_token = gen_random_uuid(), lease_holder = $3, leased_at = clock_timestamp(),
-                          lease_until = clock_timestamp() + make_interval(secs => $4)
-         FROM picked WHERE links.id = picked.id RETURNING links.*",
+             ORDER BY not_before LIMIT $2 FOR UPDATE SKIP LOCKED))
+         RETURNING links.*",
     )
     .bind(gateway.as_str())
     .bind(limit)
@@ -204,10 +204,9 @@ pub(crate) async fn postpone(pool: &PgPool, link: &Link, wait: Duration, error: 
 /// Marks links due. Locked in the order of their ids, so that no two transactions wait for each other.
 pub(crate) async fn mark_due(tx: &mut PgTransaction<'_>, ids: &[i64]) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "WITH locked AS (SELECT id FROM links WHERE id = ANY($1) ORDER BY id FOR UPDATE)
-         UPDATE links SET due_seq = due_seq + 1,
+        "UPDATE links SET due_seq = due_seq + 1,
                           due_since = CASE WHEN due_seq > done_seq THEN due_since ELSE clock_timestamp() END
-         FROM locked WHERE links.id = locked.id",
+         WHERE id = ANY(ARRAY(SELECT id FROM links WHERE id = ANY($1) ORDER BY id FOR UPDATE))",
     )
     .bind(ids)
     .execute(&mut **tx)

@@ -245,10 +245,13 @@ async fn after_a_saved_500_it_looks_and_goes_on() {
         assert_eq!(tandem.stripe.customers().await.unwrap().len(), 1);
         tandem.assert_equal(&ada.id).await;
         let calls = tandem.stripe.calls().await.unwrap();
-        let keys: Vec<_> =
-            calls.iter().filter(|call| call.method == "POST").map(|call| &call.idempotency_key).collect();
-        assert_eq!(keys.len(), creates);
-        assert!(keys.windows(2).all(|pair| pair[0] != pair[1]), "a spoilt key is never sent again");
+        let posts = calls.iter().filter(|call| call.method == "POST");
+        let keys: Vec<_> = posts.map(|call| &call.idempotency_key).collect();
+        let spoilt = keys.iter().filter(|key| **key == keys[0]).count();
+        assert_eq!(spoilt, 1, "a spoilt key is never sent again: {calls:?}");
+        // A new one may be, if its reply is lost.
+        let different: std::collections::BTreeSet<_> = keys.iter().collect();
+        assert_eq!(different.len(), creates, "{calls:?}");
     }
 }
 
