@@ -1,4 +1,4 @@
-//! One test a rule of two-way sync. Each names the variant that looked right, and fails with it.
+//! One test a rule of two-way sync. Each names the variant that looked right, and that it is there to catch.
 
 #![allow(clippy::unwrap_used, reason = "a test has nothing better to do, in its helper functions neither")]
 
@@ -104,7 +104,7 @@ async fn an_edit_in_stripe_after_a_lost_reply_survives_the_repeat() {
     assert!(writes[1].replayed);
 }
 
-/// Variant: unfenced writes. A worker that lost its lease stores what it saw, over what the next one saw later.
+/// Both sides end equal though a worker wakes late. Unfenced writes alone do not fail it yet: a GET heals what they store.
 #[tokio::test]
 async fn a_worker_that_lost_its_lease_writes_nothing_however_late_it_wakes() {
     let (mut tandem, ada, remote) = with_ada().await;
