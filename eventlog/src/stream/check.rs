@@ -100,7 +100,8 @@ pub async fn check(pool: &PgPool, nats: &Client, feed: &Feed) -> Result<Report, 
             (Some(_), None) if erased.contains(&position) => report.erased += 1,
             (Some(_), None) if position <= stream_last => report.missing_in_stream.add(position),
             (None, Some(_)) => report.different.add(position),
-            _ => {}
+            // Numbered and not published yet; or in neither, which is counted above.
+            (Some(_), None) | (None, None) => {}
         }
     }
     Ok(report)

@@ -31,7 +31,7 @@ pub struct Customer {
 
 /// An address; a line may be missing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "Stripe's own names")]
 pub struct Address {
     pub line1: Option<String>,
     pub line2: Option<String>,
