@@ -1,10 +1,12 @@
 //! Rebuilding the read model while it is read.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use serde_json::json;
-use tandem_eventlog::ProjectorError;
+use sqlx::PgPool;
+use tandem_eventlog::{ProjectorError, checkpoint};
 use tandem_projections::{RebuildError, customers_rebuild};
 
 use crate::service::{Service, database};
@@ -83,4 +85,33 @@ async fn of_two_rebuilds_one_swaps_and_the_other_says_so() {
     assert_eq!(service.get(&format!("/customers/{later}")).await.status, 200);
     rebuild().await.unwrap();
     assert_eq!(service.get("/customers").await.body["data"].as_array().unwrap().len(), 2);
+}
+
+/// Fails for a rebuild that takes the checkpoint it waited for to be there still.
+#[tokio::test]
+async fn a_rebuild_that_begins_in_the_instant_of_a_swap_goes_on_after_it() {
+    let service = Service::start().await;
+    let id = service.ada().await;
+    let pool = database(&service.config).await;
+    let mut swap = pool.begin().await.unwrap();
+    checkpoint::open(&mut swap, "customers", 2).await.unwrap();
+    sqlx::query("SELECT FROM checkpoints WHERE name = 'customers' FOR UPDATE").execute(&mut *swap).await.unwrap();
+    let nats = async_nats::connect(service.config.nats.url.expose_secret()).await.unwrap();
+    let its_own = database(&service.config).await;
+    let rebuild = tokio::spawn(customers_rebuild(its_own, nats, service.config.feed(), |_, _| {}));
+    until_it_waits_for_the_checkpoint(&pool).await;
+
+    checkpoint::promote(&mut swap, "customers", 2).await.unwrap();
+    swap.commit().await.unwrap();
+
+    assert_eq!(rebuild.await.unwrap().unwrap(), 1);
+    assert_eq!(service.get(&format!("/customers/{id}")).await.status, 200);
+}
+
+async fn until_it_waits_for_the_checkpoint(pool: &PgPool) {
+    let waiting = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
+                   AND wait_event_type = 'Lock' AND query LIKE '%FROM checkpoints%FOR UPDATE%')";
+    while !sqlx::query_scalar::<_, bool>(waiting).fetch_one(pool).await.unwrap() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }

@@ -43,7 +43,11 @@ pub async fn customers_rebuild(
     feed: Feed,
     progress: impl Fn(u64, u64),
 ) -> Result<u64, RebuildError> {
-    let generation = begin(&pool).await?;
+    let generation = loop {
+        if let Some(generation) = begin(&pool).await? {
+            break generation;
+        }
+    };
     let fold = Fold { generation, changes: None };
     let projector = Projector::new(pool.clone(), nats, feed, Arc::new(fold)).generation(generation);
     let mut status = projector.status();
@@ -72,15 +76,18 @@ pub async fn customers_rebuild(
     Ok(position)
 }
 
-/// Opens a generation above all others, and forgets what an unfinished rebuild left.
-async fn begin(pool: &PgPool) -> Result<u32, sqlx::Error> {
+/// Opens a generation above all others, and forgets what an unfinished rebuild left. `None`: another rebuild swapped in
+/// this instant, and took away the checkpoint that we waited for.
+async fn begin(pool: &PgPool) -> Result<Option<u32>, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     // Where nothing was ever projected, generation 1 is the live one.
     checkpoint::open(&mut transaction, NAME, 1).await?;
-    let live: i32 = sqlx::query_scalar("SELECT generation FROM checkpoints WHERE name = $1 AND live FOR UPDATE")
-        .bind(NAME)
-        .fetch_one(&mut *transaction)
-        .await?;
+    let live: Option<i32> =
+        sqlx::query_scalar("SELECT generation FROM checkpoints WHERE name = $1 AND live FOR UPDATE")
+            .bind(NAME)
+            .fetch_optional(&mut *transaction)
+            .await?;
+    let Some(live) = live else { return Ok(None) };
     let highest: i32 = sqlx::query_scalar(
         "SELECT greatest($2, (SELECT max(generation) FROM checkpoints WHERE name = $1),
                          (SELECT max(generation) FROM customer_rows))",
@@ -94,7 +101,7 @@ async fn begin(pool: &PgPool) -> Result<u32, sqlx::Error> {
     sqlx::query("DELETE FROM customer_rows WHERE generation > $1").bind(live).execute(&mut *transaction).await?;
     checkpoint::open(&mut transaction, NAME, generation).await?;
     transaction.commit().await?;
-    Ok(generation)
+    Ok(Some(generation))
 }
 
 /// Returns when the new generation has come as far as the feed.
