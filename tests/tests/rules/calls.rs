@@ -1,0 +1,214 @@
+//! Calls whose end is not known, and what is sent again.
+
+use serde_json::json;
+use stripe_sim::{Fault, Order};
+use tandem_tests::Tandem;
+
+use crate::with_ada;
+
+/// Variant: a replayed reply is taken for a sight of now, and the edit made since is overwritten or lost.
+#[tokio::test]
+async fn an_edit_in_stripe_after_a_lost_reply_survives_the_repeat() {
+    let (tandem, ada, remote) = with_ada().await;
+    tandem.stripe.hold().await.unwrap();
+    let lost = tandem.stripe.fault(Fault::DropReply.on("POST", "/v1/customers/*")).await.unwrap();
+    tandem.patch(&ada.id, json!({"name": "Countess"})).await;
+    tandem.stripe.fault_reached(lost, 1).await.unwrap();
+    tandem.stripe.edit(&remote, &[("name", "Lady Lovelace")]).await.unwrap();
+    // Seen by the GET that follows a replayed reply: its webhook is still held.
+    tandem
+        .until("the edit in Stripe", || async { tandem.get(&ada.id).await.name.as_deref() == Some("Lady Lovelace") })
+        .await;
+    tandem.stripe.release(Order::Fifo).await.unwrap();
+    tandem.settled().await;
+
+    assert_eq!(tandem.get(&ada.id).await.name.as_deref(), Some("Lady Lovelace"));
+    tandem.assert_equal(&ada.id).await;
+    let writes: Vec<_> =
+        tandem.stripe.calls().await.unwrap().into_iter().filter(|call| call.method == "POST").collect();
+    assert_eq!(writes[0].idempotency_key, writes[1].idempotency_key, "the same call again");
+    assert_eq!(writes[0].params, writes[1].params);
+    assert!(writes[1].replayed);
+}
+
+/// Both sides end equal though a worker wakes late. Unfenced writes alone do not fail it yet: a GET heals what they store.
+#[tokio::test]
+async fn a_worker_that_lost_its_lease_writes_nothing_however_late_it_wakes() {
+    let (mut tandem, ada, remote) = with_ada().await;
+    let late = tandem.stripe.fault(Fault::HangReply.on("POST", "/v1/customers/*")).await.unwrap();
+    tandem.patch(&ada.id, json!({"name": "Countess"})).await;
+    tandem.stripe.fault_reached(late, 1).await.unwrap();
+
+    // Its lease runs out while its call is under way, and another process takes over.
+    tandem.start_another();
+    sqlx::query("UPDATE links SET lease_until = clock_timestamp() - interval '1 s'")
+        .execute(&tandem.database)
+        .await
+        .unwrap();
+    tandem
+        .until("another worker settles the call", || async {
+            let open: i64 = sqlx::query_scalar("SELECT count(*) FROM intents WHERE state = 'open'")
+                .fetch_one(&tandem.database)
+                .await
+                .unwrap();
+            open == 0
+        })
+        .await;
+    tandem.stripe.edit(&remote, &[("name", "Lady Lovelace")]).await.unwrap();
+    tandem
+        .until("the edit in Stripe", || async { tandem.get(&ada.id).await.name.as_deref() == Some("Lady Lovelace") })
+        .await;
+    tandem.stripe.release_fault(late).await.unwrap();
+    tandem.settled().await;
+
+    assert_eq!(tandem.get(&ada.id).await.name.as_deref(), Some("Lady Lovelace"));
+    tandem.assert_equal(&ada.id).await;
+}
+
+/// Variant: import without looking at `metadata.tandem_id`: the customer is there twice.
+#[tokio::test]
+async fn the_webhook_of_our_create_may_come_before_its_reply() {
+    let tandem = Tandem::start().await;
+    let slow = tandem.stripe.fault(Fault::HangReply.on("POST", "/v1/customers")).await.unwrap();
+    let ada = tandem.create("Ada", "ada@old.example").await;
+    tandem.stripe.fault_reached(slow, 1).await.unwrap();
+    tandem.stripe.webhooks_idle().await.unwrap();
+    tandem.until("the webhook is routed", || async { tandem.rows("inbox", "state = 'waiting'").await == 1 }).await;
+    tandem.stripe.release_fault(slow).await.unwrap();
+    tandem.settled().await;
+
+    assert_eq!(tandem.customers().await.len(), 1);
+    assert_eq!(tandem.stripe.customers().await.unwrap().len(), 1);
+    assert_eq!(tandem.history(&ada.id).await, ["created", "linked"]);
+}
+
+/// Variant: create again after a lost reply.
+#[tokio::test]
+async fn a_create_whose_reply_was_lost_is_not_made_twice() {
+    let tandem = Tandem::start().await;
+    tandem.stripe.fault(Fault::DropReply.on("POST", "/v1/customers").times(3)).await.unwrap();
+    let ada = tandem.create("Ada", "ada@old.example").await;
+    tandem.settled().await;
+    assert_eq!(tandem.stripe.customers().await.unwrap().len(), 1);
+    tandem.assert_equal(&ada.id).await;
+}
+
+/// Variant: resend after a saved 500: Stripe repeats the 500 for a day. Or a new key without looking: made twice.
+#[tokio::test]
+async fn after_a_saved_500_it_looks_and_goes_on() {
+    for (fault, creates) in [(Fault::Fail500AfterWork, 1), (Fault::Fail500BeforeWork, 2)] {
+        let tandem = Tandem::start().await;
+        tandem.stripe.fault(fault.on("POST", "/v1/customers")).await.unwrap();
+        // Looking fails at first, too: only the stored mark keeps the key from being sent again.
+        tandem.stripe.fault(Fault::DropRequest.on("GET", "/v1/events").times(2)).await.unwrap();
+        let ada = tandem.create("Ada", "ada@old.example").await;
+        tandem.settled().await;
+
+        assert_eq!(tandem.stripe.customers().await.unwrap().len(), 1);
+        tandem.assert_equal(&ada.id).await;
+        let calls = tandem.stripe.calls().await.unwrap();
+        let posts = calls.iter().filter(|call| call.method == "POST");
+        let keys: Vec<_> = posts.map(|call| &call.idempotency_key).collect();
+        let spoilt = keys.iter().filter(|key| **key == keys[0]).count();
+        assert_eq!(spoilt, 1, "a spoilt key is never sent again: {calls:?}");
+        // A new one may be, if its reply is lost.
+        let different: std::collections::BTreeSet<_> = keys.iter().collect();
+        assert_eq!(different.len(), creates, "{calls:?}");
+    }
+}
+
+/// The same of an update, whose work was done, and which somebody changed since.
+#[tokio::test]
+async fn an_update_that_was_answered_500_is_not_sent_again() {
+    let (tandem, ada, remote) = with_ada().await;
+    tandem.stripe.fault(Fault::Fail500AfterWork.on("POST", "/v1/customers/*")).await.unwrap();
+    tandem.patch(&ada.id, json!({"name": "Countess"})).await;
+    tandem.settled().await;
+    assert_eq!(tandem.remote(&ada.id).await.name.as_deref(), Some("Countess"));
+    assert_eq!(tandem.stripe.calls().await.unwrap().iter().filter(|call| call.method == "POST").count(), 1);
+    tandem.stripe.edit(&remote, &[("name", "Ada")]).await.unwrap();
+    tandem.settled().await;
+    tandem.assert_equal(&ada.id).await;
+}
+
+/// Variant: a key sent after 23 hours, which Stripe may have forgotten; or search instead of list, which lags.
+#[tokio::test]
+async fn a_create_too_old_for_its_key_is_looked_for_in_the_list() {
+    let mut tandem = Tandem::start().await;
+    let lost = tandem.stripe.fault(Fault::DropReply.on("POST", "/v1/customers").always()).await.unwrap();
+    let ada = tandem.create("Ada", "ada@old.example").await;
+    tandem.stripe.fault_reached(lost, 1).await.unwrap();
+    tandem.kill();
+    sqlx::query("UPDATE intents SET created_at = created_at - interval '24 hours'")
+        .execute(&tandem.database)
+        .await
+        .unwrap();
+    tandem.stripe.clear_faults().await.unwrap();
+    tandem.stripe.clear_calls().await.unwrap();
+    tandem.start_again().await;
+    tandem.settled().await;
+
+    assert_eq!(tandem.stripe.customers().await.unwrap().len(), 1);
+    tandem.assert_equal(&ada.id).await;
+    assert!(tandem.stripe.calls().await.unwrap().iter().all(|call| call.method == "GET"));
+}
+
+/// Variant: a key made of the version: two pushes of one version meet in Stripe's memory of keys.
+#[tokio::test]
+async fn every_push_has_a_key_of_its_own_and_one_body() {
+    let (tandem, ada, remote) = with_ada().await;
+    for name in ["A", "B", "A", "B"] {
+        tandem.patch(&ada.id, json!({"name": name})).await;
+        tandem.settled().await;
+        tandem.stripe.edit(&remote, &[("name", "C")]).await.unwrap();
+        tandem.settled().await;
+    }
+    let calls = tandem.stripe.calls().await.unwrap();
+    let mut keys: Vec<_> =
+        calls.iter().filter(|call| call.method == "POST").map(|call| &call.idempotency_key).collect();
+    assert_eq!(keys.len(), 4);
+    keys.sort();
+    keys.dedup();
+    assert_eq!(keys.len(), 4);
+    assert_eq!(tandem.get(&ada.id).await.name.as_deref(), Some("C"));
+}
+
+/// Only the changed fields are sent.
+#[tokio::test]
+async fn a_push_carries_only_what_changed() {
+    let (tandem, ada, _) = with_ada().await;
+    tandem.patch(&ada.id, json!({"phone": "1"})).await;
+    tandem.settled().await;
+    let calls = tandem.stripe.calls().await.unwrap();
+    let sent: Vec<_> = calls.iter().filter(|call| call.method == "POST").flat_map(|call| call.params.keys()).collect();
+    assert_eq!(sent, ["phone"]);
+}
+
+/// Waiting edits make one call.
+#[tokio::test]
+async fn edits_that_wait_for_a_call_go_out_together() {
+    let (tandem, ada, _) = with_ada().await;
+    let slow = tandem.stripe.fault(Fault::Hang.on("POST", "/v1/customers/*")).await.unwrap();
+    tandem.patch(&ada.id, json!({"name": "A"})).await;
+    tandem.stripe.fault_reached(slow, 1).await.unwrap();
+    for n in 0..5 {
+        tandem.patch(&ada.id, json!({"name": format!("B{n}"), "metadata": {format!("k{n}"): "v"}})).await;
+    }
+    tandem.stripe.release_fault(slow).await.unwrap();
+    tandem.settled().await;
+    tandem.assert_equal(&ada.id).await;
+    assert_eq!(tandem.stripe.calls().await.unwrap().iter().filter(|call| call.method == "POST").count(), 2);
+}
+
+#[tokio::test]
+async fn being_told_to_slow_down_loses_nothing() {
+    let (tandem, ada, _) = with_ada().await;
+    let slow =
+        Fault::status(429).header("Stripe-Rate-Limited-Reason", "endpoint-rate").on("POST", "/v1/customers/*").times(2);
+    tandem.stripe.fault(slow).await.unwrap();
+    tandem.stripe.fault(Fault::status(409).code("lock_timeout").on("POST", "/v1/customers/*").skip(2)).await.unwrap();
+    tandem.patch(&ada.id, json!({"name": "Countess"})).await;
+    tandem.settled().await;
+    tandem.assert_equal(&ada.id).await;
+    assert_eq!(tandem.get(&ada.id).await.name.as_deref(), Some("Countess"));
+}

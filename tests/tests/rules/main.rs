@@ -1,0 +1,32 @@
+//! One test a rule of two-way sync. Each names the variant that looked right, and that it is there to catch.
+
+#![allow(clippy::unwrap_used, reason = "a test has nothing better to do, in its helper functions neither")]
+
+mod calls;
+mod conflicts;
+mod deletes;
+mod order;
+mod parked;
+
+use serde_json::Value;
+use tandem_tests::{Customer, Tandem};
+
+/// A Tandem with one customer who is in step, and her id in Stripe.
+async fn with_ada() -> (Tandem, Customer, String) {
+    let tandem = Tandem::start().await;
+    let ada = tandem.create("Ada", "ada@old.example").await;
+    tandem.settled().await;
+    let remote = tandem.remote_id(&ada.id).await;
+    tandem.stripe.clear_calls().await.unwrap();
+    (tandem, ada, remote)
+}
+
+/// What the customer's history says of conflicts.
+async fn conflicts(tandem: &Tandem, customer: &Customer) -> Vec<Value> {
+    let events = tandem.events(&customer.id).await;
+    events
+        .into_iter()
+        .filter(|event| event["type"] == "conflict_resolved")
+        .map(|event| event["conflict"].clone())
+        .collect()
+}

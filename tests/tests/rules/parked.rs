@@ -1,0 +1,88 @@
+//! What waits for a person, and holds up nobody else.
+
+use serde_json::json;
+use stripe_sim::Fault;
+
+use crate::with_ada;
+
+/// Variant: one refused field holds up all others.
+#[tokio::test]
+async fn a_rejected_field_does_not_hold_up_the_others() {
+    let (tandem, ada, remote) = with_ada().await;
+    let no = Fault::status(400).code("email_invalid").param("email");
+    tandem.stripe.fault(no.on("POST", "/v1/customers/*")).await.unwrap();
+    tandem.patch(&ada.id, json!({"email": "ada@bad.example", "name": "Countess"})).await;
+    tandem.settled().await;
+
+    let parked = tandem.parked().await;
+    assert_eq!((parked.len(), &parked[0]["field"]), (1, &json!("email")));
+    let there = tandem.stripe.get(&remote).await.unwrap();
+    assert_eq!((there.email.as_deref(), there.name.as_deref()), (Some("ada@old.example"), Some("Countess")));
+
+    tandem.patch(&ada.id, json!({"email": "ada@old.example"})).await;
+    tandem.settled().await;
+    assert!(tandem.parked().await.is_empty(), "nothing is left for a person to do");
+    tandem.assert_equal(&ada.id).await;
+}
+
+/// A rejected push is parked, and only it.
+#[tokio::test]
+async fn a_rejected_push_is_parked_and_a_new_edit_tries_again() {
+    let (tandem, ada, remote) = with_ada().await;
+    tandem.stripe.fault(Fault::status(400).code("email_invalid").on("POST", "/v1/customers/*").always()).await.unwrap();
+    tandem.patch(&ada.id, json!({"email": "odd@odd.example"})).await;
+    tandem.settled().await;
+
+    let parked = tandem.parked().await;
+    assert_eq!(parked.len(), 1, "{parked:?}");
+    assert_eq!((parked[0]["kind"].as_str(), parked[0]["code"].as_str()), (Some("rejected"), Some("email_invalid")));
+    assert_eq!(parked[0]["customer_id"], ada.id);
+    assert!(!parked[0]["reason"].as_str().unwrap().contains("odd@odd.example"));
+
+    // Observing goes on, and others do not notice.
+    tandem.stripe.edit(&remote, &[("phone", "2")]).await.unwrap();
+    let bob = tandem.create("Bob", "bob@old.example").await;
+    tandem.settled().await;
+    assert_eq!(tandem.get(&ada.id).await.phone.as_deref(), Some("2"));
+    tandem.assert_equal(&bob.id).await;
+
+    tandem.stripe.clear_faults().await.unwrap();
+    tandem.patch(&ada.id, json!({"email": "ada@new.example"})).await;
+    tandem.settled().await;
+    tandem.assert_equal(&ada.id).await;
+    assert!(tandem.parked().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_parked_push_is_retried_or_dismissed_by_a_person() {
+    let (tandem, ada, _) = with_ada().await;
+    tandem.stripe.fault(Fault::status(400).code("email_invalid").on("POST", "/v1/customers/*")).await.unwrap();
+    tandem.patch(&ada.id, json!({"email": "odd@odd.example"})).await;
+    tandem.settled().await;
+    let id = tandem.parked().await[0]["id"].as_i64().unwrap();
+    assert!(tandem.post(&format!("/parked/{id}/retry"), json!({})).await.status().is_success());
+    tandem.settled().await;
+    tandem.assert_equal(&ada.id).await;
+    assert!(tandem.parked().await.is_empty());
+
+    tandem.stripe.fault(Fault::status(400).code("email_invalid").on("POST", "/v1/customers/*")).await.unwrap();
+    tandem.patch(&ada.id, json!({"email": "odder@odd.example"})).await;
+    tandem.settled().await;
+    let id = tandem.parked().await[0]["id"].as_i64().unwrap();
+    assert!(tandem.post(&format!("/parked/{id}/dismiss"), json!({})).await.status().is_success());
+    tandem.settled().await;
+    assert!(tandem.parked().await.is_empty());
+    assert_eq!(tandem.post(&format!("/parked/{id}/dismiss"), json!({})).await.status(), 404);
+}
+
+/// Variant: the second object with one tandem_id is linked, or imported.
+#[tokio::test]
+async fn a_second_object_with_one_tandem_id_is_parked_as_a_duplicate() {
+    let (tandem, ada, _) = with_ada().await;
+    tandem.stripe.create(&[("name", "Copy"), ("metadata[tandem_id]", &ada.id)]).await.unwrap();
+    tandem.until("parked", || async { tandem.parked().await.len() == 1 }).await;
+    tandem.settled().await;
+    assert_eq!(tandem.parked().await[0]["kind"], "duplicate");
+    assert_eq!(tandem.customers().await.len(), 1);
+    assert_eq!(tandem.get(&ada.id).await.name.as_deref(), Some("Ada"));
+}
