@@ -22,7 +22,7 @@ test: lint ## Check everything: lint, then every test on real servers
 
 bench: ## Measure speed against the bare parts, on an optimised build (ARGS="...": options of tandem-bench)
 	@cd "$(ROOT)" && deploy/bootstrap
-	@cd "$(ROOT)" && cargo build --release --workspace --bins
+	@cd "$(ROOT)" && cargo build --release -p tandem-api -p stripe-sim -p tandem-local -p tandem-bench --bins
 	@cd "$(ROOT)" && cargo run --quiet --release -p tandem-bench -- $(ARGS)
 
 lint: ## Check format, lints, docs, and dependencies if cargo-deny is installed

@@ -62,6 +62,9 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
     config.check()?;
+    if let Some(variant) = tandem_eventlog::zoo::played() {
+        tracing::warn!(variant, "this process plays a wrong variant, for a test: it is not to be trusted");
+    }
     let address = listener.local_addr()?;
     config.check_bind(address)?;
     let (starting, waiting) = watch::channel(Some("PostgreSQL".to_owned()));

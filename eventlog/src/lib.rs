@@ -17,6 +17,8 @@ mod relay;
 mod store;
 pub mod stream;
 mod wake;
+#[doc(hidden)]
+pub mod zoo;
 
 pub use context::{CommandKey, Context};
 pub use cqrs_es::persist::EventUpcaster;

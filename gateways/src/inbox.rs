@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use sqlx::types::Json;
 use sqlx::{PgPool, PgTransaction};
 use tandem_domain::{CustomerId, GatewayName, RemoteId};
+use tandem_eventlog::zoo::plays;
 use uuid::Uuid;
 
 use crate::link::{forgettable, mark_due};
@@ -111,7 +112,7 @@ async fn find_link(
     if let Some(link_id) = by_remote_id(tx, gateway, &change.remote_id).await? {
         return Ok(Destination::Link(link_id));
     }
-    if let Some(CustomerId(customer_id)) = change.customer {
+    if let Some(CustomerId(customer_id)) = change.customer.filter(|_| !plays("import-without-tandem-id")) {
         let ours: Option<(i64, Option<String>)> =
             sqlx::query_as("SELECT id, remote_id FROM links WHERE gateway = $1 AND customer_id = $2")
                 .bind(gateway.as_str())

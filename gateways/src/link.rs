@@ -6,6 +6,7 @@ use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgExecutor, PgPool, PgTransaction, Row};
 use tandem_domain::{CustomerId, GatewayName, Interval, Profile, RemoteId, Spellings};
+use tandem_eventlog::zoo::plays;
 use uuid::Uuid;
 
 use crate::RunError;
@@ -165,7 +166,7 @@ pub(crate) async fn hold(tx: &mut PgTransaction<'_>, link: &Link, lease: Duratio
     .bind(lease.as_secs_f64())
     .execute(&mut **tx)
     .await?;
-    if held.rows_affected() == 1 { Ok(()) } else { Err(RunError::LeaseLost) }
+    if held.rows_affected() == 1 || plays("unfenced-writes") { Ok(()) } else { Err(RunError::LeaseLost) }
 }
 
 /// Ends a run after which nothing differs. The link stays due if it was marked due meanwhile.

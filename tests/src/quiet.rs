@@ -8,6 +8,14 @@ use crate::Tandem;
 /// How long the work may take before a test gives up. Generous: no test asserts on time.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long it may take in a test that must fail, in seconds: in the zoo nobody wants to wait.
+pub(crate) const PATIENCE_S: &str = "TANDEM_TEST_PATIENCE_S";
+
+fn patience() -> Duration {
+    let set = std::env::var(PATIENCE_S).ok().and_then(|seconds| seconds.parse().ok());
+    set.map_or(PATIENCE, Duration::from_secs)
+}
+
 impl Tandem {
     /// Waits until nothing is left to do: no webhook on its way, nothing in the inbox, no link due, every event numbered and
     /// read by every projector.
@@ -16,7 +24,7 @@ impl Tandem {
     /// When that does not come, saying what is left.
     pub async fn settled(&self) {
         let mut before = String::new();
-        let waited = tokio::time::timeout(PATIENCE, async {
+        let waited = tokio::time::timeout(patience(), async {
             loop {
                 self.stripe.webhooks_idle().await.expect("the local Stripe");
                 let (quiet, now) = self.work_left().await;
@@ -51,7 +59,7 @@ impl Tandem {
     /// # Panics
     /// When it does not come.
     pub async fn find<T, F: Future<Output = Option<T>>>(&self, what: &str, mut look: impl FnMut() -> F) -> T {
-        let found = tokio::time::timeout(PATIENCE, async {
+        let found = tokio::time::timeout(patience(), async {
             loop {
                 if let Some(found) = look().await {
                     return found;
@@ -69,6 +77,20 @@ impl Tandem {
             self.stripe.now_ms().await.expect("the local Stripe") / 1000 > before
         })
         .await;
+    }
+
+    /// Whether a statement waits for a row or a table that another transaction holds.
+    pub async fn somebody_waits_for_a_lock(&self) -> bool {
+        let waiting = "SELECT EXISTS (SELECT FROM pg_stat_activity
+                       WHERE datname = current_database() AND wait_event_type = 'Lock')";
+        sqlx::query_scalar(waiting).fetch_one(&self.database).await.expect("the database")
+    }
+
+    /// The sum of a measurement of its `/metrics`, over all labels.
+    pub async fn measured(&self, name: &str) -> f64 {
+        let shown = self.http.get(self.at("/metrics")).send().await.expect("an answer").text().await.expect("a text");
+        let lines = shown.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
     /// How many rows of a table are so.

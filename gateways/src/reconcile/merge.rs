@@ -8,7 +8,8 @@ use sqlx::types::Json;
 use tandem_domain::{
     Customer, CustomerCommand, Field, Interval, Observe, Overwritten, Profile, RemoteId, Sight, Spellings, Unlink,
 };
-use tandem_eventlog::{Context, ExecuteError};
+use tandem_eventlog::zoo::plays;
+use tandem_eventlog::{CommandKey, Context, ExecuteError};
 
 use super::{Run, RunError, edit_times};
 use crate::intent::{self, Outcome};
@@ -76,7 +77,7 @@ pub(super) async fn merge(run: &mut Run<'_>, mut observation: Observation) -> Re
     let mut looked_up = false;
     for _ in 0..ATTEMPTS {
         let loaded = run.with.store.load(&run.link.customer_id.to_string()).await?;
-        let observe = as_command(run, &observation);
+        let observe = as_command(run, &observation, &loaded.aggregate);
         let intake = loaded.aggregate.take_in(&observe);
         if !intake.guessed.is_empty() && !looked_up {
             edit_times::look_up(run, &mut observation, &loaded.aggregate, &intake.guessed).await?;
@@ -90,6 +91,14 @@ pub(super) async fn merge(run: &mut Run<'_>, mut observation: Observation) -> Re
             Sighted::Gone(_) => LinkState::Deleted,
             Sighted::Present(..) | Sighted::Nothing => run.link.state,
         };
+        if plays("append-before-base") {
+            append_first(run, &observe, Context::from_origin(run.name().as_str())).await?;
+        }
+        if plays("event-id-as-command-key") {
+            let mut context = Context::from_origin(run.name().as_str());
+            context.key = observation.causation.clone().map(|key| CommandKey { key, fingerprint: vec![] });
+            append_first(run, &observe, context).await?;
+        }
         let mut tx = run.begin().await?;
         let mut context = Context::from_origin(run.name().as_str());
         context.causation_id = observation.causation.clone();
@@ -126,6 +135,13 @@ pub(super) async fn merge(run: &mut Run<'_>, mut observation: Observation) -> Re
     Err(RunError::Restless)
 }
 
+/// For the zoo: events in a transaction of their own, before the base.
+async fn append_first(run: &Run<'_>, observe: &Observe, context: Context) -> Result<(), RunError> {
+    let command = CustomerCommand::Observe(Box::new(observe.clone()));
+    run.with.store.execute(&run.link.customer_id.to_string(), command, context).await?;
+    Ok(())
+}
+
 /// Nothing new was seen: usually the echo of a call whose reply told us.
 async fn tidy(run: &Run<'_>, observation: &Observation) -> Result<(), RunError> {
     let mut tx = run.begin().await?;
@@ -134,7 +150,8 @@ async fn tidy(run: &Run<'_>, observation: &Observation) -> Result<(), RunError> 
     Ok(tx.commit().await?)
 }
 
-fn as_command(run: &Run<'_>, observation: &Observation) -> Observe {
+fn as_command(run: &Run<'_>, observation: &Observation, customer: &Customer) -> Observe {
+    let local = &customer.profile().cloned().unwrap_or_default();
     let link = &run.link;
     let known = link.base.as_ref().map(|base| base.profile.clone()).unwrap_or_default();
     let sight = match &observation.sight {
@@ -148,10 +165,17 @@ fn as_command(run: &Run<'_>, observation: &Observation) -> Observe {
     };
     let mut spellings = link.spellings.clone();
     spellings.extend(observation.spellings.clone());
+    if plays("adopting-over-an-edit") && matches!(observation.closes, Some((_, Outcome::Executed))) {
+        for (field, spelling) in &mut spellings {
+            spelling.sent = local.get(field).cloned();
+        }
+    }
+    // Against our own record everything that differs is news: the later sight wins over whole records.
+    let base = if plays("whole-records") { local.clone() } else { observation.base.clone().unwrap_or(known) };
     Observe {
         gateway: run.name().clone(),
         remote_id: observation.remote_id.clone(),
-        base: observation.base.clone().unwrap_or(known),
+        base,
         sight,
         spellings,
         overwritten: observation.overwritten.clone(),
@@ -169,6 +193,7 @@ async fn settle_link(
     spellings: &Spellings,
 ) -> Result<(), sqlx::Error> {
     let (base, interval) = match &observation.sight {
+        Sighted::Present(..) if plays("base-not-advanced-by-the-reply") && observation.closes.is_some() => (None, None),
         Sighted::Present(profile, interval) => (Some(profile), Some(*interval)),
         Sighted::Nothing => (None, None),
         // So that the same deletion, told again, finds nothing that nobody had seen.
@@ -220,6 +245,7 @@ fn remember(run: &mut Run<'_>, observation: Observation, state: LinkState, spell
     link.spellings = spellings;
     link.look &= matches!(observation.sight, Sighted::Nothing);
     match observation.sight {
+        Sighted::Present(..) if plays("base-not-advanced-by-the-reply") && observation.closes.is_some() => {}
         Sighted::Present(profile, interval) => link.base = Some(Base { profile, interval }),
         Sighted::Nothing | Sighted::Gone(None) => {}
         Sighted::Gone(Some(last)) => {

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use cqrs_es::Aggregate;
 use tandem_domain::{Customer, Field, Profile, differences};
+use tandem_eventlog::zoo::plays;
 
 use super::{Run, RunError};
 use crate::intent::{self, Intent};
@@ -20,11 +22,14 @@ pub(super) async fn push(run: &mut Run<'_>) -> Result<bool, RunError> {
     if matches!(loaded.aggregate, Customer::Deleted { .. }) && run.with.deletes.outbound == OnDelete::Unlink {
         return let_go(run).await;
     }
+    if plays("origin-suppresses-a-push") && loaded.version > 0 && came_from_there(run, &loaded.id).await? {
+        return Ok(false);
+    }
     let (write, refused) = run.link.refused.sift(next_write(run, &loaded.aggregate));
     if write.is_none() && refused == run.link.refused {
         return Ok(false);
     }
-    let intent = write.map(|write| intend(run, &loaded.aggregate, write));
+    let intent = write.map(|write| intend(run, &loaded.aggregate, loaded.version, write));
 
     let mut tx = run.begin().await?;
     if refused != run.link.refused {
@@ -36,6 +41,12 @@ pub(super) async fn push(run: &mut Run<'_>) -> Result<bool, RunError> {
     tx.commit().await?;
     run.link.refused = refused;
     Ok(intent.is_some())
+}
+
+/// For the zoo: the last event is this gateway's own.
+async fn came_from_there(run: &Run<'_>, id: &str) -> Result<bool, RunError> {
+    let last = tandem_eventlog::history(&run.with.pool, Customer::TYPE, id).await?.pop();
+    Ok(last.is_some_and(|event| event.origin == run.name().as_str()))
 }
 
 /// The object there stays as it is. Its link stays, too, and blocks an import.
@@ -50,10 +61,13 @@ async fn let_go(run: &mut Run<'_>) -> Result<bool, RunError> {
     Ok(false)
 }
 
-fn intend(run: &Run<'_>, customer: &Customer, write: Write) -> Intent {
+fn intend(run: &Run<'_>, customer: &Customer, version: u64, write: Write) -> Intent {
     let body = run.gateway().freeze(&write);
     let base = run.link.base.as_ref().map(|base| base.profile.clone()).unwrap_or_default();
     let mut intent = Intent::new(write, body, &base, BTreeMap::new(), run.now());
+    if plays("key-per-version") {
+        intent.key = format!("tandem-{}-{version}", run.link.customer_id);
+    }
     intent.edited_at = edit_times(customer, &intent);
     intent
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::types::Json;
 use tandem_domain::{Field, Profile, Spelling, Spellings};
+use tandem_eventlog::zoo::plays;
 use tracing::info;
 
 use super::merge::{Observation, Sighted, merge};
@@ -22,15 +23,22 @@ pub(super) async fn settle(run: &mut Run<'_>) -> Result<(), RunError> {
     }
     let call = Call { write: &intent.write, body: &intent.body, key: &intent.key };
     match run.call(run.gateway().send(&call)).await? {
-        Ok(Reply { seen, replayed: false }) => {
+        Ok(Reply { seen, replayed }) if !replayed || plays("replay-taken-for-now") => {
             let mut observation = sighted(seen);
             observation.spellings = spellings(&intent, &observation.sight);
             observation.base = created_as(&intent);
             close(run, &intent, observation, Outcome::Executed).await
         }
-        Ok(Reply { seen, replayed: true }) => replayed(run, &intent, seen).await,
+        Ok(Reply { seen, .. }) => replayed(run, &intent, seen).await,
         Err(CallError::Missing) => missing(run, &intent).await,
         Err(CallError::Failed { reason }) => {
+            if plays("resend-after-a-saved-500") {
+                return Err(CallError::Failed { reason }.into());
+            }
+            if plays("new-key-without-a-look") {
+                abandon(run, &intent).await?;
+                return Err(CallError::Failed { reason }.into());
+            }
             let mut tx = run.begin().await?;
             intent::spoil(&mut tx, &intent.key).await?;
             tx.commit().await?;
@@ -41,7 +49,13 @@ pub(super) async fn settle(run: &mut Run<'_>) -> Result<(), RunError> {
             }
         }
         Err(CallError::Rejected { field, code, reason }) => park(run, &intent, field, code, reason).await,
-        Err(error @ (CallError::Unavailable { .. } | CallError::Unauthorised { .. })) => Err(error.into()),
+        Err(error @ (CallError::Unavailable { .. } | CallError::Unauthorised { .. })) => {
+            let create = matches!(intent.write, Write::Create { .. });
+            if plays("no-stored-intent") && !create || plays("create-again-after-a-lost-reply") && create {
+                abandon(run, &intent).await?;
+            }
+            Err(error.into())
+        }
     }
 }
 
@@ -65,7 +79,10 @@ async fn look_for(run: &mut Run<'_>, intent: &Intent) -> Result<Outcome, RunErro
         Write::Create { customer, .. } => (None, Some(*customer)),
         Write::Update { remote_id, .. } | Write::Delete { remote_id } => (Some(remote_id.clone()), None),
     };
-    let changes = run.call(run.gateway().changes(since, target.as_ref())).await??;
+    let mut changes = run.call(run.gateway().changes(since, target.as_ref())).await??;
+    if plays("search-instead-of-list") {
+        changes.clear();
+    }
     let ours = changes.iter().find(|change| change.idempotency_key.as_deref() == Some(intent.key.as_str()));
     let mut now = match (ours.map(|change| change.remote_id.clone()).or(target), customer) {
         (Some(remote_id), _) => look(run, remote_id).await?,
@@ -198,7 +215,7 @@ fn spellings(intent: &Intent, held: &Sighted) -> Spellings {
     }
 }
 
-fn spellings_of(intent: &Intent, held: &Profile) -> Spellings {
+pub(super) fn spellings_of(intent: &Intent, held: &Profile) -> Spellings {
     intent
         .sent()
         .into_iter()

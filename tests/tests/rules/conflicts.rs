@@ -1,7 +1,7 @@
 //! Edits on both sides that have not seen each other.
 
 use serde_json::{Value, json};
-use stripe_sim::{Fault, Order};
+use stripe_sim::{Fault, Order, Settings};
 use tandem_tests::{Setup, Tandem};
 
 use crate::{conflicts, with_ada};
@@ -77,7 +77,6 @@ async fn a_later_edit_that_our_slow_push_overwrote_is_restored() {
     assert_eq!(conflicts(&tandem, &ada).await[0]["winner"], "gateway");
 }
 
-/// Variant: last write wins over whole records: the field that only one side changed is lost.
 #[tokio::test]
 async fn edits_of_different_fields_on_both_sides_both_stay() {
     let (tandem, ada, remote) = with_ada().await;
@@ -116,4 +115,48 @@ async fn the_policy_decides_a_conflict() {
         tandem.assert_equal(&ada.id).await;
         assert!(!conflicts(&tandem, &ada).await.is_empty());
     }
+}
+
+/// Variant: append first and move `base` later, with or without Stripe's event id as the command's key. A crash between
+/// the two brings back what a user had seen and reverted.
+#[tokio::test]
+async fn what_came_from_stripe_and_its_base_are_stored_together_or_not_at_all() {
+    let (mut tandem, ada, remote) = with_ada().await;
+    // Of the same second as the call before: it is asked for.
+    let asking = tandem.stripe.fault(Fault::Hang.on("GET", "/v1/customers/*")).await.unwrap();
+    tandem.stripe.edit(&remote, &[("name", "Countess")]).await.unwrap();
+    tandem.stripe.fault_reached(asking, 1).await.unwrap();
+    let mut held = tandem.database.begin().await.unwrap();
+    sqlx::query("SELECT FROM links FOR UPDATE").execute(&mut *held).await.unwrap();
+    tandem.stripe.release_fault(asking).await.unwrap();
+    tandem.until("it waits for its link", || tandem.somebody_waits_for_a_lock()).await;
+
+    // Whoever sees the new name here changes it back; and the process is killed.
+    tandem.patch(&ada.id, json!({"name": "Ada"})).await;
+    tandem.kill();
+    held.rollback().await.unwrap();
+    tandem.start_again().await;
+    tandem.settled().await;
+
+    assert_eq!(tandem.history(&ada.id).await, ["created", "linked", "updated"]);
+    assert_eq!(tandem.get(&ada.id).await.name.as_deref(), Some("Countess"));
+    tandem.assert_equal(&ada.id).await;
+}
+
+/// Variant: what the remote made of X is taken over Y, which a user has chosen since.
+#[tokio::test]
+async fn a_newer_edit_here_is_not_taken_for_the_remotes_spelling_of_the_old() {
+    let stripe = Settings { normalise_email: true, ..Settings::default() };
+    let tandem = Tandem::start_with(Setup { stripe, ..Setup::default() }).await;
+    let ada = tandem.create("Ada", "ada@old.example").await;
+    tandem.settled().await;
+    let slow = tandem.stripe.fault(Fault::HangReply.on("POST", "/v1/customers/*")).await.unwrap();
+    tandem.patch(&ada.id, json!({"email": "X@New.Example"})).await;
+    tandem.stripe.fault_reached(slow, 1).await.unwrap();
+    tandem.patch(&ada.id, json!({"email": "y@other.example"})).await;
+    tandem.stripe.release_fault(slow).await.unwrap();
+    tandem.settled().await;
+
+    assert_eq!(tandem.get(&ada.id).await.email.as_deref(), Some("y@other.example"));
+    tandem.assert_equal(&ada.id).await;
 }

@@ -7,6 +7,7 @@ mod conflicts;
 mod deletes;
 mod order;
 mod parked;
+mod zoo;
 
 use serde_json::Value;
 use tandem_tests::{Customer, Tandem};
