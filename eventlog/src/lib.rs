@@ -22,7 +22,7 @@ pub mod zoo;
 
 pub use context::{CommandKey, Context};
 pub use cqrs_es::persist::EventUpcaster;
-pub use database::{epoch, is_transient, last_position, migrate};
+pub use database::{epoch, is_transient, last_position, migrate, relaxed};
 pub use erase::{EraseError, erase};
 pub use feed::Feed;
 pub use follow::follow;

@@ -2,7 +2,7 @@
 
 use crate::backoff::Backoff;
 use crate::checkpoint::{self, Checkpoint};
-use crate::database::{is_transient, last_position};
+use crate::database::{is_transient, last_position, relaxed};
 use crate::feed::Feed;
 use crate::log::chain;
 use crate::reader::{Live, ReadError, Reader};
@@ -138,8 +138,10 @@ enum Passing {
 
 impl Projector {
     /// A projector of generation 1.
+    ///
+    /// Its commits do not wait for the disk: rows and checkpoint are lost together, and made again.
     pub fn new(pool: PgPool, nats: Client, feed: Feed, projection: Arc<dyn Projection>) -> Self {
-        Self { pool, nats, feed, projection, generation: 1, status: watch::Sender::default() }
+        Self { pool: relaxed(&pool), nats, feed, projection, generation: 1, status: watch::Sender::default() }
     }
 
     /// Of another generation: a rebuild beside the live one.

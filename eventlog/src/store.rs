@@ -12,8 +12,9 @@ use cqrs_es::event_sink::EventSink;
 use cqrs_es::persist::{EventStoreAggregateContext, EventUpcaster, PersistedEventStore};
 use cqrs_es::{Aggregate, EventEnvelope, EventStore};
 use error::{database_error, execute_error};
+use quick_cache::sync::Cache;
 use sqlx::{PgPool, PgTransaction};
-use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How often a command is tried again when others append to the same aggregate meanwhile.
@@ -24,8 +25,12 @@ pub struct Store<A> {
     pool: PgPool,
     wake: Wake,
     upcasters: fn() -> Vec<Box<dyn EventUpcaster>>,
-    aggregate: PhantomData<fn() -> A>,
+    /// Aggregates as this process last appended to them. Others may have appended since: an append finds out.
+    recent: Arc<Cache<String, Loaded<A>>>,
 }
+
+/// How many aggregates are remembered.
+const RECENT: usize = 4096;
 
 /// An aggregate as its events have made it.
 #[derive(Debug, Clone)]
@@ -59,9 +64,16 @@ impl<A: Aggregate> From<Executed<A>> for Loaded<A> {
     }
 }
 
+impl<A: Default> Loaded<A> {
+    fn unborn(id: &str) -> Self {
+        Self { id: id.to_owned(), aggregate: A::default(), version: 0 }
+    }
+}
+
 impl<A> Clone for Store<A> {
     fn clone(&self) -> Self {
-        Self { pool: self.pool.clone(), wake: self.wake.clone(), upcasters: self.upcasters, aggregate: PhantomData }
+        let Self { pool, wake, upcasters, recent } = self;
+        Self { pool: pool.clone(), wake: wake.clone(), upcasters: *upcasters, recent: Arc::clone(recent) }
     }
 }
 
@@ -73,13 +85,13 @@ impl<A> std::fmt::Debug for Store<A> {
 
 impl<A> Store<A>
 where
-    A: Aggregate<Services = ()> + 'static,
+    A: Aggregate<Services = ()> + Clone + 'static,
     A::Command: Clone + Send + Sync + 'static,
     A::Error: Send + Sync + 'static,
 {
     /// A store in that database, which rings that bell after each commit.
     pub fn new(pool: PgPool, wake: Wake, upcasters: fn() -> Vec<Box<dyn EventUpcaster>>) -> Self {
-        Self { pool, wake, upcasters, aggregate: PhantomData }
+        Self { pool, wake, upcasters, recent: Arc::new(Cache::new(RECENT)) }
     }
 
     /// The bell that [`Store::execute`] rings; after [`Store::execute_in`] the caller rings it, once it has committed.
@@ -151,7 +163,8 @@ where
                 return self.replay(key, found).await;
             }
         }
-        self.decide(Some(transaction), loaded, command, &context).await
+        let decided = decide(loaded, command, &context).await?;
+        self.append(Some(transaction), decided, &context).await
     }
 
     async fn attempt(
@@ -166,28 +179,45 @@ where
         {
             return self.replay(key, found).await;
         }
-        let loaded = self.load(id).await?;
-        let executed = self.decide(None, loaded, command, context).await?;
+        let known = match self.recent.get(id) {
+            None if context.expected_version == Some(0) => Some(Loaded::unborn(id)),
+            remembered => remembered,
+        };
+        let from_memory = match known {
+            Some(known) => decide(known, command.clone(), context).await.ok(),
+            None => None,
+        };
+        let decided = match from_memory {
+            // The append is refused if others have appended since. What appends nothing must see for itself.
+            Some(decided) if !decided.events.is_empty() => decided,
+            _ => decide(self.load(id).await?, command, context).await?,
+        };
+        let executed = match self.append(None, decided, context).await {
+            Err(ExecuteError::Conflict) => {
+                self.recent.remove(id);
+                // Not as it was expected, and never will be again.
+                if context.expected_version == Some(0) {
+                    return Err(ExecuteError::VersionMismatch { actual: self.load(id).await?.version });
+                }
+                return Err(ExecuteError::Conflict);
+            }
+            appended => appended?,
+        };
         if !executed.events.is_empty() {
             self.wake.ring();
+            let (aggregate, version) = (executed.aggregate.clone(), executed.version);
+            self.recent.insert(id.to_owned(), Loaded { id: id.to_owned(), aggregate, version });
         }
         Ok(executed)
     }
 
-    async fn decide(
+    async fn append(
         &self,
         transaction: Option<&mut PgTransaction<'_>>,
-        loaded: Loaded<A>,
-        command: A::Command,
+        decided: Decided<A>,
         context: &Context,
     ) -> Result<Executed<A>, ExecuteError<A::Error>> {
-        let Loaded { id, mut aggregate, version } = loaded;
-        if context.expected_version.is_some_and(|expected| expected != version) {
-            return Err(ExecuteError::VersionMismatch { actual: version });
-        }
-        let sink = EventSink::default();
-        aggregate.handle(command, &(), &sink).await.map_err(ExecuteError::Refused)?;
-        let events = sink.collect().await;
+        let Decided { id, aggregate, version, events } = decided;
         if events.is_empty() {
             if let Some(key) = &context.key {
                 match transaction {
@@ -243,8 +273,35 @@ where
     }
 }
 
+/// What a command leads to, before anything is stored.
+struct Decided<A: Aggregate> {
+    id: String,
+    aggregate: A,
+    /// Before the command.
+    version: u64,
+    events: Vec<A::Event>,
+}
+
+async fn decide<A>(
+    loaded: Loaded<A>,
+    command: A::Command,
+    context: &Context,
+) -> Result<Decided<A>, ExecuteError<A::Error>>
+where
+    A: Aggregate<Services = ()>,
+    A::Error: 'static,
+{
+    let Loaded { id, mut aggregate, version } = loaded;
+    if context.expected_version.is_some_and(|expected| expected != version) {
+        return Err(ExecuteError::VersionMismatch { actual: version });
+    }
+    let sink = EventSink::default();
+    aggregate.handle(command, &(), &sink).await.map_err(ExecuteError::Refused)?;
+    Ok(Decided { id, aggregate, version, events: sink.collect().await })
+}
+
 fn fold<A: Aggregate>(id: &str, events: Vec<EventEnvelope<A>>) -> Loaded<A> {
-    let mut loaded = Loaded { id: id.to_owned(), aggregate: A::default(), version: 0 };
+    let mut loaded = Loaded::<A>::unborn(id);
     for event in events {
         loaded.version = event.sequence as u64;
         loaded.aggregate.apply(event.payload);

@@ -1,10 +1,12 @@
 //! Waking whoever waits for work, here and in other processes.
 
 use async_nats::{Client, Subscriber};
+use bytes::Bytes;
 use futures::StreamExt;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
+use uuid::Uuid;
 
 /// How long subscribing may take.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -18,6 +20,8 @@ pub struct Wake {
     subject: String,
     nats: Client,
     rings: watch::Sender<u64>,
+    /// Tells our own rings from those of others.
+    name: Uuid,
 }
 
 impl Wake {
@@ -28,17 +32,18 @@ impl Wake {
     pub fn new(nats: Client, topic: &str) -> Self {
         let subject = format!("tandem.{topic}.wake");
         let (rings, mut heard) = watch::channel(0_u64);
+        let name = Uuid::new_v4();
         let sender = nats.clone();
         let target = subject.clone();
         // Ends when the last clone of the bell is gone. Rings that come while one is being sent are one ring.
         tokio::spawn(async move {
             while heard.changed().await.is_ok() {
-                if let Err(error) = sender.publish(target.clone(), Default::default()).await {
+                if let Err(error) = sender.publish(target.clone(), Bytes::copy_from_slice(name.as_bytes())).await {
                     tracing::debug!(error = &error as &dyn std::error::Error, "a ring was not sent");
                 }
             }
         });
-        Self { subject, nats, rings }
+        Self { subject, nats, rings, name }
     }
 
     /// Wakes the listeners. Never waits, never fails.
@@ -57,7 +62,7 @@ impl Wake {
                 None
             }
         };
-        WakeListener { here, elsewhere }
+        WakeListener { here, elsewhere, name: self.name }
     }
 }
 
@@ -66,6 +71,7 @@ impl Wake {
 pub struct WakeListener {
     here: watch::Receiver<u64>,
     elsewhere: Option<Subscriber>,
+    name: Uuid,
 }
 
 impl WakeListener {
@@ -81,9 +87,13 @@ impl WakeListener {
             true
         };
         let elsewhere = async {
-            match &mut self.elsewhere {
-                Some(subscriber) => subscriber.next().await.is_some(),
-                None => std::future::pending().await,
+            let Some(subscriber) = &mut self.elsewhere else { return std::future::pending().await };
+            loop {
+                match subscriber.next().await {
+                    // Ours, which was heard here already.
+                    Some(ring) if *ring.payload == *self.name.as_bytes() => {}
+                    ring => return ring.is_some(),
+                }
             }
         };
         let open = tokio::select! {

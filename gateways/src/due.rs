@@ -10,8 +10,6 @@ use tandem_domain::{Customer, CustomerEvent, CustomerId, GatewayName, upcasters}
 use tandem_eventlog::{EventUpcaster, Projection, ProjectionError, Recorded, Wake};
 use uuid::Uuid;
 
-use crate::link::mark_due;
-
 /// The projection that marks one gateway's links due. It has no other effect, so marking again does no harm.
 pub(crate) struct Due {
     name: String,
@@ -47,8 +45,6 @@ impl Projection for Due {
     }
 
     async fn apply(&self, tx: &mut PgTransaction<'_>, batch: &[Recorded]) -> Result<(), ProjectionError> {
-        // Marks and checkpoint are lost together in a crash of the database, and made again.
-        sqlx::query("SET LOCAL synchronous_commit TO off").execute(&mut **tx).await?;
         let mut customers: BTreeSet<Uuid> = BTreeSet::new();
         for recorded in batch {
             customers.extend(self.concerns(recorded)?.map(|CustomerId(id)| id));
@@ -57,20 +53,17 @@ impl Projection for Due {
             return Ok(());
         }
         let customers: Vec<Uuid> = customers.into_iter().collect();
+        // In the order of the customers, as everywhere: see mark_due.
         sqlx::query(
-            "INSERT INTO links (gateway, customer_id) SELECT $1, id FROM unnest($2) AS id
-             ON CONFLICT (gateway, customer_id) DO NOTHING",
+            "INSERT INTO links (gateway, customer_id, due_seq) SELECT $1, id, 1 FROM unnest($2) AS id ORDER BY id
+             ON CONFLICT (gateway, customer_id) DO UPDATE SET
+                 due_seq = links.due_seq + 1,
+                 due_since = CASE WHEN links.due_seq > links.done_seq THEN links.due_since ELSE clock_timestamp() END",
         )
         .bind(self.gateway.as_str())
         .bind(&customers)
         .execute(&mut **tx)
         .await?;
-        let links: Vec<i64> = sqlx::query_scalar("SELECT id FROM links WHERE gateway = $1 AND customer_id = ANY($2)")
-            .bind(self.gateway.as_str())
-            .bind(&customers)
-            .fetch_all(&mut **tx)
-            .await?;
-        mark_due(tx, &links).await?;
         Ok(())
     }
 

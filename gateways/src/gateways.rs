@@ -9,7 +9,7 @@ use metrics::gauge;
 use sqlx::PgPool;
 use tandem_domain::{Customer, CustomerId, GatewayName, Policy};
 use tandem_eventlog::zoo::plays;
-use tandem_eventlog::{Feed, Projector, ProjectorStatus, Store, Wake};
+use tandem_eventlog::{Feed, Projector, ProjectorStatus, Store, Wake, relaxed};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -46,6 +46,7 @@ pub struct Configured {
 #[derive(Clone)]
 pub struct Gateways {
     pool: PgPool,
+    relaxed: PgPool,
     nats: async_nats::Client,
     store: Store<Customer>,
     feed: Feed,
@@ -116,7 +117,8 @@ impl Gateways {
         let inbox = Inbox { pool: pool.clone(), wake: Wake::new(nats.clone(), &format!("{}.inbox", feed.stream)) };
         let due = Wake::new(nats.clone(), &format!("{}.links", feed.stream));
         let projectors = configured.iter().map(|one| (one.gateway.name().clone(), watch::Sender::default())).collect();
-        Self { pool, nats, store, feed, configured: configured.into(), config, clock, inbox, due, projectors }
+        let relaxed = relaxed(&pool);
+        Self { pool, relaxed, nats, store, feed, configured: configured.into(), config, clock, inbox, due, projectors }
     }
 
     /// Runs them until told to stop; then lets the work in hand end.
@@ -133,6 +135,7 @@ impl Gateways {
             tasks.spawn(sweep_one(self.clone(), one.clone(), shutdown.clone()));
             let with = Reconciler {
                 pool: self.pool.clone(),
+                relaxed: self.relaxed.clone(),
                 store: self.store.clone(),
                 gateway: Arc::clone(&one.gateway),
                 policy: one.policy,
@@ -251,7 +254,7 @@ async fn follow(all: Gateways, one: Configured, shutdown: CancellationToken) {
 async fn route(all: Gateways, one: Configured, shutdown: CancellationToken) {
     let mut rings = all.inbox.wake.listen().await;
     while !shutdown.is_cancelled() {
-        match inbox::route(&all.pool, one.gateway.name()).await {
+        match inbox::route(&all.relaxed, one.gateway.name()).await {
             Ok(Routed::Nothing) => {}
             Ok(Routed::All) => all.due.ring(),
             Ok(Routed::Some) => {

@@ -1,15 +1,17 @@
 //! An intent: a call that changes something at a gateway, stored before it is sent.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::types::Json;
-use sqlx::{FromRow, PgPool, PgTransaction};
+use sqlx::{FromRow, PgExecutor, PgPool, PgTransaction};
 use tandem_domain::{Field, Profile, Value};
 use tandem_eventlog::zoo::plays;
 use uuid::Uuid;
 
-use crate::Write;
+use crate::link::Link;
+use crate::{RunError, Write};
 
 /// Stripe forgets a key after 24 hours at the earliest ("Idempotent requests"); an hour is left for a slow call.
 const KEY_LIFE: TimeDelta = TimeDelta::hours(23);
@@ -107,22 +109,37 @@ pub(crate) async fn with_keys(pool: &PgPool, link_id: i64, keys: &[&str]) -> Res
         .await
 }
 
-/// Stores an intent as the link's open one.
-pub(crate) async fn store(tx: &mut PgTransaction<'_>, link_id: i64, intent: &Intent) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "INSERT INTO intents (key, link_id, write, body, against, edited_at, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+/// Stores an intent as the link's open one, if the lease is still ours, and renews that.
+///
+/// # Errors
+/// [`RunError::LeaseLost`] if somebody else has it.
+pub(crate) async fn store(
+    database: impl PgExecutor<'_>,
+    link: &Link,
+    lease: Duration,
+    intent: &Intent,
+) -> Result<(), RunError> {
+    let stored = sqlx::query(
+        "WITH held AS (
+             UPDATE links SET lease_until = clock_timestamp() + make_interval(secs => $8)
+             WHERE id = $2 AND (lease_token = $9 OR $10) RETURNING id
+         )
+         INSERT INTO intents (key, link_id, write, body, against, edited_at, created_at)
+         SELECT $1, id, $3, $4, $5, $6, $7 FROM held",
     )
     .bind(&intent.key)
-    .bind(link_id)
+    .bind(link.id)
     .bind(Json(&intent.write))
     .bind(&intent.body)
     .bind(Json(&intent.against))
     .bind(Json(&intent.edited_at))
     .bind(intent.created_at)
-    .execute(&mut **tx)
+    .bind(lease.as_secs_f64())
+    .bind(link.token)
+    .bind(plays("unfenced-writes"))
+    .execute(database)
     .await?;
-    Ok(())
+    if stored.rows_affected() == 1 { Ok(()) } else { Err(RunError::LeaseLost) }
 }
 
 /// Says that sending it again would only repeat an answer.

@@ -88,14 +88,13 @@ impl FromRow<'_, PgRow> for Link {
 /// Leases up to `limit` links that are due, the longest waiting first. Times are the database's, whatever this
 /// machine's clock says.
 pub(crate) async fn lease(
-    pool: &PgPool,
+    relaxed: &PgPool,
     gateway: &GatewayName,
     holder: i32,
     duration: Duration,
     limit: i64,
 ) -> Result<Vec<Link>, sqlx::Error> {
-    let mut tx = forgettable(pool).await?;
-    let links = sqlx::query_as(
+    sqlx::query_as(
         // An array, and no join, which may be planned as a scan of all links.
         "UPDATE links SET lease_token = gen_random_uuid(), lease_holder = $3, leased_at = clock_timestamp(),
                           lease_until = clock_timestamp() + make_interval(secs => $4)
@@ -110,10 +109,8 @@ pub(crate) async fn lease(
     .bind(limit)
     .bind(holder)
     .bind(duration.as_secs_f64())
-    .fetch_all(&mut *tx)
-    .await?;
-    tx.commit().await?;
-    Ok(links)
+    .fetch_all(relaxed)
+    .await
 }
 
 /// Frees what is leased by a process that is no longer there, and what is leased for this one without its `running` it: a
@@ -153,25 +150,24 @@ pub(crate) async fn announce(connection: impl PgExecutor<'_>, holder: i32) -> Re
     Ok(())
 }
 
-/// Locks the link for the rest of the transaction, if the lease is still ours, and renews it.
+/// Renews the lease, if it is still ours, and locks the link for the rest of a transaction.
 ///
 /// # Errors
 /// [`RunError::LeaseLost`] if somebody else has it.
-pub(crate) async fn hold(tx: &mut PgTransaction<'_>, link: &Link, lease: Duration) -> Result<(), RunError> {
+pub(crate) async fn hold(database: impl PgExecutor<'_>, link: &Link, lease: Duration) -> Result<(), RunError> {
     let held = sqlx::query(
         "UPDATE links SET lease_until = clock_timestamp() + make_interval(secs => $3) WHERE id = $1 AND lease_token = $2",
     )
     .bind(link.id)
     .bind(link.token)
     .bind(lease.as_secs_f64())
-    .execute(&mut **tx)
+    .execute(database)
     .await?;
     if held.rows_affected() == 1 || plays("unfenced-writes") { Ok(()) } else { Err(RunError::LeaseLost) }
 }
 
 /// Ends a run after which nothing differs. The link stays due if it was marked due meanwhile.
-pub(crate) async fn release(pool: &PgPool, link: &Link) -> Result<(), sqlx::Error> {
-    let mut tx = forgettable(pool).await?;
+pub(crate) async fn release(relaxed: &PgPool, link: &Link) -> Result<(), sqlx::Error> {
     sqlx::query(
         "UPDATE links SET done_seq = $3, due_since = clock_timestamp(), not_before = clock_timestamp(), attempts = 0,
                           last_error = NULL, synced_at = clock_timestamp(),
@@ -181,9 +177,9 @@ pub(crate) async fn release(pool: &PgPool, link: &Link) -> Result<(), sqlx::Erro
     .bind(link.id)
     .bind(link.token)
     .bind(link.due_seq)
-    .execute(&mut *tx)
+    .execute(relaxed)
     .await?;
-    tx.commit().await
+    Ok(())
 }
 
 /// Ends a run that must be tried again after `wait`.
@@ -202,25 +198,18 @@ pub(crate) async fn postpone(pool: &PgPool, link: &Link, wait: Duration, error: 
     Ok(())
 }
 
-/// Marks links due. Locked in the order of their ids, so that no two transactions wait for each other.
+/// Marks links due. Locked in one order everywhere, that of their customers, so that no two transactions wait for each
+/// other.
 pub(crate) async fn mark_due(tx: &mut PgTransaction<'_>, ids: &[i64]) -> Result<(), sqlx::Error> {
     sqlx::query(
         "UPDATE links SET due_seq = due_seq + 1,
                           due_since = CASE WHEN due_seq > done_seq THEN due_since ELSE clock_timestamp() END
-         WHERE id = ANY(ARRAY(SELECT id FROM links WHERE id = ANY($1) ORDER BY id FOR UPDATE))",
+         WHERE id = ANY(ARRAY(SELECT id FROM links WHERE id = ANY($1) ORDER BY customer_id FOR UPDATE))",
     )
     .bind(ids)
     .execute(&mut **tx)
     .await?;
     Ok(())
-}
-
-/// A transaction whose loss in a crash of the database does no harm: it does not wait for the disk. For leases and for
-/// marks that are made again from what is durable.
-pub(crate) async fn forgettable(pool: &PgPool) -> Result<PgTransaction<'static>, sqlx::Error> {
-    let mut tx = pool.begin().await?;
-    sqlx::query("SET LOCAL synchronous_commit TO off").execute(&mut *tx).await?;
-    Ok(tx)
 }
 
 /// How long a link waits after its `attempts`th failure: from an eighth of a second to half a minute, with jitter.

@@ -12,10 +12,12 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::{PgPool, PgTransaction};
 use tandem_domain::{Customer, CustomerError, GatewayName, Policy};
-use tandem_eventlog::{ExecuteError, Store, StoreError};
+use tandem_eventlog::{ExecuteError, Loaded, Store, StoreError};
+use tokio::time::Instant;
 
+use crate::intent::{self, Intent};
 use crate::link::{self, Link};
-use crate::{CallError, Clock, Deletes, Gateway};
+use crate::{CallError, Clock, Deletes, Gateway, inbox};
 
 /// How many rounds one run takes before it lets others have a turn. Two are usual: push, then find nothing.
 const ROUNDS: usize = 8;
@@ -28,17 +30,23 @@ const ROUNDS: usize = 8;
 /// # Errors
 /// [`RunError`] says when to try again. The link stays due.
 pub(crate) async fn reconcile(run: &mut Run<'_>) -> Result<(), RunError> {
+    let (mut open, mut told, mut customer) = run.look_around().await?;
     for _ in 0..ROUNDS {
         // An open call first: nobody knows what the remote holds while it is out.
-        settle::settle(run).await?;
+        if let Some(intent) = open {
+            settle::settle(run, &intent).await?;
+            (told, customer) = run.look_again().await?;
+        }
         // What the remote is known to hold now, merged into the catalog. One transaction.
-        if let Some(observation) = observe::observe(run).await? {
-            merge::merge(run, observation).await?;
+        if let Some(observation) = observe::observe(run, told).await? {
+            customer = merge::merge(run, observation, customer).await?;
         }
         // What it must be told. The intent is stored here and sent by the next round's settling.
-        if !push::push(run).await? {
+        open = push::push(run, &customer).await?;
+        if open.is_none() {
             return Ok(());
         }
+        told = vec![];
     }
     Err(RunError::Restless)
 }
@@ -47,6 +55,8 @@ pub(crate) async fn reconcile(run: &mut Run<'_>) -> Result<(), RunError> {
 #[derive(Clone)]
 pub(crate) struct Reconciler {
     pub pool: PgPool,
+    /// For leases, and for what is looked at again if it is lost: its commits do not wait for the disk.
+    pub relaxed: PgPool,
     pub store: Store<Customer>,
     pub gateway: Arc<dyn Gateway>,
     pub policy: Policy,
@@ -59,10 +69,17 @@ pub(crate) struct Reconciler {
 pub(crate) struct Run<'a> {
     pub with: &'a Reconciler,
     pub link: Link,
+    /// When the lease was last known to be ours.
+    held: Instant,
 }
 
-impl Run<'_> {
-    fn gateway(&self) -> &dyn Gateway {
+impl<'a> Run<'a> {
+    /// A link that was leased just now.
+    pub fn new(with: &'a Reconciler, link: Link) -> Self {
+        Self { with, link, held: Instant::now() }
+    }
+
+    fn gateway(&self) -> &'a dyn Gateway {
         self.with.gateway.as_ref()
     }
 
@@ -74,23 +91,48 @@ impl Run<'_> {
         (self.with.clock)()
     }
 
+    /// All that a run begins with, asked for at once: the open call, what the inbox says, and the customer. What comes
+    /// later marks the link due again.
+    async fn look_around(&self) -> Result<(Option<Intent>, Vec<inbox::Row>, Loaded<Customer>), RunError> {
+        let open = async { Ok(intent::open(&self.with.pool, self.link.id).await?) };
+        let (open, (told, customer)) = tokio::try_join!(open, self.look_again())?;
+        Ok((open, told, customer))
+    }
+
+    async fn look_again(&self) -> Result<(Vec<inbox::Row>, Loaded<Customer>), RunError> {
+        let told = async { Ok(inbox::waiting(&self.with.pool, self.link.id).await?) };
+        tokio::try_join!(told, self.load())
+    }
+
+    async fn load(&self) -> Result<Loaded<Customer>, RunError> {
+        Ok(self.with.store.load(&self.link.customer_id.to_string()).await?)
+    }
+
     /// A transaction that holds the link. Nothing is written under a lease that is lost.
-    async fn begin(&self) -> Result<PgTransaction<'static>, RunError> {
-        let mut tx = self.with.pool.begin().await?;
-        link::hold(&mut tx, &self.link, self.with.lease).await?;
+    async fn begin(&mut self) -> Result<PgTransaction<'static>, RunError> {
+        self.begin_in(&self.with.pool).await
+    }
+
+    /// The same, in a pool.
+    async fn begin_in(&mut self, pool: &PgPool) -> Result<PgTransaction<'static>, RunError> {
+        let mut tx = pool.begin().await?;
+        link::hold(&mut *tx, &self.link, self.with.lease).await?;
+        self.held = Instant::now();
         Ok(tx)
     }
 
     /// Waits for a call, and keeps the lease while it lasts.
     async fn call<T>(
-        &self,
+        &mut self,
         call: impl Future<Output = Result<T, CallError>>,
     ) -> Result<Result<T, CallError>, RunError> {
         let mut call = std::pin::pin!(call);
         loop {
-            let mut tx = link::forgettable(&self.with.pool).await?;
-            link::hold(&mut tx, &self.link, self.with.lease).await?;
-            tx.commit().await?;
+            // A lease that was ours a moment ago still is: it lasts longer than any call.
+            if self.held.elapsed() > self.with.lease / 6 {
+                link::hold(&self.with.relaxed, &self.link, self.with.lease).await?;
+                self.held = Instant::now();
+            }
             if let Ok(done) = tokio::time::timeout(self.with.lease / 3, &mut call).await {
                 return Ok(done);
             }

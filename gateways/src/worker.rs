@@ -56,7 +56,8 @@ pub(crate) async fn work(with: Reconciler, leases: Leases, workers: usize, wake:
     while !shutdown.is_cancelled() {
         while runs.try_join_next().is_some() {}
         let free = turns.available_permits();
-        let leased = match link::lease(&with.pool, with.gateway.name(), leases.holder, with.lease, free as i64).await {
+        let leased = match link::lease(&with.relaxed, with.gateway.name(), leases.holder, with.lease, free as i64).await
+        {
             Ok(leased) => leased,
             Err(error) => {
                 debug!(error = %error_chain(&error), "links cannot be leased now");
@@ -93,7 +94,7 @@ pub(crate) async fn work(with: Reconciler, leases: Leases, workers: usize, wake:
 
 /// Reconciles one link and ends its lease.
 async fn one(with: &Reconciler, link: Link) {
-    let mut run = Run { with, link };
+    let mut run = Run::new(with, link);
     let result = reconcile(&mut run).await;
     let gateway = with.gateway.name().to_string();
     let outcome = match &result {
@@ -105,7 +106,7 @@ async fn one(with: &Reconciler, link: Link) {
     };
     counter!("tandem_reconciles_total", "gateway" => gateway.clone(), "outcome" => outcome).increment(1);
     let ended = match result {
-        Ok(()) => link::release(&with.pool, &run.link).await,
+        Ok(()) => link::release(&with.relaxed, &run.link).await,
         Err(RunError::LeaseLost) => Ok(()),
         Err(error) => {
             counter!("tandem_gateway_retries_total", "gateway" => gateway).increment(1);

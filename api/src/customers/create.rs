@@ -41,5 +41,6 @@ pub(crate) async fn create(State(app): State<App>, write: Write<NewCustomer>) ->
 pub(crate) async fn run(app: &App, profile: Profile, context: Context) -> Result<Outcome, Problem> {
     let id = CustomerId(Uuid::now_v7());
     let command = CustomerCommand::Create(Create { profile, at: app.clock.now() });
-    app.execute(id, Plan::Fixed(command), context, &IfMatch::Any).await
+    // Nobody else has this id: there is nothing to load.
+    app.execute(id, Plan::Fixed(command), context.expecting(0), &IfMatch::Any).await
 }

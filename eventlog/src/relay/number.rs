@@ -1,9 +1,9 @@
 //! Giving committed events their positions.
 
 use super::RelayStatus;
-use crate::database::{signed, unsigned};
+use crate::database::unsigned;
 use crate::wake::Wake;
-use sqlx::{Connection, PgConnection};
+use sqlx::PgConnection;
 use std::convert::Infallible;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -26,7 +26,7 @@ pub(super) async fn run(
     let mut bell = wake.listen().await;
     let mut pause = SOONEST;
     loop {
-        let numbered = if waiting(session).await? { number(session, BATCH).await? } else { None };
+        let numbered = number(session, BATCH).await?;
         match numbered {
             Some(last) => {
                 status.send_modify(|status| status.numbered = last);
@@ -42,46 +42,15 @@ pub(super) async fn run(
     }
 }
 
-/// Whether any event waits for its position. Looking takes no lock and writes nothing, unlike numbering.
-async fn waiting(session: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("SELECT EXISTS (SELECT FROM events WHERE position IS NULL)").fetch_one(session).await
-}
-
 /// Numbers the next committed events and returns the last position, or none if nothing waits.
 ///
-/// The feed's row is locked by a statement of its own: the one after it then sees all that the last holder of the lock
-/// has committed. In one statement it would look first and wait then, and number events a second time.
+/// The statement commits before anything is published: a position that a crash could take back must not be in the stream.
 pub(crate) async fn number(session: &mut PgConnection, limit: u32) -> Result<Option<u64>, sqlx::Error> {
-    let mut transaction = session.begin().await?;
-    let last: i64 =
-        sqlx::query_scalar("SELECT last_position FROM feed FOR UPDATE").fetch_one(&mut *transaction).await?;
-    let last = unsigned(last);
-    let numbered: i64 = sqlx::query_scalar(
-        "WITH next AS (
-            SELECT aggregate_type, aggregate_id, sequence, row_number() OVER (ORDER BY ordinal) AS place
-            FROM (SELECT aggregate_type, aggregate_id, sequence, ordinal FROM events
-                  WHERE position IS NULL ORDER BY ordinal LIMIT $2) AS waiting
-         ), numbered AS (
-            UPDATE events SET position = $1 + next.place FROM next
-            WHERE (events.aggregate_type, events.aggregate_id, events.sequence)
-                = (next.aggregate_type, next.aggregate_id, next.sequence)
-            RETURNING events.position
-         ), moved AS (
-            UPDATE feed SET last_position = $1 + (SELECT count(*) FROM numbered)
-         )
-         SELECT count(*) FROM numbered",
-    )
-    .bind(signed(last))
-    .bind(i64::from(limit))
-    .fetch_one(&mut *transaction)
-    .await?;
-    if numbered == 0 {
-        transaction.rollback().await?;
-        return Ok(None);
-    }
-    // Before anything is published: a position that a crash could take back must not be in the stream.
-    transaction.commit().await?;
-    Ok(Some(last + unsigned(numbered)))
+    let last: Option<i64> = sqlx::query_scalar("SELECT number_events($1)")
+        .bind(i32::try_from(limit).unwrap_or(i32::MAX))
+        .fetch_one(session)
+        .await?;
+    Ok(last.map(unsigned))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ const LOOK_BACK: TimeDelta = TimeDelta::minutes(5);
 /// On a conflict the edit times decide, and the gateway's list of changes has them. What was edited there before the oldest
 /// edit here that is in question loses anyhow: it need not be found.
 pub(super) async fn look_up(
-    run: &Run<'_>,
+    run: &mut Run<'_>,
     observation: &mut Observation,
     customer: &Customer,
     guessed: &BTreeSet<Field>,

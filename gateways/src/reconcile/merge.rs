@@ -9,7 +9,7 @@ use tandem_domain::{
     Customer, CustomerCommand, Field, Interval, Observe, Overwritten, Profile, RemoteId, Sight, Spellings, Unlink,
 };
 use tandem_eventlog::zoo::plays;
-use tandem_eventlog::{CommandKey, Context, ExecuteError};
+use tandem_eventlog::{CommandKey, Context, ExecuteError, Loaded};
 
 use super::{Run, RunError, edit_times};
 use crate::intent::{self, Outcome};
@@ -69,19 +69,24 @@ impl Observation {
 /// How often a step begins again because others appended to the customer meanwhile.
 const ATTEMPTS: usize = 20;
 
-/// Takes in an observation.
-pub(super) async fn merge(run: &mut Run<'_>, mut observation: Observation) -> Result<(), RunError> {
+/// Takes in an observation. Returns the customer as it is then.
+pub(super) async fn merge(
+    run: &mut Run<'_>,
+    mut observation: Observation,
+    mut loaded: Loaded<Customer>,
+) -> Result<Loaded<Customer>, RunError> {
     if matches!(observation.sight, Sighted::Nothing) && observation.overwritten.is_empty() {
-        return tidy(run, &observation).await;
+        tidy(run, &observation).await?;
+        return Ok(loaded);
     }
     let mut looked_up = false;
     for _ in 0..ATTEMPTS {
-        let loaded = run.with.store.load(&run.link.customer_id.to_string()).await?;
         let observe = as_command(run, &observation, &loaded.aggregate);
         let intake = loaded.aggregate.take_in(&observe);
         if !intake.guessed.is_empty() && !looked_up {
             edit_times::look_up(run, &mut observation, &loaded.aggregate, &intake.guessed).await?;
             looked_up = true;
+            loaded = run.load().await?;
             continue;
         }
         let unlinks = run.with.deletes.inbound == OnDelete::Unlink
@@ -112,12 +117,12 @@ pub(super) async fn merge(run: &mut Run<'_>, mut observation: Observation) -> Re
                 match settle_link(run, &mut tx, &observation, state, &intake.spellings).await {
                     Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
                         tx.rollback().await?;
-                        return park_claimed(run, &observation).await;
+                        park_claimed(run, &observation).await?;
+                        return run.load().await;
                     }
                     settled => settled?,
                 }
-                inbox::finish(&mut tx, &observation.rows).await?;
-                intent::echoes_checked(&mut tx, &observation.echoes).await?;
+                finish(&mut tx, &observation).await?;
                 if let Some((key, outcome)) = &observation.closes {
                     intent::close(&mut tx, key, *outcome).await?;
                 }
@@ -126,9 +131,12 @@ pub(super) async fn merge(run: &mut Run<'_>, mut observation: Observation) -> Re
                 if !executed.events.is_empty() {
                     run.with.store.wake().ring();
                 }
-                return Ok(());
+                return Ok(executed.into());
             }
-            Err(ExecuteError::Conflict) => tx.rollback().await?,
+            Err(ExecuteError::Conflict) => {
+                tx.rollback().await?;
+                loaded = run.load().await?;
+            }
             Err(error) => return Err(error.into()),
         }
     }
@@ -143,11 +151,22 @@ async fn append_first(run: &Run<'_>, observe: &Observe, context: Context) -> Res
 }
 
 /// Nothing new was seen: usually the echo of a call whose reply told us.
-async fn tidy(run: &Run<'_>, observation: &Observation) -> Result<(), RunError> {
-    let mut tx = run.begin().await?;
-    inbox::finish(&mut tx, &observation.rows).await?;
-    intent::echoes_checked(&mut tx, &observation.echoes).await?;
+async fn tidy(run: &mut Run<'_>, observation: &Observation) -> Result<(), RunError> {
+    // Should the database lose this in a crash, it finds nothing new once more.
+    let mut tx = run.begin_in(&run.with.relaxed).await?;
+    finish(&mut tx, observation).await?;
     Ok(tx.commit().await?)
+}
+
+/// Ends what the observation came from.
+async fn finish(tx: &mut PgTransaction<'_>, observation: &Observation) -> Result<(), sqlx::Error> {
+    if !observation.rows.is_empty() {
+        inbox::finish(tx, &observation.rows).await?;
+    }
+    if !observation.echoes.is_empty() {
+        intent::echoes_checked(tx, &observation.echoes).await?;
+    }
+    Ok(())
 }
 
 fn as_command(run: &Run<'_>, observation: &Observation, customer: &Customer) -> Observe {

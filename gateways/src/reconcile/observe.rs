@@ -15,9 +15,8 @@ use crate::intent::{self, Intent};
 use crate::link::{Base, LinkState};
 use crate::{ChangeKind, Object, RemoteChange};
 
-/// What there is to take in; `None` if nothing waits.
-pub(super) async fn observe(run: &Run<'_>) -> Result<Option<Observation>, RunError> {
-    let mut rows = inbox::waiting(&run.with.pool, run.link.id).await?;
+/// What there is to take in of what the inbox says; `None` if nothing waits.
+pub(super) async fn observe(run: &mut Run<'_>, mut rows: Vec<Row>) -> Result<Option<Observation>, RunError> {
     let named = run.link.remote_id.clone().or_else(|| rows.first().map(|row| row.change.remote_id.clone()));
     let Some(remote_id) = named else { return Ok(None) };
     // Of several objects that carry our id only one is ours. The router finds the others again, and parks them.
@@ -62,7 +61,7 @@ pub(super) async fn observe(run: &Run<'_>) -> Result<Option<Observation>, RunErr
 }
 
 /// Asks the remote. Taken without comparing: nobody else can have seen anything later under our lease.
-pub(super) async fn look(run: &Run<'_>, remote_id: RemoteId) -> Result<Observation, RunError> {
+pub(super) async fn look(run: &mut Run<'_>, remote_id: RemoteId) -> Result<Observation, RunError> {
     let seen = run.call(run.gateway().retrieve(&remote_id)).await??;
     let sight = match seen.object {
         Object::Present { profile, .. } => Sighted::Present(profile, seen.interval),

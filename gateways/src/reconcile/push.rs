@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use cqrs_es::Aggregate;
 use tandem_domain::{Customer, Field, Profile, differences};
+use tandem_eventlog::Loaded;
 use tandem_eventlog::zoo::plays;
+use tokio::time::Instant;
 
 use super::{Run, RunError};
 use crate::intent::{self, Intent};
@@ -13,34 +15,39 @@ use crate::link::LinkState;
 use crate::parked::Refused;
 use crate::{OnDelete, Write, parked};
 
-/// Stores the next call as the link's open intent. Returns false when nothing differs.
+/// Stores the next call as the link's open intent, and returns it. `None` when nothing differs.
 ///
 /// Local against base decides, for every gateway alike. Where a change came from never does: a value that came from
 /// here and was changed back elsewhere must be told again.
-pub(super) async fn push(run: &mut Run<'_>) -> Result<bool, RunError> {
-    let loaded = run.with.store.load(&run.link.customer_id.to_string()).await?;
+pub(super) async fn push(run: &mut Run<'_>, loaded: &Loaded<Customer>) -> Result<Option<Intent>, RunError> {
     if matches!(loaded.aggregate, Customer::Deleted { .. }) && run.with.deletes.outbound == OnDelete::Unlink {
         return let_go(run).await;
     }
     if plays("origin-suppresses-a-push") && loaded.version > 0 && came_from_there(run, &loaded.id).await? {
-        return Ok(false);
+        return Ok(None);
     }
     let (write, refused) = run.link.refused.sift(next_write(run, &loaded.aggregate));
     if write.is_none() && refused == run.link.refused {
-        return Ok(false);
+        return Ok(None);
     }
     let intent = write.map(|write| intend(run, &loaded.aggregate, loaded.version, write));
 
-    let mut tx = run.begin().await?;
-    if refused != run.link.refused {
-        parked::supersede(&mut tx, &run.link, &refused).await?;
+    match &intent {
+        Some(intent) if refused == run.link.refused => {
+            intent::store(&run.with.pool, &run.link, run.with.lease, intent).await?;
+            run.held = Instant::now();
+        }
+        _ => {
+            let mut tx = run.begin().await?;
+            parked::supersede(&mut tx, &run.link, &refused).await?;
+            if let Some(intent) = &intent {
+                intent::store(&mut *tx, &run.link, run.with.lease, intent).await?;
+            }
+            tx.commit().await?;
+            run.link.refused = refused;
+        }
     }
-    if let Some(intent) = &intent {
-        intent::store(&mut tx, run.link.id, intent).await?;
-    }
-    tx.commit().await?;
-    run.link.refused = refused;
-    Ok(intent.is_some())
+    Ok(intent)
 }
 
 /// For the zoo: the last event is this gateway's own.
@@ -50,7 +57,7 @@ async fn came_from_there(run: &Run<'_>, id: &str) -> Result<bool, RunError> {
 }
 
 /// The object there stays as it is. Its link stays, too, and blocks an import.
-async fn let_go(run: &mut Run<'_>) -> Result<bool, RunError> {
+async fn let_go(run: &mut Run<'_>) -> Result<Option<Intent>, RunError> {
     if run.link.state == LinkState::Active {
         let mut tx = run.begin().await?;
         sqlx::query("UPDATE links SET state = 'unlinked' WHERE id = $1").bind(run.link.id).execute(&mut *tx).await?;
@@ -58,7 +65,7 @@ async fn let_go(run: &mut Run<'_>) -> Result<bool, RunError> {
         tx.commit().await?;
         run.link.state = LinkState::Unlinked;
     }
-    Ok(false)
+    Ok(None)
 }
 
 fn intend(run: &Run<'_>, customer: &Customer, version: u64, write: Write) -> Intent {

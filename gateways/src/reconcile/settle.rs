@@ -14,45 +14,44 @@ use super::{Run, RunError};
 use crate::intent::{self, Intent, Outcome};
 use crate::{Call, CallError, Object, Reply, Seen, Write, parked};
 
-/// Settles the open intent, if there is one: afterwards there is none, or an error says when to try again.
-pub(super) async fn settle(run: &mut Run<'_>) -> Result<(), RunError> {
-    let Some(intent) = intent::open(&run.with.pool, run.link.id).await? else { return Ok(()) };
+/// Settles the open intent: afterwards there is none, or an error says when to try again.
+pub(super) async fn settle(run: &mut Run<'_>, intent: &Intent) -> Result<(), RunError> {
     if !intent.may_be_sent(run.now()) {
-        look_for(run, &intent).await?;
+        look_for(run, intent).await?;
         return Ok(());
     }
     let call = Call { write: &intent.write, body: &intent.body, key: &intent.key };
     match run.call(run.gateway().send(&call)).await? {
         Ok(Reply { seen, replayed }) if !replayed || plays("replay-taken-for-now") => {
             let mut observation = sighted(seen);
-            observation.spellings = spellings(&intent, &observation.sight);
-            observation.base = created_as(&intent);
-            close(run, &intent, observation, Outcome::Executed).await
+            observation.spellings = spellings(intent, &observation.sight);
+            observation.base = created_as(intent);
+            close(run, intent, observation, Outcome::Executed).await
         }
-        Ok(Reply { seen, .. }) => replayed(run, &intent, seen).await,
-        Err(CallError::Missing) => missing(run, &intent).await,
+        Ok(Reply { seen, .. }) => replayed(run, intent, seen).await,
+        Err(CallError::Missing) => missing(run, intent).await,
         Err(CallError::Failed { reason }) => {
             if plays("resend-after-a-saved-500") {
                 return Err(CallError::Failed { reason }.into());
             }
             if plays("new-key-without-a-look") {
-                abandon(run, &intent).await?;
+                abandon(run, intent).await?;
                 return Err(CallError::Failed { reason }.into());
             }
             let mut tx = run.begin().await?;
             intent::spoil(&mut tx, &intent.key).await?;
             tx.commit().await?;
-            match look_for(run, &intent).await? {
+            match look_for(run, intent).await? {
                 Outcome::Executed => Ok(()),
                 // With a new key, but not before a while: what fails for one often fails for all.
                 Outcome::Abandoned => Err(CallError::Failed { reason }.into()),
             }
         }
-        Err(CallError::Rejected { field, code, reason }) => park(run, &intent, field, code, reason).await,
+        Err(CallError::Rejected { field, code, reason }) => park(run, intent, field, code, reason).await,
         Err(error @ (CallError::Unavailable { .. } | CallError::Unauthorised { .. })) => {
             let create = matches!(intent.write, Write::Create { .. });
             if plays("no-stored-intent") && !create || plays("create-again-after-a-lost-reply") && create {
-                abandon(run, &intent).await?;
+                abandon(run, intent).await?;
             }
             Err(error.into())
         }
@@ -127,7 +126,9 @@ async fn close(
     outcome: Outcome,
 ) -> Result<(), RunError> {
     observation.closes = Some((intent.key.clone(), outcome));
-    merge(run, observation).await
+    let customer = run.load().await?;
+    merge(run, observation, customer).await?;
+    Ok(())
 }
 
 async fn abandon(run: &mut Run<'_>, intent: &Intent) -> Result<Outcome, RunError> {
