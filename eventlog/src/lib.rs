@@ -30,5 +30,5 @@ pub use projector::{Projection, ProjectionError, Projector, ProjectorError, Proj
 pub use reader::ReadError;
 pub use recorded::{Recorded, RecordedError, history, read_after};
 pub use relay::{Relay, RelayStatus};
-pub use store::{ExecuteError, Executed, Loaded, Store, StoreError};
+pub use store::{Appended, ExecuteError, Executed, Loaded, Store, StoreError};
 pub use wake::{Wake, WakeListener};

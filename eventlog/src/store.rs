@@ -16,6 +16,7 @@ use quick_cache::sync::Cache;
 use sqlx::{PgPool, PgTransaction};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::broadcast;
 
 /// How often a command is tried again when others append to the same aggregate meanwhile.
 const CONFLICT_RETRIES: usize = 20;
@@ -27,7 +28,20 @@ pub struct Store<A> {
     upcasters: fn() -> Vec<Box<dyn EventUpcaster>>,
     /// Aggregates as this process last appended to them. Others may have appended since: an append finds out.
     recent: Arc<Cache<String, Loaded<A>>>,
+    appended: broadcast::Sender<Appended>,
 }
+
+/// An aggregate that a command has just changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Appended {
+    /// Its id.
+    pub id: String,
+    /// Its version after the command.
+    pub version: u64,
+}
+
+/// How far those who listen for changes may be behind before they miss some.
+const NEWS: usize = 1024;
 
 /// How many aggregates are remembered.
 const RECENT: usize = 4096;
@@ -72,8 +86,13 @@ impl<A: Default> Loaded<A> {
 
 impl<A> Clone for Store<A> {
     fn clone(&self) -> Self {
-        let Self { pool, wake, upcasters, recent } = self;
-        Self { pool: pool.clone(), wake: wake.clone(), upcasters: *upcasters, recent: Arc::clone(recent) }
+        Self {
+            pool: self.pool.clone(),
+            wake: self.wake.clone(),
+            upcasters: self.upcasters,
+            recent: Arc::clone(&self.recent),
+            appended: self.appended.clone(),
+        }
     }
 }
 
@@ -91,7 +110,13 @@ where
 {
     /// A store in that database, which rings that bell after each commit.
     pub fn new(pool: PgPool, wake: Wake, upcasters: fn() -> Vec<Box<dyn EventUpcaster>>) -> Self {
-        Self { pool, wake, upcasters, recent: Arc::new(Cache::new(RECENT)) }
+        Self { pool, wake, upcasters, recent: Arc::new(Cache::new(RECENT)), appended: broadcast::Sender::new(NEWS) }
+    }
+
+    /// Hears at once of what [`Store::execute`] appends in this process. No more than a hint: it may be missed, and other
+    /// processes append, too. The feed has everything.
+    pub fn appended(&self) -> broadcast::Receiver<Appended> {
+        self.appended.subscribe()
     }
 
     /// The bell that [`Store::execute`] rings; after [`Store::execute_in`] the caller rings it, once it has committed.
@@ -187,28 +212,36 @@ where
             Some(known) => decide(known, command.clone(), context).await.ok(),
             None => None,
         };
-        let decided = match from_memory {
-            // The append is refused if others have appended since. What appends nothing must see for itself.
-            Some(decided) if !decided.events.is_empty() => decided,
-            _ => decide(self.load(id).await?, command, context).await?,
+        // The append is refused if others have appended since. What appends nothing must see for itself.
+        let from_memory = match from_memory.filter(|decided| !decided.events.is_empty()) {
+            Some(decided) => match self.append(None, decided, context).await {
+                Err(ExecuteError::Conflict) => None,
+                appended => Some(appended?),
+            },
+            None => None,
         };
-        let executed = match self.append(None, decided, context).await {
-            Err(ExecuteError::Conflict) => {
-                self.recent.remove(id);
-                // Not as it was expected, and never will be again.
-                if context.expected_version == Some(0) {
-                    return Err(ExecuteError::VersionMismatch { actual: self.load(id).await?.version });
-                }
-                return Err(ExecuteError::Conflict);
+        let executed = match from_memory {
+            Some(executed) => executed,
+            None => {
+                let decided = decide(self.load(id).await?, command, context).await?;
+                self.append(None, decided, context).await?
             }
-            appended => appended?,
         };
         if !executed.events.is_empty() {
             self.wake.ring();
-            let (aggregate, version) = (executed.aggregate.clone(), executed.version);
-            self.recent.insert(id.to_owned(), Loaded { id: id.to_owned(), aggregate, version });
+            // Nobody may be listening.
+            let _ = self.appended.send(Appended { id: id.to_owned(), version: executed.version });
+            self.remember(&executed);
         }
         Ok(executed)
+    }
+
+    /// Spares the next command a look at the event log. [`Store::execute`] calls it itself; after
+    /// [`Store::execute_in`] the caller may, once it has committed.
+    pub fn remember(&self, executed: &Executed<A>) {
+        let Executed { id, aggregate, version, .. } = executed;
+        let loaded = Loaded { id: id.clone(), aggregate: aggregate.clone(), version: *version };
+        self.recent.insert(id.clone(), loaded);
     }
 
     async fn append(

@@ -1,14 +1,21 @@
-//! Marking links due as the catalog changes: the gateway's place in the feed.
+//! Marking links due as the catalog changes: by the feed, which misses nothing, and sooner by what this process appends
+//! itself.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use cqrs_es::Aggregate;
-use sqlx::PgTransaction;
+use sqlx::{PgExecutor, PgPool, PgTransaction};
 use tandem_domain::{Customer, CustomerEvent, CustomerId, GatewayName, upcasters};
-use tandem_eventlog::{EventUpcaster, Projection, ProjectionError, Recorded, Wake};
+use tandem_eventlog::{Appended, EventUpcaster, Projection, ProjectionError, Recorded, Wake};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
 use uuid::Uuid;
+
+use crate::error_chain;
 
 /// The projection that marks one gateway's links due. It has no other effect, so marking again does no harm.
 pub(crate) struct Due {
@@ -45,29 +52,73 @@ impl Projection for Due {
     }
 
     async fn apply(&self, tx: &mut PgTransaction<'_>, batch: &[Recorded]) -> Result<(), ProjectionError> {
-        let mut customers: BTreeSet<Uuid> = BTreeSet::new();
+        let mut changed = BTreeMap::new();
         for recorded in batch {
-            customers.extend(self.concerns(recorded)?.map(|CustomerId(id)| id));
+            changed.extend(self.concerns(recorded)?.map(|customer| (customer, recorded.version)));
         }
-        if customers.is_empty() {
-            return Ok(());
-        }
-        let customers: Vec<Uuid> = customers.into_iter().collect();
-        // In the order of the customers, as everywhere: see mark_due.
-        sqlx::query(
-            "INSERT INTO links (gateway, customer_id, due_seq) SELECT $1, id, 1 FROM unnest($2) AS id ORDER BY id
-             ON CONFLICT (gateway, customer_id) DO UPDATE SET
-                 due_seq = links.due_seq + 1,
-                 due_since = CASE WHEN links.due_seq > links.done_seq THEN links.due_since ELSE clock_timestamp() END",
-        )
-        .bind(self.gateway.as_str())
-        .bind(&customers)
-        .execute(&mut **tx)
-        .await?;
+        mark_changed(&mut **tx, &self.gateway, &changed).await?;
         Ok(())
     }
 
     async fn applied(&self, _batch: &[Recorded]) {
         self.wake.ring();
     }
+}
+
+/// Marks links due by what this process appends, before the feed tells of it.
+pub(crate) async fn hear(
+    relaxed: PgPool,
+    gateway: GatewayName,
+    mut appended: broadcast::Receiver<Appended>,
+    due: Wake,
+    shutdown: CancellationToken,
+) {
+    loop {
+        let first = tokio::select! {
+            first = appended.recv() => first,
+            () = shutdown.cancelled() => return,
+        };
+        let mut changed = BTreeMap::new();
+        let mut next = match first {
+            Ok(first) => Some(first),
+            Err(RecvError::Lagged(_)) => None,
+            Err(RecvError::Closed) => return,
+        };
+        while let Some(Appended { id, version }) = next {
+            changed.extend(id.parse().ok().map(|id: CustomerId| (id, version)));
+            next = appended.try_recv().ok();
+        }
+        match mark_changed(&relaxed, &gateway, &changed).await {
+            Ok(()) => due.ring(),
+            Err(error) => debug!(error = %error_chain(&error), "what was appended is left to the feed"),
+        }
+    }
+}
+
+/// Marks the customers' links due, each once for a version; a customer that has none gets one.
+async fn mark_changed(
+    database: impl PgExecutor<'_>,
+    gateway: &GatewayName,
+    changed: &BTreeMap<CustomerId, u64>,
+) -> Result<(), sqlx::Error> {
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let customers: Vec<Uuid> = changed.keys().map(|CustomerId(id)| *id).collect();
+    let versions: Vec<i64> = changed.values().map(|version| i64::try_from(*version).unwrap_or(i64::MAX)).collect();
+    sqlx::query(
+        // In the order of the customers, as everywhere: see mark_due.
+        "INSERT INTO links (gateway, customer_id, due_seq, due_version)
+         SELECT $1, id, 1, version FROM unnest($2::uuid[], $3::bigint[]) AS changed (id, version) ORDER BY id
+         ON CONFLICT (gateway, customer_id) DO UPDATE SET
+             due_seq = links.due_seq + 1, due_version = excluded.due_version,
+             due_since = CASE WHEN links.due_seq > links.done_seq THEN links.due_since ELSE clock_timestamp() END
+         WHERE links.due_version < excluded.due_version",
+    )
+    .bind(gateway.as_str())
+    .bind(customers)
+    .bind(versions)
+    .execute(database)
+    .await?;
+    Ok(())
 }

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
-use crate::due::Due;
+use crate::due::{Due, hear};
 use crate::inbox::Routed;
 use crate::reconcile::Reconciler;
 use crate::sweep::{Sweeping, sweep};
@@ -131,6 +131,8 @@ impl Gateways {
         tasks.spawn(report(self.clone(), shutdown.clone()));
         for one in self.configured.iter() {
             tasks.spawn(follow(self.clone(), one.clone(), shutdown.clone()));
+            let (relaxed, name) = (self.relaxed.clone(), one.gateway.name().clone());
+            tasks.spawn(hear(relaxed, name, self.store.appended(), self.due.clone(), shutdown.clone()));
             tasks.spawn(route(self.clone(), one.clone(), shutdown.clone()));
             tasks.spawn(sweep_one(self.clone(), one.clone(), shutdown.clone()));
             let with = Reconciler {

@@ -51,6 +51,29 @@ async fn a_refusal_is_told_and_nothing_is_stored() {
     assert!(!world.store.execute(&id, Command::Add(-1), context().key("k", b"a")).await.unwrap().replayed);
 }
 
+/// Fails for a store that trusts what it remembers: a refusal, or nothing to do, that no append would have tested.
+#[tokio::test]
+async fn what_other_processes_append_counts_whatever_this_one_remembers() {
+    let world = World::new().await;
+    let id = world.count(2).await;
+    let other = crate::world::store(&world.pool, &world.nats, &world.feed);
+
+    other.execute(&id, Command::Add(5), context()).await.unwrap();
+    let taken = world.store.execute(&id, Command::Add(-6), context()).await.unwrap();
+    assert_eq!((taken.aggregate.value, taken.version), (1, 4));
+
+    other.execute(&id, Command::Add(-1), context()).await.unwrap();
+    let refused = world.store.execute(&id, Command::Add(-1), context()).await;
+    assert!(matches!(refused, Err(ExecuteError::Refused(TooLittle(0)))));
+
+    other.execute(&id, Command::Add(1), context()).await.unwrap();
+    let idle = world.store.execute(&id, Command::Add(0), context()).await.unwrap();
+    assert_eq!((idle.aggregate.value, idle.version), (1, 6));
+
+    let created = world.store.execute(&id, Command::Add(1), context().expecting(0)).await;
+    assert!(matches!(created, Err(ExecuteError::VersionMismatch { actual: 6 })));
+}
+
 #[tokio::test]
 async fn an_unexpected_version_is_a_mismatch() {
     let world = World::new().await;

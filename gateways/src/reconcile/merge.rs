@@ -104,7 +104,9 @@ pub(super) async fn merge(
             context.key = observation.causation.clone().map(|key| CommandKey { key, fingerprint: vec![] });
             append_first(run, &observe, context).await?;
         }
-        let mut tx = run.begin().await?;
+        // Nobody acts on this before a later commit that does wait for the disk, the relay's or an intent's; and should
+        // the database lose it in a crash, it loses all of it, and what it came from is there as before.
+        let mut tx = run.begin_in(&run.with.relaxed).await?;
         let mut context = Context::from_origin(run.name().as_str());
         context.causation_id = observation.causation.clone();
         let command = if unlinks {
@@ -130,6 +132,7 @@ pub(super) async fn merge(
                 remember(run, observation, state, intake.spellings);
                 if !executed.events.is_empty() {
                     run.with.store.wake().ring();
+                    run.with.store.remember(&executed);
                 }
                 return Ok(executed.into());
             }

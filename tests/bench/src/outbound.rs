@@ -39,17 +39,16 @@ pub async fn measure(world: &World, rate: Rate) -> anyhow::Result<(Stages, Quant
     let moments = written.iter().map(|Written { n, sent, .. }| {
         let value = n.to_string();
         let call = calls.get(&value).context("a write that made no call")?;
-        let noted = noted.get(&value).context("a write that made no event")?;
+        let inserted = noted.get(&value).context("a write that made no event")?.inserted;
         let key = call.idempotency_key.as_ref().context("a call without a key")?;
         let intended = intents.get(key).context("a call without an intent")?;
-        Ok(vec![*sent, noted.inserted, noted.published, *intended, call.received_us])
+        Ok(vec![*sent, inserted, *intended, call.received_us])
     });
     let stages = Stages::of(
         &moments.collect::<anyhow::Result<Vec<_>>>()?,
         &[
             "request taken, event inserted",
-            "committed, numbered, published",
-            "delivered, link marked due, leased, decided",
+            "committed, link marked due, leased, decided",
             "intent committed, call sent",
         ],
     )?;
