@@ -50,7 +50,8 @@ pub struct Config {
 pub struct DatabaseConfig {
     /// `postgres://user:password@host:port/database`. `TANDEM_DATABASE__URL`, no default.
     pub url: SecretString,
-    /// Most connections of this process. `TANDEM_DATABASE__MAX_CONNECTIONS`, default 20.
+    /// Most connections of this process, besides half as many, and two for each projection, whose commits do not wait for
+    /// the disk. `TANDEM_DATABASE__MAX_CONNECTIONS`, default 20.
     #[serde(default = "max_connections")]
     pub max_connections: u32,
     /// Longest wait for a connection, in milliseconds; then a request is answered 503.

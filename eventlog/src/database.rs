@@ -11,14 +11,10 @@ pub async fn migrate(pool: &PgPool) -> Result<(), sqlx::migrate::MigrateError> {
 }
 
 /// Connections whose commits do not wait for the disk: for what is made again from what is durable, should the database
-/// lose it in a crash. Nothing that is only there may be written through them. None is made yet.
-///
-/// Half as many as in `pool`.
-pub fn relaxed(pool: &PgPool) -> PgPool {
+/// lose it in a crash. Nothing that is only there may be written through them. None is made yet; `most` at once.
+pub fn relaxed(pool: &PgPool, most: u32) -> PgPool {
     let connect = (*pool.connect_options()).clone().options([("synchronous_commit", "off")]);
-    let options = pool.options().clone();
-    let most = (options.get_max_connections() / 2).max(2);
-    options.max_connections(most).connect_lazy_with(connect)
+    pool.options().clone().max_connections(most).connect_lazy_with(connect)
 }
 
 /// Which history this database holds: changes when the stream is rebuilt, see [`crate::stream::rebuild`].

@@ -22,6 +22,9 @@ use tokio_util::sync::CancellationToken;
 /// How often a projector compares itself with the head of the feed.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// One for the batch, one to read the log meanwhile.
+const CONNECTIONS: u32 = 2;
+
 /// A read model: a fold over the feed.
 #[async_trait]
 pub trait Projection: Send + Sync {
@@ -141,7 +144,14 @@ impl Projector {
     ///
     /// Its commits do not wait for the disk: rows and checkpoint are lost together, and made again.
     pub fn new(pool: PgPool, nats: Client, feed: Feed, projection: Arc<dyn Projection>) -> Self {
-        Self { pool: relaxed(&pool), nats, feed, projection, generation: 1, status: watch::Sender::default() }
+        Self {
+            pool: relaxed(&pool, CONNECTIONS),
+            nats,
+            feed,
+            projection,
+            generation: 1,
+            status: watch::Sender::default(),
+        }
     }
 
     /// Of another generation: a rebuild beside the live one.

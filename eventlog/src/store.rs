@@ -130,6 +130,14 @@ where
         Ok(fold(id, events))
     }
 
+    /// The aggregate at that version or a later one, from memory if it is there: for whoever is told of later ones anyhow.
+    pub async fn load_since(&self, id: &str, version: u64) -> Result<Loaded<A>, StoreError> {
+        match self.recent.get(id) {
+            Some(remembered) if remembered.version >= version => Ok(remembered),
+            _ => self.load(id).await,
+        }
+    }
+
     /// The aggregate as it was at a version.
     pub async fn load_at(&self, id: &str, version: u64) -> Result<Loaded<A>, StoreError> {
         let mut events = self.events(id).await?;

@@ -25,6 +25,8 @@ pub(crate) struct Link {
     /// The remote must be asked, whatever the inbox says.
     pub look: bool,
     pub due_seq: i64,
+    /// Up to which version of the customer it was marked due.
+    pub due_version: u64,
     pub attempts: i32,
     pub token: Uuid,
 }
@@ -79,6 +81,7 @@ impl FromRow<'_, PgRow> for Link {
             refused: row.try_get::<Json<Refused>, _>("refused")?.0,
             look: row.try_get("look")?,
             due_seq: row.try_get("due_seq")?,
+            due_version: u64::try_from(row.try_get::<i64, _>("due_version")?).unwrap_or_default(),
             attempts: row.try_get("attempts")?,
             token: row.try_get("lease_token")?,
         })

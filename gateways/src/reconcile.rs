@@ -94,13 +94,15 @@ impl<'a> Run<'a> {
     /// All that a run begins with, asked for at once: the open call, what the inbox says, and the customer. What comes
     /// later marks the link due again.
     async fn look_around(&self) -> Result<(Option<Intent>, Vec<inbox::Row>, Loaded<Customer>), RunError> {
-        let open = async { Ok(intent::open(&self.with.pool, self.link.id).await?) };
-        let (open, (told, customer)) = tokio::try_join!(open, self.look_again())?;
-        Ok((open, told, customer))
+        let open = async { Ok(intent::open(&self.with.relaxed, self.link.id).await?) };
+        let told = async { Ok(inbox::waiting(&self.with.relaxed, self.link.id).await?) };
+        let (id, version) = (self.link.customer_id.to_string(), self.link.due_version);
+        let customer = async { Ok::<_, RunError>(self.with.store.load_since(&id, version).await?) };
+        tokio::try_join!(open, told, customer)
     }
 
     async fn look_again(&self) -> Result<(Vec<inbox::Row>, Loaded<Customer>), RunError> {
-        let told = async { Ok(inbox::waiting(&self.with.pool, self.link.id).await?) };
+        let told = async { Ok(inbox::waiting(&self.with.relaxed, self.link.id).await?) };
         tokio::try_join!(told, self.load())
     }
 
