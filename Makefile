@@ -4,7 +4,9 @@ ROOT := $(dir $(realpath $(lastword $(MAKEFILE_LIST))))
 PROFILE := $(if $(RELEASE),--release)
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run test bench lint fmt clean
+SEEDS := $(shell date +%s)000..
+HOURS := 1
+.PHONY: help run test soak bench lint fmt clean
 MAKEFLAGS += --no-print-directory
 
 help: ## Show this list
@@ -19,6 +21,12 @@ test: lint ## Check everything: lint, then every test on real servers
 	cd "$(ROOT)" && deploy/bootstrap
 	cd "$(ROOT)" && cargo build --workspace --bins
 	cd "$(ROOT)" && cargo run --quiet -p tandem-local -- test -- cargo test --workspace
+
+soak: ## Play new random histories of edits and faults on both sides (HOURS=1; SEEDS=17 or SEEDS=100..200: those)
+	@cd "$(ROOT)" && deploy/bootstrap
+	@cd "$(ROOT)" && cargo build --workspace --bins
+	@cd "$(ROOT)" && TANDEM_TEST_SEEDS=$(SEEDS) TANDEM_TEST_HOURS=$(HOURS) cargo run --quiet -p tandem-local -- test -- \
+		cargo test --workspace --test convergence -- --nocapture new_seeds
 
 bench: ## Measure speed against the bare parts, on an optimised build (ARGS="...": options of tandem-bench)
 	@cd "$(ROOT)" && deploy/bootstrap

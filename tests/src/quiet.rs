@@ -42,6 +42,20 @@ impl Tandem {
         }
     }
 
+    /// Waits until everything that Stripe tells has been read: until a sweep that began after this call has ended.
+    pub async fn swept(&self) {
+        // The one under way does not count.
+        for _ in 0..2 {
+            let before = self.last_sweep().await;
+            self.until("a sweep", || async { self.last_sweep().await > before }).await;
+        }
+    }
+
+    async fn last_sweep(&self) -> Option<String> {
+        let last = sqlx::query_scalar("SELECT max(swept_at)::text FROM sweeps").fetch_one(&self.database).await;
+        last.expect("the database")
+    }
+
     /// Waits for a condition, looking again and again.
     ///
     /// # Panics

@@ -130,6 +130,13 @@ impl Tandem {
         self.others.push(spawn(&self.env, port, log));
     }
 
+    /// Runs another command of `tandem` with the same settings.
+    pub async fn command(&self, arguments: &[&str]) -> std::process::Output {
+        let mut command = tokio::process::Command::new(binary());
+        command.env_remove("STRIPE_SECRET_KEY").envs(self.env.iter().map(|(name, value)| (name, value)));
+        command.args(arguments).output().await.expect("tandem")
+    }
+
     /// Waits until it says that it is ready.
     ///
     /// # Panics
