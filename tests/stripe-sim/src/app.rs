@@ -14,6 +14,10 @@ use crate::webhooks::{self, Sending};
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) account: String,
+    /// The other accounts of this local Stripe, if it is the first.
+    pub(crate) others: Vec<Arc<App>>,
+    /// It is reached by the first account's keys, and its own name.
+    pub(crate) connected: bool,
     pub(crate) secret_keys: Vec<String>,
     pub(crate) webhook_retry: WebhookRetry,
     pub(crate) webhook_timeout: Duration,
@@ -28,10 +32,13 @@ impl App {
     pub(crate) fn new(
         options: crate::Options,
         state: State,
+        others: Vec<Arc<App>>,
         http: HttpClients,
         stopping: CancellationToken,
     ) -> Arc<Self> {
         Arc::new(Self {
+            others,
+            connected: state.connected.is_some(),
             account: options.account,
             secret_keys: options.secret_keys,
             webhook_retry: options.webhook_retry,

@@ -32,7 +32,11 @@ pub(crate) async fn answer(Shared(app): Shared<Arc<App>>, request: Request) -> R
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, BODY_MAX).await.map_err(|_| StripeError::too_large());
     let stopping = app.stopping.clone();
-    let running = tokio::spawn(async move { stopping.run_until_cancelled(run(app, parts, body)).await });
+    let (app, refused) = match addressed(&app, &parts.headers) {
+        Ok(addressed) => (addressed, None),
+        Err(error) => (app, Some(error)),
+    };
+    let running = tokio::spawn(async move { stopping.run_until_cancelled(run(app, refused, parts, body)).await });
     match running.await {
         Ok(Some(response)) => response,
         Ok(None) | Err(_) => hang_up(),
@@ -54,6 +58,7 @@ struct Asked {
     method: String,
     path: String,
     params: Result<Params, StripeError>,
+    key_end: String,
     /// Only a POST's key has an effect.
     key: Option<String>,
     key_as_sent: Option<String>,
@@ -70,13 +75,14 @@ struct Answer {
     original_request: Option<String>,
 }
 
-async fn run(app: Arc<App>, parts: Parts, body: Result<Bytes, StripeError>) -> Response {
+async fn run(app: Arc<App>, refused: Option<StripeError>, parts: Parts, body: Result<Bytes, StripeError>) -> Response {
     let asked = Asked::new(&parts, body);
     let number = app.change(|state| {
         let call = asked.to_call(state.clock.now_ms());
         state.calls.push(call)
     });
-    let authorised = authorise(&parts.headers, &app.secret_keys);
+    let expired = app.read(|state| state.settings.expired_keys.clone());
+    let authorised = authorise(&parts.headers, &app.secret_keys, &expired).and(refused.map_or(Ok(()), Err));
     let outcome = match authorised.and(asked.params.clone()) {
         Ok(params) => work(&app, &asked, &params, number).await,
         Err(error) => Ok(app.read(|state| Answer::refusal(&error, &asked, state))),
@@ -229,11 +235,27 @@ fn name_customer(state: &mut State, number: u64, customer: Option<&str>) {
     }
 }
 
+/// Whose call it is: of the connected account that it names, or of the account whose key it is.
+fn addressed(first: &Arc<App>, headers: &HeaderMap) -> Result<Arc<App>, StripeError> {
+    match headers.get("stripe-account").and_then(|value| value.to_str().ok()) {
+        Some(named) if named == first.account => Ok(first.clone()),
+        Some(named) => {
+            let connected = first.others.iter().find(|other| other.connected && other.account == named);
+            connected.cloned().ok_or_else(|| StripeError::no_access(named))
+        }
+        None => {
+            let key = key(headers);
+            let own = first.others.iter().find(|other| !other.connected && other.secret_keys.contains(&key));
+            Ok(own.unwrap_or(first).clone())
+        }
+    }
+}
+
 /// Bearer, or Basic with the key as the user's name.
-fn authorise(headers: &HeaderMap, accepted: &[String]) -> Result<(), StripeError> {
+fn key(headers: &HeaderMap) -> String {
     let header = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (scheme, credentials) = header.split_once(' ').unwrap_or_default();
-    let key = match scheme.to_ascii_lowercase().as_str() {
+    match scheme.to_ascii_lowercase().as_str() {
         "bearer" => credentials.trim().to_owned(),
         "basic" => base64::engine::general_purpose::STANDARD
             .decode(credentials.trim())
@@ -242,7 +264,11 @@ fn authorise(headers: &HeaderMap, accepted: &[String]) -> Result<(), StripeError
             .and_then(|plain| plain.split(':').next().map(str::to_owned))
             .unwrap_or_default(),
         _ => String::new(),
-    };
+    }
+}
+
+fn authorise(headers: &HeaderMap, accepted: &[String], expired: &[String]) -> Result<(), StripeError> {
+    let key = key(headers);
     if key.is_empty() {
         return Err(StripeError::no_key());
     }
@@ -250,7 +276,7 @@ fn authorise(headers: &HeaderMap, accepted: &[String]) -> Result<(), StripeError
         [] => key.starts_with("sk_test_") || key.starts_with("rk_test_"),
         accepted => accepted.contains(&key),
     };
-    if fits { Ok(()) } else { Err(StripeError::wrong_key(&key)) }
+    if fits && !expired.contains(&key) { Ok(()) } else { Err(StripeError::wrong_key(&key)) }
 }
 
 impl Asked {
@@ -263,9 +289,11 @@ impl Asked {
         });
         let method = parts.method.as_str().to_owned();
         let key_as_sent = header("idempotency-key").map(str::to_owned).filter(|key| !key.is_empty());
+        let secret = key(&parts.headers);
         let key = key_as_sent.clone().filter(|_| method == "POST");
         let request_id = ids::request();
         Self {
+            key_end: secret.chars().skip(secret.chars().count().saturating_sub(4)).collect(),
             path: parts.uri.path().to_owned(),
             params,
             origin: Origin { request_id: Some(request_id.clone()), idempotency_key: key.clone() },
@@ -284,6 +312,7 @@ impl Asked {
             method: self.method.clone(),
             path: self.path.clone(),
             params: self.params.as_ref().map(Params::as_sent).unwrap_or_default(),
+            key_end: self.key_end.clone(),
             idempotency_key: self.key_as_sent.clone(),
             request_id: self.request_id.clone(),
             status: None,

@@ -22,6 +22,9 @@ pub struct Call {
     pub path: String,
     /// Names as sent (`address[line1]`) and values.
     pub params: BTreeMap<String, String>,
+    /// The end of the key that it came with, its last four characters.
+    #[serde(default)]
+    pub key_end: String,
     /// The header, if sent; of no effect but with POST.
     pub idempotency_key: Option<String>,
     /// The id given to the call.

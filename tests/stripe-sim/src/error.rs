@@ -105,6 +105,15 @@ impl StripeError {
         )
     }
 
+    /// The account is not connected to that of the key.
+    pub(crate) fn no_access(account: &str) -> Self {
+        let message = format!(
+            "The provided key does not have access to account '{account}' (or that account does not exist). \
+             Application access may have been revoked."
+        );
+        Self::invalid(403, message).code("account_invalid")
+    }
+
     pub(crate) fn too_large() -> Self {
         Self::invalid(413, "Request body too large.")
     }

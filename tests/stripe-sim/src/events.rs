@@ -28,6 +28,9 @@ pub(crate) struct StoredEvent {
     pub(crate) object: Arc<Object>,
     pub(crate) previous: Option<Object>,
     pub(crate) origin: Origin,
+    /// The connected account that it is of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) account: Option<String>,
 }
 
 /// Which call made a change.
@@ -84,7 +87,7 @@ impl StoredEvent {
         if let Some(previous) = &self.previous {
             data["previous_attributes"] = Value::Object(previous.clone());
         }
-        json!({
+        let mut event = json!({
             "id": self.id,
             "object": "event",
             "api_version": API_VERSION,
@@ -94,7 +97,11 @@ impl StoredEvent {
             "pending_webhooks": pending_webhooks,
             "request": { "id": self.origin.request_id, "idempotency_key": self.origin.idempotency_key },
             "type": self.kind,
-        })
+        });
+        if let Some(account) = &self.account {
+            event["account"] = json!(account);
+        }
+        event
     }
 }
 
@@ -107,6 +114,7 @@ pub(crate) fn emit(state: &mut State, kind: &str, object: Arc<Object>, previous:
         object,
         previous,
         origin: origin.clone(),
+        account: state.connected.clone(),
     });
     let mut pending = state.endpoints.wanting(kind);
     if !pending.is_empty() {

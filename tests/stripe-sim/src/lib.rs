@@ -32,7 +32,7 @@ pub use calls::Call;
 pub use clock::{Clock, ClockChange};
 pub use control::{Control, ControlError};
 pub use faults::{Fault, FaultId, FaultStatus, Rule};
-pub use options::{AddressUpdate, EmptyLine, Options, RateLimit, Settings, WebhookRetry};
+pub use options::{Account, AddressUpdate, EmptyLine, Options, RateLimit, Settings, WebhookRetry};
 pub use server::Sim;
 pub use view::{Address, Customer, Event};
 pub use webhooks::{Delivery, Order, Webhooks, sign};

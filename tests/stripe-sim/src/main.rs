@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, anyhow};
 use clap::Parser;
-use stripe_sim::{Options, RateLimit, Settings, Sim};
+use stripe_sim::{Account, Options, RateLimit, Settings, Sim};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A Stripe that runs here: customers, events and webhooks, with Stripe's wire format.
@@ -22,6 +22,9 @@ struct Arguments {
     /// Keep everything in this file, and go on from it.
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
+    /// Have another account, connected to the first: call it with the header Stripe-Account. May be given several times.
+    #[arg(long, value_name = "acct_…")]
+    connected: Vec<String>,
     /// Trim emails and turn them to lower case.
     #[arg(long)]
     normalise_email: bool,
@@ -62,6 +65,7 @@ impl From<Arguments> for Options {
             port: arguments.port,
             webhooks: arguments.webhook,
             state: arguments.state,
+            accounts: arguments.connected.iter().map(|id| Account::connected(id)).collect(),
             settings: Settings {
                 normalise_email: arguments.normalise_email,
                 rate_limit,

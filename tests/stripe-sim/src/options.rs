@@ -22,8 +22,44 @@ pub struct Options {
     pub webhook_timeout: Duration,
     /// Where to keep everything, so that a local Stripe started again goes on; in memory only if `None`.
     pub state: Option<PathBuf>,
+    /// Other accounts beside the one above, each with customers, events and webhooks of its own.
+    pub accounts: Vec<Account>,
     /// What a running local Stripe can be told to change.
     pub settings: Settings,
+}
+
+/// One more account.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// `acct_…`
+    pub id: String,
+    /// Its own secret key. With none it is connected to the first account, whose keys reach it by `Stripe-Account`, and its
+    /// events name it in `account`.
+    pub secret_key: Option<String>,
+    /// Webhook endpoints, as (URL, signing secret); each gets every event of this account.
+    pub webhooks: Vec<(String, String)>,
+}
+
+impl Account {
+    /// One that is connected to the first.
+    pub fn connected(id: &str) -> Self {
+        Self { id: id.to_owned(), secret_key: None, webhooks: Vec::new() }
+    }
+}
+
+impl Options {
+    /// The same local Stripe, seen from that account.
+    pub(crate) fn of(&self, account: &Account) -> Self {
+        let own = |key: &String| vec![key.clone()];
+        Self {
+            account: account.id.clone(),
+            secret_keys: account.secret_key.as_ref().map_or_else(|| self.secret_keys.clone(), own),
+            webhooks: account.webhooks.clone(),
+            state: self.state.as_ref().map(|path| path.with_extension(account.id.clone())),
+            accounts: Vec::new(),
+            ..self.clone()
+        }
+    }
 }
 
 impl Default for Options {
@@ -36,6 +72,7 @@ impl Default for Options {
             webhook_retry: WebhookRetry::default(),
             webhook_timeout: Duration::from_secs(10),
             state: None,
+            accounts: Vec::new(),
             settings: Settings::default(),
         }
     }
@@ -55,6 +92,8 @@ pub struct Settings {
     pub rate_limit: Option<RateLimit>,
     /// How long a change stays invisible to search, in milliseconds.
     pub search_lag_ms: u64,
+    /// Keys that were taken once, and are expired.
+    pub expired_keys: Vec<String>,
 }
 
 impl Default for Settings {
@@ -65,6 +104,7 @@ impl Default for Settings {
             empty_line: EmptyLine::Null,
             rate_limit: None,
             search_lag_ms: 60_000,
+            expired_keys: Vec::new(),
         }
     }
 }

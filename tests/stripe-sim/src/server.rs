@@ -39,22 +39,24 @@ impl Sim {
     pub async fn start(options: Options) -> Result<Self, io::Error> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port)).await?;
         let address = listener.local_addr()?;
-        let mut state = match &options.state {
-            Some(path) => State::open(path, options.settings.clone())?,
-            None => State::new(options.settings.clone()),
-        };
-        for (url, secret) in &options.webhooks {
-            state.give_endpoint(url.clone(), secret.clone());
-        }
-        let http = HttpClients::new().map_err(io::Error::other)?;
         let stopping = CancellationToken::new();
-        let app = App::new(options, state, http, stopping.clone());
-        app.change(State::resume_deliveries);
+        let mut others = Vec::new();
+        for account in &options.accounts {
+            let connected = account.secret_key.is_none().then(|| account.id.clone());
+            others.push(open(options.of(account), connected, Vec::new(), &stopping)?);
+        }
+        let mut accounts = Router::new();
+        for other in &others {
+            let control = Router::new().nest("/_sim", control_api::router()).with_state(other.clone());
+            accounts = accounts.nest(&format!("/accounts/{}", other.account), control);
+        }
+        let app = open(options, None, others, &stopping)?;
         let router = Router::new()
             .route("/", get(control_api::page))
             .nest("/_sim", control_api::router())
             .fallback(call::answer)
-            .with_state(app);
+            .with_state(app)
+            .merge(accounts);
         let stop = stopping.clone().drop_guard();
         let running = tokio::spawn(async move {
             stopping.run_until_cancelled(accept(listener, router)).await;
@@ -77,12 +79,38 @@ impl Sim {
         Control::new(self.url())
     }
 
+    /// A client of another account's control API.
+    pub fn control_of(&self, account: &str) -> Control {
+        Control::new(format!("{}/accounts/{account}", self.url()))
+    }
+
     /// Closes every connection, gives the port back and returns.
     pub async fn stop(self) {
         drop(self.stop);
         // The task ends by itself now; it can't be worse than ended.
         let _ = self.running.await;
     }
+}
+
+/// One account: its state, taken up where it ended, with its webhooks on their way.
+fn open(
+    options: Options,
+    connected: Option<String>,
+    others: Vec<Arc<App>>,
+    stopping: &CancellationToken,
+) -> Result<Arc<App>, io::Error> {
+    let mut state = match &options.state {
+        Some(path) => State::open(path, options.settings.clone())?,
+        None => State::new(options.settings.clone()),
+    };
+    state.connected = connected;
+    for (url, secret) in &options.webhooks {
+        state.give_endpoint(url.clone(), secret.clone());
+    }
+    let http = HttpClients::new().map_err(io::Error::other)?;
+    let app = App::new(options, state, others, http, stopping.clone());
+    app.change(State::resume_deliveries);
+    Ok(app)
 }
 
 /// One task a connection; all end when this is dropped.

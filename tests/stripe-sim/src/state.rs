@@ -35,6 +35,8 @@ pub(crate) struct State {
     pub(crate) records: Vec<Record>,
     /// What is to be sent once it is committed.
     pub(crate) outbox: Vec<Sending>,
+    /// The account's id, if it is a connected one: its events name it.
+    pub(crate) connected: Option<String>,
     journal: Option<Journal>,
     last_seq: u64,
 }
