@@ -53,7 +53,7 @@ enum Command {
     /// Serve the API, and do everything else that Tandem does, until told to stop
     ///
     /// Makes and upgrades all tables first. Many may run side by side. SIGTERM or Ctrl-C lets open requests end; a second
-    /// one ends at once.
+    /// one ends at once. SIGHUP reads the settings anew and takes over the gateways' keys and webhook secrets.
     Serve,
     /// Make and upgrade all tables, and end
     ///
@@ -142,13 +142,14 @@ pub fn main() -> ExitCode {
 }
 
 async fn run(Arguments { config, command }: Arguments) -> Result<Ended, Failure> {
-    let config = Config::load(config)?;
+    let file = config;
+    let config = Config::load(file.clone())?;
     let quiet = !matches!(command, Command::Serve);
     // The other commands talk to a person: their log is for what goes wrong.
     let filter = if quiet && config.log == LOG { "warn" } else { &config.log };
     crate::log::start(filter, config.log_format).map_err(|error| Told(format!("TANDEM_LOG: {error}")))?;
     match command {
-        Command::Serve => serve::run(config).await,
+        Command::Serve => serve::run(config, file).await,
         Command::Migrate => migrate::run(&config).await,
         Command::Rebuild { projection: Projection::Customers } => rebuild::customers(&config).await,
         Command::Status { json } => status::run(&config, json).await,

@@ -1,7 +1,10 @@
 //! Every setting of the service: defaults, then a file, then the environment.
 
+mod accounts;
+mod changes;
 mod sources;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -32,7 +35,11 @@ pub struct Config {
     /// What all gateways share.
     #[serde(default)]
     pub gateways: GatewaysConfig,
-    /// Stripe; switched off without a key. `STRIPE_SECRET_KEY` is taken where `TANDEM_STRIPE__SECRET_KEY` is not set.
+    /// The gateways in sections of their own, by name: `[gateways.eu]` with `kind = "stripe"`, or
+    /// `TANDEM_GATEWAYS__EU__KIND`. Default none.
+    #[serde(skip)]
+    pub accounts: BTreeMap<String, StripeConfig>,
+    /// The short way for one account of Stripe; switched off without a key. `STRIPE_SECRET_KEY` is taken where `TANDEM_STRIPE__SECRET_KEY` is not set.
     #[serde(default)]
     pub stripe: Option<StripeConfig>,
     /// What is logged: a filter as of tracing's `EnvFilter`, such as `debug` or `info,tandem_gateways=debug`.
@@ -42,6 +49,9 @@ pub struct Config {
     /// How: `text` or `json`. `TANDEM_LOG_FORMAT`, default `text`.
     #[serde(default)]
     pub log_format: LogFormat,
+    /// Every setting that was set, by its name in the file, to tell one reading from the next.
+    #[serde(skip)]
+    as_set: BTreeMap<String, SecretString>,
 }
 
 /// Where events are kept.
@@ -129,6 +139,11 @@ impl Config {
         sources::load(file, std::env::vars_os())
     }
 
+    /// Every Stripe account.
+    pub fn stripes(&self) -> impl Iterator<Item = &StripeConfig> {
+        self.stripe.iter().chain(self.accounts.values())
+    }
+
     /// The names in NATS.
     pub fn feed(&self) -> Feed {
         Feed { stream: self.nats.stream.clone(), root: self.nats.root.clone() }
@@ -161,7 +176,7 @@ impl Config {
         if !self.nats.root.split('.').all(is_token) {
             return wrong("TANDEM_NATS__ROOT", "must be letters, digits, - or _");
         }
-        Ok(())
+        accounts::check(self)
     }
 
     /// Whether the API may be open at this address.
@@ -212,9 +227,11 @@ impl Config {
             http: HttpConfig::default(),
             api_keys: vec![],
             gateways: GatewaysConfig::default(),
+            accounts: BTreeMap::new(),
             stripe: None,
             log: log(),
             log_format: LogFormat::default(),
+            as_set: BTreeMap::new(),
         }
     }
 }

@@ -14,6 +14,7 @@ mod event_body;
 mod events;
 mod execute;
 mod health;
+mod keys;
 mod log;
 mod openapi;
 mod parked;

@@ -10,7 +10,7 @@ use tandem_gateways::stripe::{self, Stripe};
 use tandem_gateways::{Configured, Deletes, Gateways};
 use tandem_projections::Customers;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -19,6 +19,7 @@ use crate::app::App;
 use crate::auth::ApiKeys;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
+use crate::keys::Keys;
 use crate::start::{StartError, start};
 use crate::{connect, routes};
 
@@ -61,6 +62,21 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
+    let (_never, reloads) = mpsc::channel(1);
+    serve_reloading(config, clock, listener, shutdown, reloads).await
+}
+
+/// The same, and takes over the gateways' keys and webhook secrets of settings that were read again.
+///
+/// # Errors
+/// As of [`serve`].
+pub(crate) async fn serve_reloading(
+    config: Config,
+    clock: Clock,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+    reloads: mpsc::Receiver<Config>,
+) -> Result<(), ServeError> {
     config.check()?;
     if let Some(variant) = tandem_eventlog::zoo::played() {
         tracing::warn!(variant, "this process plays a wrong variant, for a test: it is not to be trusted");
@@ -68,7 +84,8 @@ pub async fn serve(
     let address = listener.local_addr()?;
     config.check_bind(address)?;
     let (starting, waiting) = watch::channel(Some("PostgreSQL".to_owned()));
-    let (app, relay) = wire(&config, clock, waiting, shutdown.clone()).await?;
+    let stripes = stripes(&config)?;
+    let (app, relay) = wire(&config, &stripes, clock, waiting, shutdown.clone()).await?;
     tracing::info!(%address, "serving the API at http://{address}");
     let service = routes::service(app.clone());
     let stopped = shutdown.clone().cancelled_owned();
@@ -80,6 +97,8 @@ pub async fn serve(
     let _no_work_without_us = work.clone().drop_guard();
     let mut tasks = JoinSet::new();
     tasks.spawn(fold(app.metrics.clone(), work.clone()));
+    let keys = Keys { config: config.clone(), stripes, gateways: app.gateways.clone() };
+    tasks.spawn(keys.roll_with(reloads, work.clone()));
     tokio::select! {
         started = start(&app.pool, &app.nats, &app.feed, &starting) => {
             started?;
@@ -117,6 +136,7 @@ pub async fn serve(
 /// Puts the parts together; nothing runs yet, and nothing is connected.
 async fn wire(
     config: &Config,
+    stripes: &[Arc<Stripe>],
     clock: Clock,
     starting: watch::Receiver<Option<String>>,
     shutdown: CancellationToken,
@@ -132,7 +152,7 @@ async fn wire(
         nats.clone(),
         store.clone(),
         feed.clone(),
-        gateways(config)?,
+        gateways(config, stripes)?,
         config.gateways.clone(),
         clock.for_gateways(),
     );
@@ -167,18 +187,27 @@ fn begin(app: &App, relay: Relay, work: &CancellationToken, tasks: &mut JoinSet<
     tasks.spawn(async move { gateways.run(reconciling).await });
 }
 
-/// The gateways that are switched on: the one list that a new one is added to.
-fn gateways(config: &Config) -> Result<Vec<Configured>, ServeError> {
+/// The accounts of Stripe.
+fn stripes(config: &Config) -> Result<Vec<Arc<Stripe>>, ServeError> {
+    config.stripes().map(|stripe| Ok(Arc::new(Stripe::new(stripe.clone())?))).collect()
+}
+
+/// The gateways that are switched on: the one list that a new kind is added to.
+fn gateways(config: &Config, stripes: &[Arc<Stripe>]) -> Result<Vec<Configured>, ServeError> {
     let mut gateways = vec![];
-    match &config.stripe {
-        Some(stripe) => gateways.push(Configured {
+    for (stripe, gateway) in config.stripes().zip(stripes) {
+        gateways.push(Configured {
             policy: stripe.policy,
             deletes: Deletes { inbound: stripe.deletes_inbound, outbound: stripe.deletes_outbound },
             sweep_interval: Duration::from_millis(stripe.sweep_interval_ms),
             sweep_overlap: Duration::from_secs(stripe.sweep_overlap_s),
-            gateway: Arc::new(Stripe::new(stripe.clone())?),
-        }),
-        None => tracing::warn!("Stripe is off: neither TANDEM_STRIPE__SECRET_KEY nor STRIPE_SECRET_KEY is set"),
+            gateway: Arc::<Stripe>::clone(gateway),
+        });
+    }
+    if gateways.is_empty() {
+        tracing::warn!(
+            "no gateway is on: neither STRIPE_SECRET_KEY, TANDEM_STRIPE__SECRET_KEY nor [gateways.…] is set"
+        );
     }
     for one in &gateways {
         config

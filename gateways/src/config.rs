@@ -42,6 +42,9 @@ impl Default for GatewaysConfig {
 }
 
 impl GatewaysConfig {
+    /// Their names, which no gateway can have: both stand in one section.
+    pub const NAMES: [&str; 2] = ["workers", "lease_ms"];
+
     /// The lease as a duration.
     pub fn lease(&self) -> Duration {
         Duration::from_millis(self.lease_ms)
@@ -62,5 +65,17 @@ impl GatewaysConfig {
             ));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_is_among_the_names_that_no_gateway_can_have() {
+        let complaint = serde_json::from_str::<GatewaysConfig>(r#"{"nonsense": 1}"#).unwrap_err().to_string();
+        let quoted: Vec<&str> = complaint.split('`').skip(1).step_by(2).skip(1).collect();
+        assert_eq!(quoted, GatewaysConfig::NAMES);
     }
 }

@@ -21,7 +21,7 @@ use crate::reconcile::Reconciler;
 use crate::sweep::{Sweeping, sweep};
 use crate::{
     Deletes, Gateway, GatewayStatus, GatewaysConfig, LinkStatus, Notice, Parked, ParkedError, RemoteChange,
-    WebhookError, error_chain, inbox, parked, status, worker,
+    WebhookError, error_chain, inbox, link, parked, status, worker,
 };
 
 /// Tells the time. A test's may stand still, or jump.
@@ -183,6 +183,16 @@ impl Gateways {
             }
             Notice::Ignored(kind) => Ok(Accepted::Ignored(kind)),
         }
+    }
+
+    /// Tries at once what waits for this gateway to come back: something has changed that may let it through.
+    ///
+    /// # Errors
+    /// The database is unavailable.
+    pub async fn hurry(&self, gateway: &GatewayName) -> Result<(), sqlx::Error> {
+        link::hurry(&self.pool, gateway).await?;
+        self.due.ring();
+        Ok(())
     }
 
     /// How a customer stands at each gateway that has heard of it.

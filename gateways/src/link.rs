@@ -215,6 +215,19 @@ pub(crate) async fn mark_due(tx: &mut PgTransaction<'_>, ids: &[i64]) -> Result<
     Ok(())
 }
 
+/// Ends the waiting of what failed before.
+pub(crate) async fn hurry(pool: &PgPool, gateway: &GatewayName) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE links SET not_before = clock_timestamp()
+         WHERE id = ANY(ARRAY(SELECT id FROM links WHERE gateway = $1 AND due_seq > done_seq
+                              AND not_before > clock_timestamp() ORDER BY customer_id FOR UPDATE))",
+    )
+    .bind(gateway.as_str())
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
 /// How long a link waits after its `attempts`th failure: from an eighth of a second to half a minute, with jitter.
 /// No longer: the gateway's pacing keeps many waiting links from hurting it, and people wait for it to come back.
 pub(crate) fn backoff(attempts: i32, jitter: f64) -> Duration {

@@ -39,7 +39,7 @@ pub(super) async fn run(config: &Config, json: bool) -> Result<Ended, Failure> {
     let pool = connect::postgres(config)?;
     let nats = connect::nats(config).await?;
     let lag = lag(&pool).await?;
-    let names: Vec<&str> = config.stripe.iter().map(|stripe| stripe.name.as_str()).collect();
+    let names: Vec<&str> = config.stripes().map(|stripe| stripe.name.as_str()).collect();
     let gateways = tandem_gateways::status(&pool, &names).await?;
     let published = last_sequence(&nats, &config.nats.stream).await;
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use config::{Environment, File, FileFormat, Value, ValueKind};
 
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, accounts, changes};
 
 const PREFIX: &str = "TANDEM_";
 
@@ -45,31 +45,37 @@ pub(super) fn load(
             .ignore_empty(true)
             .source(Some(settings)),
     );
-    let places = Places { environment: &environment, file: file_name.as_deref() };
+    let mut places = Places { environment: &environment, file: file_name.as_deref(), common_key: false };
     let merged = builder.build().map_err(|error| places.explain("", &error.to_string()))?;
     let mut settings = merged.cache;
-    complete(&mut settings, &environment);
+    let named = accounts::take(&mut settings, &places)?;
+    places.common_key = complete(&mut settings, &environment);
+    let as_set = changes::as_set(&settings, &named);
     let config: Config = serde_path_to_error::deserialize(settings)
         .map_err(|error| places.explain(&error.path().to_string(), &error.inner().to_string()))?;
-    config.check()?;
+    let config = Config { accounts: accounts::read(named, &places)?, as_set, ..config };
+    config.check().map_err(|error| places.name(error))?;
     Ok(config)
 }
 
-/// Stripe's own name for its key counts, too; without any key the gateway is off, whatever else is set.
-fn complete(settings: &mut Value, environment: &HashMap<String, String>) {
-    let ValueKind::Table(settings) = &mut settings.kind else { return };
+/// Stripe's own name for its key counts, too; without any key the gateway is off, whatever else is set. Returns whether it
+/// is that key.
+fn complete(settings: &mut Value, environment: &HashMap<String, String>) -> bool {
+    let ValueKind::Table(settings) = &mut settings.kind else { return false };
     // What it lacks is told by its whole name.
     settings.entry("database".to_owned()).or_insert_with(|| Value::new(None, ValueKind::Table(<_>::default())));
     let common = environment.get("STRIPE_SECRET_KEY").filter(|key| !key.is_empty());
     let stripe =
         settings.entry("stripe".to_owned()).or_insert_with(|| Value::new(None, ValueKind::Table(<_>::default())));
-    let ValueKind::Table(table) = &mut stripe.kind else { return };
-    if let (Some(key), false) = (common, table.contains_key("secret_key")) {
-        table.insert("secret_key".to_owned(), Value::new(None, ValueKind::String(key.clone())));
+    let ValueKind::Table(table) = &mut stripe.kind else { return false };
+    if table.contains_key("secret_key") {
+        return false;
     }
-    if !table.contains_key("secret_key") {
-        settings.remove("stripe");
+    match common {
+        Some(key) => drop(table.insert("secret_key".to_owned(), Value::new(None, ValueKind::String(key.clone())))),
+        None => drop(settings.remove("stripe")),
     }
+    common.is_some()
 }
 
 fn is_setting(name: &str) -> bool {
@@ -105,13 +111,56 @@ fn first_line(message: &str) -> String {
 }
 
 /// Where a setting was set.
-struct Places<'a> {
+pub(super) struct Places<'a> {
     environment: &'a HashMap<String, String>,
     file: Option<&'a str>,
+    /// The key of `[stripe]` is `STRIPE_SECRET_KEY`.
+    common_key: bool,
 }
 
 impl Places<'_> {
-    fn explain(&self, path: &str, message: &str) -> ConfigError {
+    /// Whether Stripe's own name for its key is set.
+    pub(super) fn has_common_key(&self) -> bool {
+        self.environment.get("STRIPE_SECRET_KEY").is_some_and(|key| !key.is_empty())
+    }
+
+    /// What is wrong with what stands at this path.
+    pub(super) fn wrong(&self, path: &str, reason: impl Into<String>) -> ConfigError {
+        ConfigError::Setting { setting: self.locate(path, self.file), reason: reason.into() }
+    }
+
+    /// What must stand at this path, and doesn't: anywhere.
+    pub(super) fn missing(&self, path: &str) -> ConfigError {
+        ConfigError::Setting { setting: self.locate(path, None), reason: "must be set".to_owned() }
+    }
+
+    /// Of an error that names a variable: the place where it was set.
+    fn name(&self, error: ConfigError) -> ConfigError {
+        match error {
+            ConfigError::Setting { setting, reason } if setting.contains("__") => {
+                let path = setting.trim_start_matches(PREFIX).to_lowercase().replace("__", ".");
+                self.wrong(&path, reason)
+            }
+            other => other,
+        }
+    }
+
+    /// The variable that sets it, or its place in the file.
+    fn locate(&self, path: &str, file: Option<&str>) -> String {
+        let variable = format!("{PREFIX}{}", path.to_uppercase().replace('.', "__"));
+        if self.common_key && path == "stripe.secret_key" {
+            return "STRIPE_SECRET_KEY".to_owned();
+        }
+        // Of a section only its name is known: any setting in it tells.
+        let section = format!("{variable}__");
+        let variable = self.environment.keys().find(|name| name.starts_with(&section)).cloned().unwrap_or(variable);
+        match file {
+            Some(file) if !self.environment.contains_key(&variable) => format!("{path} in {file}"),
+            Some(_) | None => variable,
+        }
+    }
+
+    pub(super) fn explain(&self, path: &str, message: &str) -> ConfigError {
         // Ours are quoted by the one, the crate's by the other.
         let quoted = message.split(['`', '"']).nth(1).unwrap_or_default();
         let quoted = quoted.strip_prefix(path).map_or(quoted, |within| within.trim_start_matches('.'));
@@ -122,20 +171,12 @@ impl Places<'_> {
             (true, false) => format!("{within}.{quoted}"),
             _ => within.to_owned(),
         };
-        let variable = format!("{PREFIX}{}", path.to_uppercase().replace('.', "__"));
-        // Of an unknown section only its name is known: any setting in it tells.
-        let section = format!("{variable}__");
-        let variable = self.environment.keys().find(|name| name.starts_with(&section)).cloned().unwrap_or(variable);
-        let setting = match self.file {
-            _ if self.environment.contains_key(&variable) => variable,
-            _ if message.starts_with("missing ") => variable,
-            Some(file) => format!("{path} in {file}"),
-            None => variable,
-        };
+        let missing = message.starts_with("missing ");
+        let setting = self.locate(&path, self.file.filter(|_| !missing));
         let reason = if message.starts_with("unknown field") {
             let known = message.split_once(", expected ").map(|(_, known)| format!("; there are {known}"));
             format!("there is no such setting{}", known.unwrap_or_default())
-        } else if message.starts_with("missing ") {
+        } else if missing {
             "must be set".to_owned()
         } else {
             // The crate adds where it comes from, which the name tells already.

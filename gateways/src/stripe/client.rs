@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::future::Future;
-use std::sync::OnceLock;
+use std::sync::{OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use stripe_client_core::{
 use tandem_domain::{GatewayName, Interval};
 use tracing::Instrument;
 
-use super::config::{Checked, ConfigError};
+use super::config::{Checked, ConfigError, wrong};
 use super::offset::Offset;
 use super::pacing::{Endpoint, NoTurn, Pacing};
 use super::refusal::{Refusal, header};
@@ -27,6 +27,8 @@ use crate::{CallError, error_chain};
 #[derive(Debug)]
 pub(super) struct Client {
     http: reqwest::Client,
+    /// The key, which may be rolled while calls are made.
+    bearer: RwLock<HeaderValue>,
     base: Url,
     timeout: Duration,
     pacing: Pacing,
@@ -44,7 +46,7 @@ impl Client {
             http = http.tls_certs_only([]).no_proxy();
         }
         let http = http
-            .default_headers(headers(key)?)
+            .default_headers(headers(checked.account.as_deref())?)
             .user_agent(concat!("tandem/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(checked.connect_timeout)
             .redirect(reqwest::redirect::Policy::none())
@@ -54,6 +56,7 @@ impl Client {
             .map_err(ConfigError::Http)?;
         Ok(Self {
             http,
+            bearer: RwLock::new(bearer(key)?),
             base: checked.base,
             timeout: checked.timeout,
             pacing: Pacing::new(checked.per_second, checked.endpoint_per_second),
@@ -65,6 +68,12 @@ impl Client {
     /// One call, to be made by async-stripe's `send`.
     pub fn call(&self, endpoint: Endpoint) -> Exchange<'_> {
         Exchange { client: self, endpoint, receipt: OnceLock::new() }
+    }
+
+    /// Makes every call from now on with this key; those under way end with theirs.
+    pub fn roll(&self, key: &SecretString) -> Result<(), ConfigError> {
+        *self.bearer.write().unwrap_or_else(PoisonError::into_inner) = bearer(key)?;
+        Ok(())
     }
 
     pub fn timeout(&self) -> Duration {
@@ -90,6 +99,8 @@ impl Client {
             StripeMethod::Delete => Method::DELETE,
         };
         let mut request = Request::new(method, url);
+        let bearer = self.bearer.read().unwrap_or_else(PoisonError::into_inner).clone();
+        request.headers_mut().insert(AUTHORIZATION, bearer);
         if let Some(body) = body {
             request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
             *request.body_mut() = Some(body.into());
@@ -227,14 +238,25 @@ impl StripeClientErr for CallError {
     }
 }
 
-fn headers(key: &SecretString) -> Result<HeaderMap, ConfigError> {
-    let setting = |reason| ConfigError::Setting { setting: "TANDEM_STRIPE__SECRET_KEY", reason };
+/// The key as it is sent.
+fn bearer(key: &SecretString) -> Result<HeaderValue, ConfigError> {
     let mut bearer = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()))
-        .map_err(|_| setting("must be a secret or restricted key".to_owned()))?;
+        .map_err(|_| wrong("TANDEM_STRIPE__SECRET_KEY", "must be a secret or restricted key"))?;
     bearer.set_sensitive(true);
-    let mut headers = HeaderMap::from_iter([(AUTHORIZATION, bearer)]);
+    Ok(bearer)
+}
+
+/// What goes with every call. "Making API calls for connected accounts" (docs.stripe.com/connect/authentication): the
+/// platform's key, and the account in a header.
+fn headers(account: Option<&str>) -> Result<HeaderMap, ConfigError> {
+    let mut headers = HeaderMap::new();
     if let Ok(version) = HeaderValue::from_str(VERSION.as_str()) {
         headers.insert("stripe-version", version);
+    }
+    if let Some(account) = account {
+        let account = HeaderValue::from_str(account)
+            .map_err(|_| wrong("TANDEM_STRIPE__ACCOUNT", "must be an account's id: acct_…"))?;
+        headers.insert("stripe-account", account);
     }
     Ok(headers)
 }

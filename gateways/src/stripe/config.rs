@@ -11,12 +11,18 @@ use tandem_domain::{GatewayName, Policy};
 use crate::OnDelete;
 
 /// How Tandem speaks to one Stripe account.
+///
+/// Named here as of `[stripe]`; `TANDEM_GATEWAYS__EU__SECRET_KEY` and so on are those of `[gateways.eu]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StripeConfig {
-    /// What this account is called in paths, tables and events. `TANDEM_STRIPE__NAME`, default `stripe`.
+    /// What this account is called in paths, tables and events: of `[gateways.eu]` it is `eu`. Of `[stripe]` it may be
+    /// chosen: `TANDEM_STRIPE__NAME`, default `stripe`.
     #[serde(default = "name")]
     pub name: String,
+    /// The section of the settings that these are, by which errors name them: `stripe` or `gateways.eu`.
+    #[serde(skip, default = "section")]
+    pub section: String,
     /// A secret (`sk_…`) or, better, a restricted key (`rk_…`) that may write customers and read events.
     /// `TANDEM_STRIPE__SECRET_KEY`, no default.
     pub secret_key: SecretString,
@@ -43,8 +49,9 @@ pub struct StripeConfig {
     /// `TANDEM_STRIPE__ENDPOINT_REQUESTS_PER_SECOND`, default 25, Stripe's own limit.
     #[serde(default = "endpoint_requests_per_second")]
     pub endpoint_requests_per_second: u32,
-    /// The account (`acct_…`) whose events are taken, where they name one: those of connected accounts do.
-    /// `TANDEM_STRIPE__ACCOUNT`, default none: events that name an account are refused.
+    /// The connected account (`acct_…`) that is meant, where the key is a platform's: it is sent as `Stripe-Account` with
+    /// each call, and only webhooks that name it are taken. `TANDEM_STRIPE__ACCOUNT`, default none: the key's own
+    /// account, and webhooks that name another are refused.
     #[serde(default)]
     pub account: Option<String>,
     /// Who wins where both sides changed a field: `latest`, `catalog` or `gateway`. `TANDEM_STRIPE__POLICY`, default
@@ -75,7 +82,7 @@ pub enum ConfigError {
     #[error("{setting} {reason}")]
     Setting {
         /// The environment variable that sets it.
-        setting: &'static str,
+        setting: String,
         /// What is wrong, without secrets.
         reason: String,
     },
@@ -89,6 +96,7 @@ impl StripeConfig {
     pub fn new(secret_key: impl Into<SecretString>) -> Self {
         Self {
             name: name(),
+            section: section(),
             secret_key: secret_key.into(),
             api_base: api_base(),
             webhook_secrets: Vec::new(),
@@ -105,8 +113,20 @@ impl StripeConfig {
         }
     }
 
+    /// Whether they will do.
+    ///
+    /// # Errors
+    /// The first that won't.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.checked().map(|_| ())
+    }
+
     /// The settings in the types that the rest works with.
     pub(super) fn checked(&self) -> Result<Checked, ConfigError> {
+        self.check_each().map_err(|error| error.within(&self.section))
+    }
+
+    fn check_each(&self) -> Result<Checked, ConfigError> {
         let key = self.secret_key.expose_secret();
         if !(key.starts_with("sk_") || key.starts_with("rk_")) || !key.chars().all(|c| c.is_ascii_graphic()) {
             return Err(wrong("TANDEM_STRIPE__SECRET_KEY", "must be a secret or restricted key: sk_… or rk_…"));
@@ -117,7 +137,7 @@ impl StripeConfig {
             _ => None,
         };
         let all = self.requests_per_second.unwrap_or(if livemode == Some(true) { 100 } else { 25 });
-        if self.account.as_deref().is_some_and(|account| !account.starts_with("acct_")) {
+        if self.account.as_deref().is_some_and(|account| !is_account(account)) {
             return Err(wrong("TANDEM_STRIPE__ACCOUNT", "must be an account's id: acct_…"));
         }
         if self.webhook_secrets.iter().any(|secret| secret.expose_secret().trim().is_empty()) {
@@ -125,6 +145,7 @@ impl StripeConfig {
         }
         milliseconds("TANDEM_STRIPE__SWEEP_INTERVAL_MS", self.sweep_interval_ms)?;
         Ok(Checked {
+            account: self.account.clone(),
             name: self.name.parse().map_err(|error| wrong("TANDEM_STRIPE__NAME", format!("is wrong: {error}")))?,
             base: base(&self.api_base, livemode)?,
             livemode,
@@ -143,6 +164,8 @@ impl StripeConfig {
 #[derive(Debug)]
 pub(super) struct Checked {
     pub name: GatewayName,
+    /// The connected account to call for.
+    pub account: Option<String>,
     /// Ends with a slash.
     pub base: Url,
     /// `None` where the key does not say.
@@ -151,6 +174,10 @@ pub(super) struct Checked {
     pub connect_timeout: Duration,
     pub per_second: NonZeroU32,
     pub endpoint_per_second: NonZeroU32,
+}
+
+fn is_account(text: &str) -> bool {
+    text.starts_with("acct_") && text.chars().all(|c| c.is_ascii_graphic())
 }
 
 fn base(text: &str, livemode: Option<bool>) -> Result<Url, ConfigError> {
@@ -178,8 +205,23 @@ fn rate(setting: &'static str, value: u32) -> Result<NonZeroU32, ConfigError> {
     NonZeroU32::new(value).ok_or_else(|| wrong(setting, "must be at least 1 call a second"))
 }
 
-fn wrong(setting: &'static str, reason: impl Into<String>) -> ConfigError {
-    ConfigError::Setting { setting, reason: reason.into() }
+/// Named as of `[stripe]`, until it is known where it was set.
+pub(super) fn wrong(setting: &'static str, reason: impl Into<String>) -> ConfigError {
+    ConfigError::Setting { setting: setting.to_owned(), reason: reason.into() }
+}
+
+impl ConfigError {
+    /// The same of the settings in another section than `[stripe]`.
+    pub(super) fn within(self, section: &str) -> Self {
+        match self {
+            Self::Setting { setting, reason } => {
+                let name = setting.strip_prefix("TANDEM_STRIPE__").unwrap_or(&setting);
+                let setting = format!("TANDEM_{}__{name}", section.to_uppercase().replace('.', "__"));
+                Self::Setting { setting, reason }
+            }
+            Self::Http(error) => Self::Http(error),
+        }
+    }
 }
 
 /// A list, or a text separated by commas.
@@ -200,6 +242,10 @@ fn secrets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SecretStrin
 }
 
 fn name() -> String {
+    "stripe".to_owned()
+}
+
+fn section() -> String {
     "stripe".to_owned()
 }
 
@@ -284,6 +330,13 @@ mod tests {
         ] {
             assert!(complaint.starts_with(&format!("TANDEM_STRIPE__{setting} ")), "{complaint}");
         }
+    }
+
+    #[test]
+    fn a_setting_is_named_by_its_section() {
+        let mut config = StripeConfig::new("sk_test_1");
+        (config.section, config.timeout_ms) = ("gateways.eu".to_owned(), 0);
+        assert!(complaint(&config).starts_with("TANDEM_GATEWAYS__EU__TIMEOUT_MS "));
     }
 
     #[test]

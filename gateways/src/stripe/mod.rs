@@ -6,6 +6,7 @@
 //! - "Idempotent requests": the same key with the same body gets the first answer again, for 24 hours at least.
 //! - "Events" and "Types of events": `created` in seconds, `previous_attributes`, `request.idempotency_key`, kept 30 days.
 //! - "Webhooks": signed, at least once, in no order.
+//! - "Making API calls for connected accounts": the account in the header `Stripe-Account`; "Connect webhooks": in `account`.
 //! - "Errors", "Advanced error handling", "Rate limits": what is worth another try, and how often.
 //!
 //! Requests, list types, the API's version and the check of signatures are async-stripe's; the transport under them
@@ -60,8 +61,25 @@ impl Stripe {
         let checked = config.checked()?;
         let livemode = checked.livemode;
         let client = Client::new(&config.secret_key, checked)?;
-        let webhooks = Webhooks { secrets: config.webhook_secrets, account: config.account, livemode };
+        let webhooks = Webhooks::new(config.webhook_secrets, config.account, livemode);
         Ok(Self { client, webhooks })
+    }
+
+    /// Takes over the key and the webhook secrets of these settings: for the next call, and the next webhook. Everything
+    /// else stays.
+    ///
+    /// # Errors
+    /// The setting that won't do. A key of the other mode, live or test, is one of another set of customers. Nothing is
+    /// taken over then.
+    pub fn roll(&self, config: &StripeConfig) -> Result<(), ConfigError> {
+        let checked = config.checked()?;
+        if checked.livemode != self.webhooks.livemode {
+            let reason = "is of another mode, live or test, than the key so far: that needs a restart";
+            return Err(config::wrong("TANDEM_STRIPE__SECRET_KEY", reason).within(&config.section));
+        }
+        self.client.roll(&config.secret_key)?;
+        self.webhooks.roll(config.webhook_secrets.clone());
+        Ok(())
     }
 
     async fn post(&self, endpoint: Endpoint, path: String, call: &Call<'_>) -> Result<Reply, CallError> {

@@ -2,6 +2,8 @@
 //!
 //! "Webhooks" and "Resolve webhook signature verification errors" (docs.stripe.com/webhooks/signature).
 
+use std::sync::{PoisonError, RwLock};
+
 use chrono::{DateTime, Utc};
 use hmac::{Hmac, KeyInit, Mac};
 use http::HeaderMap;
@@ -19,20 +21,32 @@ const TOLERANCE_S: u64 = 300;
 /// What a genuine webhook of our account is signed with, and is of.
 #[derive(Debug)]
 pub(super) struct Webhooks {
-    /// Several while one is rolled.
-    pub secrets: Vec<SecretString>,
+    /// Several while one is rolled; and they are changed while webhooks come.
+    secrets: RwLock<Vec<SecretString>>,
     /// The connected account that is ours, if one is.
-    pub account: Option<String>,
+    account: Option<String>,
     /// Whether our key is of live mode, if it says.
     pub livemode: Option<bool>,
 }
 
 impl Webhooks {
+    pub fn new(secrets: Vec<SecretString>, account: Option<String>, livemode: Option<bool>) -> Self {
+        Self { secrets: RwLock::new(secrets), account, livemode }
+    }
+
+    /// From now on genuine is what these sign.
+    pub fn roll(&self, secrets: Vec<SecretString>) {
+        *self.secrets.write().unwrap_or_else(PoisonError::into_inner) = secrets;
+    }
+
     pub fn verify(&self, headers: &HeaderMap, body: &[u8], now: DateTime<Utc>) -> Result<Notice, WebhookError> {
         let signature = header(headers, "stripe-signature").ok_or(WebhookError::Signature)?;
         self.check_signature(body, signature, now)?;
         let body = std::str::from_utf8(body).map_err(|_| malformed("it is not UTF-8"))?;
         let envelope: wire::Envelope = json::from_str(body).map_err(|_| malformed("it has no id or no type"))?;
+        if self.is_of_a_sibling(&envelope) {
+            return Ok(Notice::Ignored(format!("{} of another account", envelope.kind)));
+        }
         self.check_ours(&envelope)?;
         if translate::kind(&envelope.kind).is_none() {
             return Ok(Notice::Ignored(envelope.kind));
@@ -56,16 +70,27 @@ impl Webhooks {
             })
         };
         let given: Vec<Vec<u8>> = named("v1").filter_map(|(_, hex)| hex::decode(hex).ok()).collect();
-        if !self.secrets.iter().any(|secret| given.iter().any(|given| signed(secret, given))) {
+        let secrets = self.secrets.read().unwrap_or_else(PoisonError::into_inner);
+        if !secrets.iter().any(|secret| given.iter().any(|given| signed(secret, given))) {
             return Err(WebhookError::Signature);
         }
         let time: i64 = time.parse().map_err(|_| WebhookError::Signature)?;
         if now.timestamp().abs_diff(time) > TOLERANCE_S { Err(WebhookError::Stale) } else { Ok(()) }
     }
 
+    /// "Connect webhooks" (docs.stripe.com/connect/webhooks): one endpoint is told of all connected accounts. Were those that
+    /// are not ours refused, Stripe would send them again for days, and then switch the endpoint off.
+    fn is_of_a_sibling(&self, envelope: &wire::Envelope) -> bool {
+        self.account.is_some() && envelope.account.is_some() && envelope.account != self.account
+    }
+
     fn check_ours(&self, envelope: &wire::Envelope) -> Result<(), WebhookError> {
-        if envelope.account.is_some() && envelope.account != self.account {
-            return Err(WebhookError::Foreign("another account"));
+        match (&envelope.account, &self.account) {
+            (Some(_), None) => return Err(WebhookError::Foreign("another account")),
+            (None, Some(_)) => {
+                return Err(WebhookError::Foreign("the platform's own account, and ours is connected to it"));
+            }
+            (Some(_), Some(_)) | (None, None) => {}
         }
         match (envelope.livemode, self.livemode) {
             (Some(true), Some(false)) => Err(WebhookError::Foreign("live mode, and our key is of test mode")),
@@ -89,7 +114,11 @@ mod tests {
     const NOW: i64 = 1_700_000_000;
 
     fn webhooks() -> Webhooks {
-        Webhooks { secrets: vec!["whsec_old".into(), "whsec_new".into()], account: None, livemode: Some(false) }
+        with(None, Some(false))
+    }
+
+    fn with(account: Option<&str>, livemode: Option<bool>) -> Webhooks {
+        Webhooks::new(vec!["whsec_old".into(), "whsec_new".into()], account.map(str::to_owned), livemode)
     }
 
     fn event(members: Value) -> Value {
@@ -151,7 +180,8 @@ mod tests {
             assert_eq!(verify_by(&webhooks(), signature, &body), Err(WebhookError::Signature), "{signature}");
         }
         assert_eq!(verify_by(&webhooks(), &signed, &body.replace("Ada", "Eve")), Err(WebhookError::Signature));
-        let none = Webhooks { secrets: vec![], ..webhooks() };
+        let none = webhooks();
+        none.roll(vec![]);
         assert_eq!(verify_by(&none, &signed, &body), Err(WebhookError::Signature));
     }
 
@@ -170,10 +200,30 @@ mod tests {
         assert!(matches!(verify(&live), Err(WebhookError::Foreign(_))));
         let connected = event(json!({ "account": "acct_other" })).to_string();
         assert!(matches!(verify(&connected), Err(WebhookError::Foreign(_))));
-        let ours = Webhooks { account: Some("acct_other".to_owned()), ..webhooks() };
-        assert!(verify_by(&ours, &sign(&connected, "whsec_new", 0), &connected).is_ok());
-        let unknown_mode = Webhooks { livemode: None, ..webhooks() };
+        let ours = with(Some("acct_other"), Some(false));
+        assert!(matches!(verify_by(&ours, &sign(&connected, "whsec_new", 0), &connected), Ok(Notice::Change(_))));
+        let platforms = event(json!({})).to_string();
+        assert!(matches!(
+            verify_by(&ours, &sign(&platforms, "whsec_new", 0), &platforms),
+            Err(WebhookError::Foreign(_))
+        ));
+        let unknown_mode = with(None, None);
         assert!(verify_by(&unknown_mode, &sign(&live, "whsec_new", 0), &live).is_ok());
+    }
+
+    #[test]
+    fn what_a_connect_endpoint_tells_of_others_is_taken_and_ignored() {
+        let sibling = event(json!({ "account": "acct_sibling" })).to_string();
+        let notice = verify_by(&with(Some("acct_ours"), None), &sign(&sibling, "whsec_new", 0), &sibling);
+        assert_eq!(notice, Ok(Notice::Ignored("customer.created of another account".to_owned())));
+    }
+
+    #[test]
+    fn a_rolled_secret_is_asked_for_from_then_on() {
+        let (webhooks, body) = (webhooks(), event(json!({})).to_string());
+        webhooks.roll(vec!["whsec_newest".into()]);
+        assert!(verify_by(&webhooks, &sign(&body, "whsec_newest", 0), &body).is_ok());
+        assert_eq!(verify_by(&webhooks, &sign(&body, "whsec_new", 0), &body), Err(WebhookError::Signature));
     }
 
     #[test]
