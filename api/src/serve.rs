@@ -199,6 +199,7 @@ fn gateways(config: &Config, stripes: &[Arc<Stripe>]) -> Result<Vec<Configured>,
         gateways.push(Configured {
             policy: stripe.policy,
             deletes: Deletes { inbound: stripe.deletes_inbound, outbound: stripe.deletes_outbound },
+            filter: stripe.filter.clone(),
             sweep_interval: Duration::from_millis(stripe.sweep_interval_ms),
             sweep_overlap: Duration::from_secs(stripe.sweep_overlap_s),
             gateway: Arc::<Stripe>::clone(gateway),

@@ -20,7 +20,7 @@ use crate::inbox::Routed;
 use crate::reconcile::Reconciler;
 use crate::sweep::{Sweeping, sweep};
 use crate::{
-    Deletes, Gateway, GatewayStatus, GatewaysConfig, LinkStatus, Notice, Parked, ParkedError, RemoteChange,
+    Deletes, Filter, Gateway, GatewayStatus, GatewaysConfig, LinkStatus, Notice, Parked, ParkedError, RemoteChange,
     WebhookError, error_chain, inbox, link, parked, status, worker,
 };
 
@@ -36,6 +36,8 @@ pub struct Configured {
     pub policy: Policy,
     /// What deletions do.
     pub deletes: Deletes,
+    /// Which customers are created there; all without one.
+    pub filter: Option<Filter>,
     /// How often its list of changes is read for what the webhooks missed.
     pub sweep_interval: Duration,
     /// How far back each sweep begins before the end of the last.
@@ -142,6 +144,7 @@ impl Gateways {
                 gateway: Arc::clone(&one.gateway),
                 policy: one.policy,
                 deletes: one.deletes,
+                filter: one.filter.clone(),
                 lease: self.config.lease(),
                 clock: Arc::clone(&self.clock),
             };

@@ -2,6 +2,7 @@
 
 mod config;
 mod due;
+mod filter;
 mod gateway;
 mod gateways;
 mod inbox;
@@ -15,6 +16,7 @@ mod sweep;
 mod worker;
 
 pub use config::{Deletes, GatewaysConfig, OnDelete};
+pub use filter::Filter;
 pub use gateway::{
     Call, CallError, ChangeKind, Gateway, Notice, Object, RemoteChange, Reply, Seen, WebhookError, Write,
 };

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::intent::{self, Intent};
 use crate::link::{self, Link};
-use crate::{CallError, Clock, Deletes, Gateway, inbox};
+use crate::{CallError, Clock, Deletes, Filter, Gateway, inbox};
 
 /// How many rounds one run takes before it lets others have a turn. Two are usual: push, then find nothing.
 const ROUNDS: usize = 8;
@@ -61,6 +61,7 @@ pub(crate) struct Reconciler {
     pub gateway: Arc<dyn Gateway>,
     pub policy: Policy,
     pub deletes: Deletes,
+    pub filter: Option<Filter>,
     pub lease: Duration,
     pub clock: Clock,
 }

@@ -153,6 +153,9 @@ mod tests {
             (&[EU[0], EU[1], ("TANDEM_GATEWAYS__EU__TIMEOUT_MS", "0")], "TANDEM_GATEWAYS__EU__TIMEOUT_MS"),
             (&[EU[0], EU[1], ("TANDEM_GATEWAYS__EU__NAME", "x")], "TANDEM_GATEWAYS__EU__NAME"),
             (&[EU[0], EU[1], ("TANDEM_GATEWAYS__EU__ACCOUNT", "eu")], "TANDEM_GATEWAYS__EU__ACCOUNT"),
+            (&[EU[0], EU[1], ("TANDEM_GATEWAYS__EU__FILTER__FIELD", "region")], "TANDEM_GATEWAYS__EU__FILTER__FIELD"),
+            (&[EU[0], EU[1], ("TANDEM_GATEWAYS__EU__FILTER__FIELD", "email")], "TANDEM_GATEWAYS__EU__FILTER__FIELD"),
+            (&[EU[0], EU[1], ("TANDEM_GATEWAYS__EU__FILTER__EQUALS", "eu")], "TANDEM_GATEWAYS__EU__FILTER__FIELD"),
             (&[("TANDEM_GATEWAYS__WORKERS__KIND", "stripe")], "TANDEM_GATEWAYS__WORKERS__KIND"),
             (&[("TANDEM_GATEWAYS__API__KIND", "stripe")], "TANDEM_GATEWAYS__API__KIND"),
             (&[("TANDEM_GATEWAYS__E+U__KIND", "stripe")], "TANDEM_GATEWAYS__E+U__KIND"),
@@ -163,6 +166,17 @@ mod tests {
             assert!(complaint.starts_with(&format!("{named}: ")), "{named}: {complaint}");
             assert!(!complaint.contains("sk_test"), "{complaint}");
         }
+    }
+
+    #[test]
+    fn a_filter_may_be_set_by_the_environment() {
+        let filter = [
+            ("TANDEM_GATEWAYS__EU__FILTER__FIELD", "metadata.region"),
+            ("TANDEM_GATEWAYS__EU__FILTER__PRESENT", "true"),
+        ];
+        let config = from(&[&EU[..], &filter].concat()).unwrap();
+        let filter = config.accounts["eu"].filter.as_ref().unwrap();
+        assert_eq!((filter.field.to_string().as_str(), filter.present), ("metadata.region", Some(true)));
     }
 
     #[test]

@@ -163,7 +163,8 @@ impl Places<'_> {
     pub(super) fn explain(&self, path: &str, message: &str) -> ConfigError {
         // Ours are quoted by the one, the crate's by the other.
         let quoted = message.split(['`', '"']).nth(1).unwrap_or_default();
-        let quoted = quoted.strip_prefix(path).map_or(quoted, |within| within.trim_start_matches('.'));
+        // The crate's with some of the path before it.
+        let quoted = if matches!(path, "" | ".") { quoted } else { quoted.rsplit('.').next().unwrap_or_default() };
         let names_field = message.starts_with("unknown field") || message.starts_with("missing ");
         let within = if path == "." { "" } else { path };
         let path = match (names_field && !quoted.is_empty(), within.rsplit('.').next() == Some(quoted)) {

@@ -85,6 +85,10 @@ fn next_write(run: &Run<'_>, customer: &Customer) -> Option<Write> {
     }
     match (customer, &run.link.remote_id) {
         (Customer::Unborn, _) | (Customer::Deleted { .. }, None) => None,
+        // Here alone: who is there already is kept in step, whatever becomes of the field.
+        (Customer::Active { profile, .. }, None) if run.with.filter.as_ref().is_some_and(|it| !it.admits(profile)) => {
+            None
+        }
         (Customer::Active { profile, .. }, None) => {
             Some(Write::Create { customer: run.link.customer_id, profile: profile.clone() })
         }

@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 use tandem_domain::{GatewayName, Policy};
 
-use crate::OnDelete;
+use crate::{Filter, OnDelete};
 
 /// How Tandem speaks to one Stripe account.
 ///
@@ -65,6 +65,11 @@ pub struct StripeConfig {
     /// What a customer deleted here means in Stripe. `TANDEM_STRIPE__DELETES_OUTBOUND`, default `delete`.
     #[serde(default)]
     pub deletes_outbound: OnDelete,
+    /// Which customers are created there: `filter = { field = "metadata.region", equals = "eu" }`, or `present = true` or
+    /// `false` in place of `equals`. `TANDEM_STRIPE__FILTER__FIELD`, `TANDEM_STRIPE__FILTER__EQUALS`,
+    /// `TANDEM_STRIPE__FILTER__PRESENT`, default none: all.
+    #[serde(default)]
+    pub filter: Option<Filter>,
     /// From one sweep of Stripe's events to the next, in milliseconds. `TANDEM_STRIPE__SWEEP_INTERVAL_MS`, default
     /// 60000.
     #[serde(default = "sweep_interval_ms")]
@@ -108,6 +113,7 @@ impl StripeConfig {
             policy: Policy::default(),
             deletes_inbound: OnDelete::default(),
             deletes_outbound: OnDelete::default(),
+            filter: None,
             sweep_interval_ms: sweep_interval_ms(),
             sweep_overlap_s: sweep_overlap_s(),
         }
@@ -142,6 +148,9 @@ impl StripeConfig {
         }
         if self.webhook_secrets.iter().any(|secret| secret.expose_secret().trim().is_empty()) {
             return Err(wrong("TANDEM_STRIPE__WEBHOOK_SECRETS", "must not contain an empty secret"));
+        }
+        if let Some(Err(reason)) = self.filter.as_ref().map(Filter::check) {
+            return Err(wrong("TANDEM_STRIPE__FILTER", reason));
         }
         milliseconds("TANDEM_STRIPE__SWEEP_INTERVAL_MS", self.sweep_interval_ms)?;
         Ok(Checked {
