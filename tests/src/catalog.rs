@@ -93,15 +93,26 @@ impl Tandem {
 
     /// The Stripe customer that a customer of the catalog is linked to, once it is.
     pub async fn remote(&self, id: &str) -> stripe_sim::Customer {
-        let remote_id = self.remote_id(id).await;
-        self.stripe.get(&remote_id).await.expect("the linked object")
+        self.remote_at("stripe", id).await
+    }
+
+    /// The same at another gateway.
+    pub async fn remote_at(&self, gateway: &str, id: &str) -> stripe_sim::Customer {
+        let remote_id = self.remote_id_at(gateway, id).await;
+        self.stripe_of(gateway).get(&remote_id).await.expect("the linked object")
     }
 
     /// What Stripe calls it, once it does.
     pub async fn remote_id(&self, id: &str) -> String {
+        self.remote_id_at("stripe", id).await
+    }
+
+    /// What another gateway calls it, once it does.
+    pub async fn remote_id_at(&self, gateway: &str, id: &str) -> String {
         self.find("a link", || async {
             let links = self.get_json(&format!("/customers/{id}/links")).await;
-            links["data"][0]["remote_id"].as_str().map(ToOwned::to_owned)
+            let link = links["data"].as_array()?.iter().find(|link| link["gateway"] == gateway)?;
+            link["remote_id"].as_str().map(ToOwned::to_owned)
         })
         .await
     }
@@ -120,10 +131,21 @@ impl Tandem {
         .await
     }
 
-    /// Both sides hold the same.
+    /// All sides hold the same.
     pub async fn assert_equal(&self, id: &str) {
-        let (here, there) = (self.get(id).await, self.remote(id).await);
-        assert_eq!((&here.name, &here.email, &here.phone), (&there.name, &there.email, &there.phone), "{id}");
+        for gateway in self.gateways() {
+            self.assert_equal_at(gateway, id).await;
+        }
+    }
+
+    /// That gateway and the catalog hold the same.
+    pub async fn assert_equal_at(&self, gateway: &str, id: &str) {
+        let (here, there) = (self.get(id).await, self.remote_at(gateway, id).await);
+        assert_eq!(
+            (&here.name, &here.email, &here.phone),
+            (&there.name, &there.email, &there.phone),
+            "{id} at {gateway}"
+        );
         let metadata: BTreeMap<_, _> = there.metadata.into_iter().filter(|(key, _)| key != "tandem_id").collect();
         assert_eq!(here.metadata, metadata, "{id}");
     }

@@ -1,8 +1,10 @@
 #![doc = include_str!("../README.md")]
 
+mod accounts;
 mod catalog;
 mod quiet;
 mod tandem;
 
+pub use accounts::Account;
 pub use catalog::Customer;
 pub use tandem::{Setup, Tandem};

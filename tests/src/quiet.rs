@@ -26,7 +26,9 @@ impl Tandem {
         let mut before = String::new();
         let waited = tokio::time::timeout(patience(), async {
             loop {
-                self.stripe.webhooks_idle().await.expect("the local Stripe");
+                for gateway in self.gateways() {
+                    self.stripe_of(gateway).webhooks_idle().await.expect("the local Stripe");
+                }
                 let (quiet, now) = self.work_left().await;
                 // Twice the same, or a webhook may have come in between.
                 if quiet && now == before {

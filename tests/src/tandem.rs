@@ -3,13 +3,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::Account;
+use crate::accounts::{self, Running};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use stripe_sim::{Control, Options, Settings, Sim};
 use tandem_local::process::{Process, command};
 use tandem_local::{Scratch, Signal, port, test};
 
-const WEBHOOK_SECRET: &str = "whsec_test";
+pub(crate) const WEBHOOK_SECRET: &str = "whsec_test";
+pub(crate) const KEY: &str = "sk_test_tandem";
 
 /// A running Tandem, its database, its stream and its Stripe.
 pub struct Tandem {
@@ -28,8 +31,9 @@ pub struct Tandem {
     port: u16,
     process: Process,
     others: Vec<Process>,
+    accounts: Vec<Running>,
     _sim: Sim,
-    scratch: Scratch,
+    pub(crate) scratch: Scratch,
 }
 
 /// What a test wants otherwise than usual.
@@ -39,6 +43,8 @@ pub struct Setup {
     pub env: Vec<(&'static str, String)>,
     /// How its Stripe behaves.
     pub stripe: Settings,
+    /// More gateways.
+    pub accounts: Vec<Account>,
     /// A PostgreSQL of the test's own, to kill; the shared one if none.
     pub database_url: Option<String>,
     /// A nats-server of the test's own, to kill; the shared one if none.
@@ -65,8 +71,12 @@ impl Tandem {
         let database = PgPoolOptions::new().max_connections(3).connect(&database_url).await.expect("a database");
         let port = port::free().expect("a port");
         let webhook = (format!("http://127.0.0.1:{port}/webhooks/stripe"), WEBHOOK_SECRET.to_owned());
-        let options = Options { webhooks: vec![webhook], settings: setup.stripe, ..Options::default() };
+        let connected = accounts::connected(&setup.accounts, port);
+        let options =
+            Options { webhooks: vec![webhook], accounts: connected, settings: setup.stripe, ..Options::default() };
         let sim = Sim::start(options).await.expect("a local Stripe");
+        let accounts = accounts::start(setup.accounts, &sim, port).await;
+        let settings = accounts::write_settings(&scratch, &accounts);
 
         let root = format!("t{}", uuid::Uuid::new_v4().simple());
         let stream = root.to_uppercase();
@@ -76,8 +86,9 @@ impl Tandem {
             ("TANDEM_NATS__URL", nats_url.clone()),
             ("TANDEM_NATS__STREAM", stream.clone()),
             ("TANDEM_NATS__ROOT", root),
+            ("TANDEM_CONFIG", settings),
             ("TANDEM_STRIPE__API_BASE", format!("{}/", sim.url())),
-            ("TANDEM_STRIPE__SECRET_KEY", "sk_test_tandem".to_owned()),
+            ("TANDEM_STRIPE__SECRET_KEY", KEY.to_owned()),
             ("TANDEM_STRIPE__WEBHOOK_SECRETS", WEBHOOK_SECRET.to_owned()),
             ("TANDEM_STRIPE__REQUESTS_PER_SECOND", "10000".to_owned()),
             ("TANDEM_STRIPE__ENDPOINT_REQUESTS_PER_SECOND", "10000".to_owned()),
@@ -100,11 +111,31 @@ impl Tandem {
             port,
             process,
             others: vec![],
+            accounts,
             _sim: sim,
             scratch,
         };
         tandem.ready().await;
         tandem
+    }
+
+    /// The names of its gateways.
+    pub fn gateways(&self) -> impl Iterator<Item = &str> {
+        std::iter::once("stripe").chain(self.accounts.iter().map(|account| account.name))
+    }
+
+    /// The Stripe of a gateway.
+    pub fn stripe_of(&self, gateway: &str) -> &Control {
+        let account = self.accounts.iter().find(|account| account.name == gateway);
+        account.map_or(&self.stripe, |account| &account.stripe)
+    }
+
+    /// Changes a gateway's key in its settings, and has it read them again.
+    pub fn roll_key(&mut self, gateway: &str, key: &str) {
+        let account = self.accounts.iter_mut().find(|account| account.name == gateway).expect("one of more gateways");
+        account.key = key.to_owned();
+        accounts::write_settings(&self.scratch, &self.accounts);
+        self.process.signal(Signal::HUP);
     }
 
     /// Kills it at once, in the middle of whatever it does.

@@ -231,6 +231,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_key_of_the_other_mode_is_of_other_customers_and_is_not_taken_over() {
+        let stripe = Stripe::new(StripeConfig::new("sk_test_1")).unwrap();
+        assert!(stripe.roll(&StripeConfig::new("rk_test_2")).is_ok());
+        let mut live = StripeConfig::new("sk_live_1");
+        "gateways.eu".clone_into(&mut live.section);
+        let refused = stripe.roll(&live).unwrap_err().to_string();
+        assert!(refused.starts_with("TANDEM_GATEWAYS__EU__SECRET_KEY is of another mode"), "{refused}");
+    }
+
+    #[test]
     fn an_id_stays_within_its_segment_of_the_path() {
         let path = |id: &str| segment(&RemoteId::from(id.to_owned()));
         assert_eq!(path("cus_QXg1o8vcGmoR32").unwrap(), "cus_QXg1o8vcGmoR32");

@@ -1,0 +1,258 @@
+//! Several Stripe accounts: a change at one reaches the others through the catalog, and then there is rest.
+
+#![allow(clippy::unwrap_used, reason = "a test has nothing better to do, in its helper functions neither")]
+
+use serde_json::json;
+use stripe_sim::{Fault, Settings};
+use tandem_tests::{Account, Customer, Setup, Tandem};
+
+async fn with(accounts: Vec<Account>) -> Tandem {
+    Tandem::start_with(Setup { accounts, ..Setup::default() }).await
+}
+
+async fn two() -> Tandem {
+    with(vec![Account::new("eu")]).await
+}
+
+async fn ada(tandem: &Tandem) -> Customer {
+    let ada = tandem.create("Ada", "ada@old.example").await;
+    tandem.settled().await;
+    ada
+}
+
+/// The calls that change something, made so far at all gateways.
+async fn writes(tandem: &Tandem) -> usize {
+    let mut writes = 0;
+    for gateway in tandem.gateways() {
+        let calls = tandem.stripe_of(gateway).calls().await.unwrap();
+        writes += calls.iter().filter(|call| call.is_write()).count();
+    }
+    writes
+}
+
+/// Looks at every object anew: whatever was left to do would be done.
+async fn look_at_everything(tandem: &Tandem) {
+    sqlx::query("UPDATE links SET look = true, due_seq = due_seq + 1").execute(&tandem.database).await.unwrap();
+    tandem.settled().await;
+}
+
+async fn assert_at_rest(tandem: &Tandem) {
+    let (before, events) = (writes(tandem).await, tandem.rows("events", "true").await);
+    look_at_everything(tandem).await;
+    assert_eq!((writes(tandem).await, tandem.rows("events", "true").await), (before, events), "no ping-pong");
+}
+
+/// How many living customers each side has.
+async fn alive(tandem: &Tandem) -> Vec<usize> {
+    let mut alive = vec![tandem.customers().await.len()];
+    for gateway in tandem.gateways() {
+        let there = tandem.stripe_of(gateway).customers().await.unwrap();
+        alive.push(there.iter().filter(|customer| !customer.deleted).count());
+    }
+    alive
+}
+
+#[tokio::test]
+async fn a_customer_created_here_is_once_in_every_account() {
+    let tandem = two().await;
+    let ada = ada(&tandem).await;
+    tandem.assert_equal(&ada.id).await;
+    assert_eq!(alive(&tandem).await, [1, 1, 1]);
+    assert_at_rest(&tandem).await;
+}
+
+#[tokio::test]
+async fn a_customer_born_in_one_account_is_once_in_the_other() {
+    let tandem = two().await;
+    let born = tandem.stripe_of("eu").create(&[("name", "Grace"), ("email", "grace@old.example")]).await.unwrap();
+    let id = tandem.local_id(&born.id).await;
+    tandem.settled().await;
+    tandem.assert_equal(&id).await;
+    assert_eq!(alive(&tandem).await, [1, 1, 1]);
+    assert_eq!(tandem.remote_at("stripe", &id).await.metadata["tandem_id"], id);
+    assert_at_rest(&tandem).await;
+}
+
+#[tokio::test]
+async fn an_edit_in_one_account_reaches_the_other() {
+    let tandem = two().await;
+    let ada = ada(&tandem).await;
+    for (from, name) in [("eu", "Countess"), ("stripe", "Lovelace")] {
+        let there = tandem.remote_id_at(from, &ada.id).await;
+        tandem.stripe_of(from).edit(&there, &[("name", name), ("metadata[from]", from)]).await.unwrap();
+        tandem.settled().await;
+        assert_eq!(tandem.get(&ada.id).await.name.as_deref(), Some(name));
+        tandem.assert_equal(&ada.id).await;
+    }
+    assert_at_rest(&tandem).await;
+}
+
+#[tokio::test]
+async fn edits_in_three_accounts_and_here_at_once_end_equal() {
+    let tandem = with(vec![Account::new("eu"), Account::new("us")]).await;
+    let ada = ada(&tandem).await;
+    let mut there = vec![];
+    for gateway in tandem.gateways() {
+        there.push((gateway, tandem.remote_id_at(gateway, &ada.id).await));
+    }
+    for n in 0..5 {
+        for (gateway, id) in &there {
+            let (name, key) = (format!("Ada of {gateway} {n}"), format!("metadata[{gateway}{n}]"));
+            tandem.stripe_of(gateway).edit(id, &[("name", &name), (&key, "x")]).await.unwrap();
+        }
+        tandem.patch(&ada.id, json!({"name": format!("Ada {n}"), "metadata": {format!("here{n}"): "x"}})).await;
+    }
+    tandem.settled().await;
+    tandem.assert_equal(&ada.id).await;
+    assert_eq!(tandem.get(&ada.id).await.metadata.len(), 20);
+    assert_at_rest(&tandem).await;
+}
+
+#[tokio::test]
+async fn an_account_that_spells_emails_its_own_way_and_one_that_does_not_come_to_rest() {
+    let normalises = Settings { normalise_email: true, ..Settings::default() };
+    let tandem = with(vec![Account::new("eu").behaving(normalises), Account::new("us")]).await;
+    let ada = tandem.create("Ada", "Ada@Old.Example").await;
+    tandem.settled().await;
+    tandem.assert_equal(&ada.id).await;
+    assert_eq!(tandem.get(&ada.id).await.email.as_deref(), Some("ada@old.example"));
+
+    for (gateway, email) in [("stripe", "Ada@New.Example"), ("us", "ADA@new.example"), ("eu", "ADA@newer.example")] {
+        let there = tandem.remote_id_at(gateway, &ada.id).await;
+        tandem.stripe_of(gateway).edit(&there, &[("email", email)]).await.unwrap();
+        tandem.settled().await;
+        let held = tandem.get(&ada.id).await.email;
+        assert_eq!(held.unwrap().to_lowercase(), email.to_lowercase());
+        assert_at_rest(&tandem).await;
+    }
+    tandem.assert_equal(&ada.id).await;
+}
+
+#[tokio::test]
+async fn a_delete_in_one_account_deletes_everywhere() {
+    let tandem = two().await;
+    let ada = ada(&tandem).await;
+    let there = tandem.remote_id_at("eu", &ada.id).await;
+    tandem.stripe_of("eu").delete(&there).await.unwrap();
+    tandem.settled().await;
+    assert_eq!(tandem.status_of(&ada.id).await, 410);
+    assert!(tandem.remote_at("stripe", &ada.id).await.deleted);
+    assert_eq!(alive(&tandem).await, [0, 0, 0]);
+    assert_at_rest(&tandem).await;
+}
+
+#[tokio::test]
+async fn an_account_that_is_away_holds_up_no_other() {
+    let tandem = two().await;
+    let ada = ada(&tandem).await;
+    let eu = tandem.stripe_of("eu");
+    eu.fault(Fault::DropRequest.on("POST", "/v1/customers/*").always()).await.unwrap();
+    tandem.patch(&ada.id, json!({"name": "Countess"})).await;
+    let elsewhere = || async { tandem.remote_at("stripe", &ada.id).await.name.as_deref() == Some("Countess") };
+    tandem.until("the edit at the other", elsewhere).await;
+    assert_eq!(tandem.remote_at("eu", &ada.id).await.name.as_deref(), Some("Ada"));
+    eu.clear_faults().await.unwrap();
+    tandem.settled().await;
+    tandem.assert_equal(&ada.id).await;
+}
+
+#[tokio::test]
+async fn killed_in_the_middle_all_accounts_end_equal() {
+    let sweeping = "sweep_interval_ms = 500";
+    let accounts = vec![Account::new("eu").with(sweeping), Account::new("us").with(sweeping)];
+    let env = vec![("TANDEM_STRIPE__SWEEP_INTERVAL_MS", "500".to_owned())];
+    let mut tandem = Tandem::start_with(Setup { accounts, env, ..Setup::default() }).await;
+    let mut ids = vec![];
+    for n in 0..4 {
+        ids.push(tandem.create(&format!("name {n}"), &format!("c{n}@old.example")).await.id);
+    }
+    tandem.settled().await;
+    for round in 0..3 {
+        for (n, id) in ids.iter().enumerate() {
+            let gateway = ["stripe", "eu", "us"][(n + round) % 3];
+            tandem.patch(id, json!({"phone": format!("{round}{n}")})).await;
+            let there = tandem.remote_id_at(gateway, id).await;
+            tandem.stripe_of(gateway).edit(&there, &[("name", &format!("name {round} {n}"))]).await.unwrap();
+        }
+        tandem.stripe_of("us").create(&[("name", &format!("born {round}"))]).await.unwrap();
+        tandem.kill();
+        tandem.start_again().await;
+    }
+    tandem.settled().await;
+    for customer in tandem.customers().await {
+        tandem.assert_equal(&customer.id).await;
+    }
+    assert_eq!(alive(&tandem).await, [7; 4], "nothing lost, nothing doubled");
+    assert_at_rest(&tandem).await;
+}
+
+#[tokio::test]
+async fn connected_accounts_share_a_key_and_nothing_else() {
+    let accounts = vec![
+        Account::connected("eu", "acct_eu").with("filter = { field = \"metadata.region\", equals = \"eu\" }"),
+        Account::connected("us", "acct_us"),
+    ];
+    let tandem = with(accounts).await;
+    let ada = ada(&tandem).await;
+    assert_eq!(alive(&tandem).await, [1, 1, 0, 1]);
+
+    let there = tandem.remote_id_at("us", &ada.id).await;
+    tandem.stripe_of("us").edit(&there, &[("name", "Countess"), ("metadata[region]", "eu")]).await.unwrap();
+    tandem.settled().await;
+    tandem.assert_equal(&ada.id).await;
+    assert_eq!(alive(&tandem).await, [1, 1, 1, 1]);
+    assert_at_rest(&tandem).await;
+}
+
+#[tokio::test]
+async fn a_filter_says_who_is_created_there_and_nothing_else() {
+    let tandem = with(vec![Account::new("eu").with("filter = { field = \"metadata.region\", equals = \"eu\" }")]).await;
+    let ada = ada(&tandem).await;
+    assert_eq!(alive(&tandem).await, [1, 1, 0], "she does not match");
+
+    tandem.patch(&ada.id, json!({"metadata": {"region": "eu"}})).await;
+    tandem.settled().await;
+    assert_eq!(alive(&tandem).await, [1, 1, 1], "she begins to match");
+    tandem.assert_equal(&ada.id).await;
+
+    tandem.patch(&ada.id, json!({"name": "Countess", "metadata": {"region": "us"}})).await;
+    tandem.settled().await;
+    tandem.assert_equal(&ada.id).await;
+    assert_eq!(alive(&tandem).await, [1, 1, 1], "she stays, and stays in step");
+
+    let born = tandem.stripe_of("eu").create(&[("name", "Grace")]).await.unwrap();
+    let grace = tandem.local_id(&born.id).await;
+    tandem.settled().await;
+    tandem.assert_equal(&grace).await;
+    assert_eq!(alive(&tandem).await, [2, 2, 2], "what is born there is imported whatever its fields");
+}
+
+#[tokio::test]
+async fn a_rolled_key_is_used_for_the_next_call_and_nothing_is_lost() {
+    let mut tandem = two().await;
+    let ada = ada(&tandem).await;
+    let eu = tandem.stripe_of("eu").clone();
+    let ends = |calls: Vec<stripe_sim::Call>| calls.into_iter().map(|call| call.key_end).collect::<Vec<_>>();
+    assert!(ends(eu.calls().await.unwrap()).iter().all(|end| end == "ndem"));
+
+    // The old one ends before anybody has told us of the new one.
+    let expired = Settings { expired_keys: vec!["sk_test_tandem".to_owned()], ..Settings::default() };
+    eu.set(&expired).await.unwrap();
+    tandem.patch(&ada.id, json!({"name": "Countess"})).await;
+    eu.calls_when(1, |call| call.status == Some(401)).await.unwrap();
+    eu.clear_calls().await.unwrap();
+
+    tandem.roll_key("eu", "sk_test_rolled");
+    eu.calls_when(1, |call| call.is_write() && call.status == Some(200)).await.unwrap();
+    tandem.settled().await;
+    tandem.assert_equal(&ada.id).await;
+    let last = ends(eu.calls().await.unwrap()).pop();
+    assert_eq!(last.as_deref(), Some("lled"));
+
+    // One of another mode is not taken: it would be of other customers.
+    tandem.roll_key("eu", "sk_live_rolled");
+    tandem.until("refused", || async { tandem.log().contains("the webhook secrets so far stay") }).await;
+    tandem.patch(&ada.id, json!({"name": "Lovelace"})).await;
+    tandem.settled().await;
+    tandem.assert_equal(&ada.id).await;
+}
