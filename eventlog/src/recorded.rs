@@ -114,6 +114,27 @@ pub async fn history(
         .await
 }
 
+/// Everything that happened to the next `limit` aggregates of a kind after that one, in the order of their ids, of each
+/// oldest first.
+pub(crate) async fn histories(
+    database: impl PgExecutor<'_>,
+    aggregate_type: &str,
+    after: &str,
+    limit: u32,
+) -> Result<Vec<Recorded>, sqlx::Error> {
+    sqlx::query_as(select!(
+        "WHERE aggregate_type = $1 AND aggregate_id IN (
+             SELECT aggregate_id FROM events WHERE aggregate_type = $1 AND aggregate_id > $2 AND sequence = 1
+             ORDER BY aggregate_id LIMIT $3)
+         ORDER BY aggregate_id, sequence"
+    ))
+    .bind(aggregate_type)
+    .bind(after)
+    .bind(i64::from(limit))
+    .fetch_all(database)
+    .await
+}
+
 /// The events that follow a position in the feed, in order and without gaps, `limit` at most.
 pub async fn read_after(
     database: impl PgExecutor<'_>,

@@ -1,6 +1,7 @@
 //! Running commands: look the key up, load, decide, append, ring the bell.
 
 mod error;
+mod page;
 
 pub use error::{ExecuteError, StoreError};
 

@@ -151,6 +151,27 @@ async fn of_concurrent_requests_with_one_key_one_executes() {
     assert_eq!(events, 2);
 }
 
+#[tokio::test]
+async fn all_aggregates_come_page_by_page_as_they_are_now() {
+    let world = World::new().await;
+    let mut ids = vec![];
+    for times in 1..=5 {
+        ids.push(world.count(times).await);
+    }
+    world.add(&ids[0], 6).await;
+    let (first, mut found, mut after) = (ids[0].clone(), vec![], String::new());
+    loop {
+        let page = world.store.page(&after, 2).await.unwrap();
+        assert!(page.len() <= 2);
+        let Some(last) = page.last() else { break };
+        after = last.id.clone();
+        found.extend(page.into_iter().map(|one| (one.id, one.version, one.aggregate.value)));
+    }
+    ids.sort();
+    assert_eq!(found.iter().map(|(id, ..)| id.clone()).collect::<Vec<_>>(), ids);
+    assert_eq!(found.iter().find(|(id, ..)| *id == first), Some(&(first, 2, 7)));
+}
+
 /// Fails without the retry: all but one of a round would be conflicts.
 #[tokio::test]
 async fn concurrent_commands_on_one_aggregate_all_succeed() {
