@@ -48,6 +48,14 @@ pub trait Gateway: Send + Sync + 'static {
     /// [`CallError::Unavailable`] or [`CallError::Unauthorised`].
     async fn created_for(&self, customer: CustomerId, since: DateTime<Utc>) -> Result<Vec<Seen>, CallError>;
 
+    /// One page of the living objects, newest first: the first page, or the one after that cursor. Objects that come or go
+    /// meanwhile make no other appear twice or be left out.
+    ///
+    /// # Errors
+    /// [`CallError::Unavailable`], [`CallError::Unauthorised`], or [`CallError::Missing`]: the object that the cursor names
+    /// is gone.
+    async fn list(&self, after: Option<&RemoteId>) -> Result<Listed, CallError>;
+
     /// Whether a webhook is genuine, and what it says.
     ///
     /// # Errors
@@ -110,6 +118,15 @@ pub struct Seen {
     pub object: Object,
     /// In the gateway's time.
     pub interval: Interval,
+}
+
+/// One page of a gateway's objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The objects, newest first, each as it was when the page was made.
+    pub seen: Vec<Seen>,
+    /// The cursor of the next page; `None` if this is the last.
+    pub next: Option<RemoteId>,
 }
 
 /// A gateway's copy of a customer.

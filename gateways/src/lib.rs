@@ -18,7 +18,7 @@ mod worker;
 pub use config::{Deletes, GatewaysConfig, OnDelete};
 pub use filter::Filter;
 pub use gateway::{
-    Call, CallError, ChangeKind, Gateway, Notice, Object, RemoteChange, Reply, Seen, WebhookError, Write,
+    Call, CallError, ChangeKind, Gateway, Listed, Notice, Object, RemoteChange, Reply, Seen, WebhookError, Write,
 };
 pub(crate) use gateways::Inbox;
 pub use gateways::{AcceptError, Accepted, Clock, Configured, Gateways};

@@ -38,7 +38,7 @@ use tandem_eventlog::zoo::plays;
 use self::client::Client;
 use self::pacing::Endpoint;
 use self::webhook::Webhooks;
-use crate::{Call, CallError, Gateway, Notice, Object, RemoteChange, Reply, Seen, WebhookError, Write};
+use crate::{Call, CallError, Gateway, Listed, Notice, Object, RemoteChange, Reply, Seen, WebhookError, Write};
 
 pub use config::{ConfigError, StripeConfig};
 
@@ -177,6 +177,20 @@ impl Gateway for Stripe {
         }
     }
 
+    async fn list(&self, after: Option<&RemoteId>) -> Result<Listed, CallError> {
+        let mut asked = ListCustomer::new().limit(PAGE);
+        if let Some(after) = after {
+            asked = asked.starting_after(after.as_str());
+        }
+        let exchange = self.client.call(Endpoint::ListCustomers);
+        let asked = asked.build().customize::<List<wire::Customer>>();
+        let page = asked.send(&exchange).await.map_err(of_read).map_err(of_cursor)?;
+        let interval = exchange.receipt()?.interval;
+        let next = next_page(page.has_more, page.data.last().map(|listed| &listed.id))?.map(RemoteId::from);
+        let seen = page.data.iter().map(|listed| Seen { object: translate::object(listed), interval }).collect();
+        Ok(Listed { seen, next })
+    }
+
     fn verify(&self, headers: &HeaderMap, body: &[u8], now: DateTime<Utc>) -> Result<Notice, WebhookError> {
         self.webhooks.verify(headers, body, now)
     }
@@ -222,6 +236,14 @@ fn segment(remote_id: &RemoteId) -> Result<String, CallError> {
 fn of_read(error: CallError) -> CallError {
     match error {
         CallError::Failed { reason } => CallError::Unavailable { reason, retry_after: None },
+        other => other,
+    }
+}
+
+/// A list cannot go on from an object that is gone.
+fn of_cursor(error: CallError) -> CallError {
+    match error {
+        CallError::Rejected { field: Some(field), .. } if field == "starting_after" => CallError::Missing,
         other => other,
     }
 }

@@ -116,6 +116,40 @@ async fn what_was_created_for_a_customer_is_found_among_many() -> Result<()> {
 }
 
 #[tokio::test]
+async fn all_living_customers_are_listed_page_by_page() -> Result<()> {
+    let local = local().await?;
+    let mut made = vec![];
+    for _ in 0..205 {
+        made.push(local.ada().await?);
+    }
+    let ours = local.send(&create()).await?.seen;
+    made.push(present(&ours.object).0.clone());
+    local.send(&delete(&made.remove(7))).await?;
+    made.reverse();
+
+    let (mut listed, mut pages, mut next) = (vec![], 0, None);
+    loop {
+        let page = local.stripe.list(next.as_ref()).await?;
+        // Whoever comes meanwhile is newer than every page that is still to come.
+        local.ada().await?;
+        pages += 1;
+        listed.extend(page.seen);
+        next = page.next;
+        if next.is_none() {
+            break;
+        }
+    }
+    let ids: Vec<RemoteId> = listed.iter().map(|seen| present(&seen.object).0.clone()).collect();
+    assert_eq!((pages, ids), (3, made));
+    assert_eq!(listed[0].object, ours.object, "with its fields, and whose copy it is");
+    assert!(listed[0].interval.from() < listed[0].interval.until());
+
+    let unknown = local.stripe.list(Some(&RemoteId::from("cus_nobody".to_owned()))).await;
+    assert!(matches!(unknown, Err(CallError::Missing)), "{unknown:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_offset_of_stripes_clock_is_learnt_from_its_replies() -> Result<()> {
     let local = local().await?;
     let ada = local.ada().await?;
