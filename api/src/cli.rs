@@ -3,9 +3,12 @@
 mod check;
 mod migrate;
 mod rebuild;
+mod report;
 mod serve;
+mod sides;
 mod status;
 mod tail;
+mod verify;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -22,6 +25,7 @@ Examples:
   tandem serve                                  serve the API and keep gateways in step
   tandem status                                 how far everything is
   tandem tail --customer 0192f0c1-...           watch one customer
+  tandem verify stripe                          compare all customers on both sides
   curl -s localhost:8080/customers -H 'content-type: application/json' -d '{\"name\":\"Ada\"}'
 
 Settings come from defaults, then a file (--config, TANDEM_CONFIG or ./tandem.toml), then the environment:
@@ -34,7 +38,7 @@ Settings come from defaults, then a file (--config, TANDEM_CONFIG or ./tandem.to
 Exit codes:
   0  done, or healthy, or stopped as told
   1  failed: the message says why
-  2  the command line is wrong
+  2  both sides differ (verify), or the command line is wrong
   3  looked, and found something wrong (status, stream check)";
 
 /// Keeps a company's customer catalog and Stripe's the same, both ways.
@@ -85,6 +89,11 @@ enum Command {
         #[arg(long, value_name = "POSITION")]
         after: Option<u64>,
     },
+    /// Compare every living customer with its object at a gateway, field by field
+    ///
+    /// What is being changed just now is no drift. Changes nothing without --repair. Exit code 0: both sides are the same;
+    /// 2: they differ (or the command line is wrong).
+    Verify(verify::Verify),
     /// Look after the JetStream stream
     #[command(subcommand)]
     Stream(Stream),
@@ -122,6 +131,8 @@ enum Ended {
     Well,
     /// It looked, and found something wrong.
     FoundTrouble,
+    /// It compared both sides, and they differ.
+    FoundDrift,
 }
 
 /// Runs the command that this process was started with.
@@ -137,6 +148,7 @@ pub fn main() -> ExitCode {
     match ended {
         Ok(Ended::Well) => ExitCode::SUCCESS,
         Ok(Ended::FoundTrouble) => ExitCode::from(3),
+        Ok(Ended::FoundDrift) => ExitCode::from(2),
         Err(error) => failed(error.as_ref()),
     }
 }
@@ -154,6 +166,7 @@ async fn run(Arguments { config, command }: Arguments) -> Result<Ended, Failure>
         Command::Rebuild { projection: Projection::Customers } => rebuild::customers(&config).await,
         Command::Status { json } => status::run(&config, json).await,
         Command::Tail { customer, after } => tail::run(&config, customer, after).await,
+        Command::Verify(asked) => verify::run(&config, asked).await,
         Command::Stream(Stream::Check { json }) => check::check(&config, json).await,
         Command::Stream(Stream::Rebuild { yes }) => check::rebuild(&config, yes).await,
     }

@@ -188,12 +188,12 @@ fn begin(app: &App, relay: Relay, work: &CancellationToken, tasks: &mut JoinSet<
 }
 
 /// The accounts of Stripe.
-fn stripes(config: &Config) -> Result<Vec<Arc<Stripe>>, ServeError> {
+pub(crate) fn stripes(config: &Config) -> Result<Vec<Arc<Stripe>>, ServeError> {
     config.stripes().map(|stripe| Ok(Arc::new(Stripe::new(stripe.clone())?))).collect()
 }
 
 /// The gateways that are switched on: the one list that a new kind is added to.
-fn gateways(config: &Config, stripes: &[Arc<Stripe>]) -> Result<Vec<Configured>, ServeError> {
+pub(crate) fn gateways(config: &Config, stripes: &[Arc<Stripe>]) -> Result<Vec<Configured>, ServeError> {
     let mut gateways = vec![];
     for (stripe, gateway) in config.stripes().zip(stripes) {
         gateways.push(Configured {
@@ -202,6 +202,7 @@ fn gateways(config: &Config, stripes: &[Arc<Stripe>]) -> Result<Vec<Configured>,
             filter: stripe.filter.clone(),
             sweep_interval: Duration::from_millis(stripe.sweep_interval_ms),
             sweep_overlap: Duration::from_secs(stripe.sweep_overlap_s),
+            verify_interval: (stripe.verify_interval_s > 0).then(|| Duration::from_secs(stripe.verify_interval_s)),
             gateway: Arc::<Stripe>::clone(gateway),
         });
     }

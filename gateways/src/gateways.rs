@@ -19,9 +19,10 @@ use crate::due::{Due, hear};
 use crate::inbox::Routed;
 use crate::reconcile::Reconciler;
 use crate::sweep::{Sweeping, sweep};
+use crate::verify::watch;
 use crate::{
     Deletes, Filter, Gateway, GatewayStatus, GatewaysConfig, LinkStatus, Notice, Parked, ParkedError, RemoteChange,
-    WebhookError, error_chain, inbox, link, parked, status, worker,
+    Sides, WebhookError, error_chain, inbox, link, parked, status, worker,
 };
 
 /// Tells the time. A test's may stand still, or jump.
@@ -42,6 +43,8 @@ pub struct Configured {
     pub sweep_interval: Duration,
     /// How far back each sweep begins before the end of the last.
     pub sweep_overlap: Duration,
+    /// From one verification to the next; never if `None`.
+    pub verify_interval: Option<Duration>,
 }
 
 /// All gateways. Cheap to clone.
@@ -137,6 +140,10 @@ impl Gateways {
             tasks.spawn(hear(relaxed, name, self.store.appended(), self.due.clone(), shutdown.clone()));
             tasks.spawn(route(self.clone(), one.clone(), shutdown.clone()));
             tasks.spawn(sweep_one(self.clone(), one.clone(), shutdown.clone()));
+            if let Some(interval) = one.verify_interval {
+                let (pool, store, gateway) = (self.pool.clone(), self.store.clone(), Arc::clone(&one.gateway));
+                tasks.spawn(watch(Sides { pool, store, gateway }, interval, shutdown.clone()));
+            }
             let with = Reconciler {
                 pool: self.pool.clone(),
                 relaxed: self.relaxed.clone(),
@@ -302,7 +309,11 @@ async fn report(all: Gateways, shutdown: CancellationToken) {
                     gauge!("tandem_gateway_due_links", "gateway" => name.clone()).set(status.due as f64);
                     gauge!("tandem_gateway_lag_seconds", "gateway" => name.clone()).set(status.oldest_due_seconds);
                     gauge!("tandem_gateway_inbox", "gateway" => name.clone()).set(status.inbox as f64);
-                    gauge!("tandem_gateway_parked", "gateway" => name).set(status.parked as f64);
+                    gauge!("tandem_gateway_parked", "gateway" => name.clone()).set(status.parked as f64);
+                    let Some(verified_at) = status.verified_at else { continue };
+                    gauge!("tandem_verify_compared", "gateway" => name.clone()).set(status.verify_compared as f64);
+                    gauge!("tandem_verify_drift", "gateway" => name.clone()).set(status.verify_drift as f64);
+                    gauge!("tandem_verify_timestamp_seconds", "gateway" => name).set(verified_at.timestamp() as f64);
                 }
             }
             Err(error) => debug!(error = %error_chain(&error), "the gateways' state cannot be read now"),

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod adopt;
 mod config;
 mod due;
 mod filter;
@@ -12,7 +13,9 @@ mod parked;
 mod reconcile;
 mod status;
 pub mod stripe;
+mod survey;
 mod sweep;
+mod verify;
 mod worker;
 
 pub use config::{Deletes, GatewaysConfig, OnDelete};
@@ -25,6 +28,8 @@ pub use gateways::{AcceptError, Accepted, Clock, Configured, Gateways};
 pub use parked::{Parked, ParkedError};
 pub(crate) use reconcile::RunError;
 pub use status::{GatewayStatus, LinkStatus, status};
+pub use survey::{Progress, Sides, SurveyError, Tell};
+pub use verify::{Drift, DriftKind, FieldDrift, Repaired, Verified, drifts, repair, verify};
 
 /// Brings the gateways' tables up to date. Safe to run by several processes at once.
 ///

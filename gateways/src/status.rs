@@ -39,6 +39,12 @@ pub struct GatewayStatus {
     pub parked: i64,
     /// When its list of changes was last read.
     pub swept_at: Option<DateTime<Utc>>,
+    /// When both sides were compared last, to the end.
+    pub verified_at: Option<DateTime<Utc>>,
+    /// How many were compared then.
+    pub verify_compared: i64,
+    /// How many of them differed.
+    pub verify_drift: i64,
 }
 
 /// How these gateways stand, by what the database says.
@@ -53,8 +59,14 @@ pub async fn status(pool: &PgPool, names: &[&str]) -> Result<Vec<GatewayStatus>,
                           WHERE gateway = g.name AND due_seq > done_seq), 0)::float8 AS oldest_due_seconds,
                 (SELECT count(*) FROM inbox WHERE gateway = g.name AND state = 'new') AS inbox,
                 (SELECT count(*) FROM parked WHERE gateway = g.name AND state = 'open') AS parked,
-                (SELECT swept_at FROM sweeps WHERE gateway = g.name) AS swept_at
-         FROM unnest($1::text[]) AS g (name) ORDER BY g.name",
+                (SELECT swept_at FROM sweeps WHERE gateway = g.name) AS swept_at,
+                v.ended_at AS verified_at, COALESCE(v.compared, 0) AS verify_compared,
+                (SELECT count(*) FROM drifts WHERE survey_id = v.id) AS verify_drift
+         FROM unnest($1::text[]) AS g (name)
+         LEFT JOIN LATERAL (SELECT id, ended_at, compared FROM surveys
+                            WHERE gateway = g.name AND kind = 'verify' AND ended_at IS NOT NULL
+                            ORDER BY ended_at DESC LIMIT 1) v ON true
+         ORDER BY g.name",
     )
     .bind(names)
     .fetch_all(pool)

@@ -27,7 +27,8 @@ pub struct Tandem {
     /// The stream's name.
     pub stream: String,
     pub(crate) http: reqwest::Client,
-    env: Vec<(String, String)>,
+    pub(crate) env: Vec<(String, String)>,
+    without_gateway: bool,
     port: u16,
     process: Process,
     others: Vec<Process>,
@@ -45,6 +46,8 @@ pub struct Setup {
     pub stripe: Settings,
     /// More gateways.
     pub accounts: Vec<Account>,
+    /// `tandem serve` knows of no gateway, until [`Tandem::turn_gateway_on`]. Commands do.
+    pub without_gateway: bool,
     /// A PostgreSQL of the test's own, to kill; the shared one if none.
     pub database_url: Option<String>,
     /// A nats-server of the test's own, to kill; the shared one if none.
@@ -99,7 +102,7 @@ impl Tandem {
 
         // A crypto provider may have been installed by another test of this process.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let process = spawn(&env, port, scratch.path().join("tandem.log"));
+        let process = spawn(&env, setup.without_gateway, port, scratch.path().join("tandem.log"));
         let mut tandem = Self {
             url: format!("http://127.0.0.1:{port}"),
             stripe: Control::new(sim.url()),
@@ -108,6 +111,7 @@ impl Tandem {
             stream,
             http: client(),
             env,
+            without_gateway: setup.without_gateway,
             port,
             process,
             others: vec![],
@@ -150,15 +154,22 @@ impl Tandem {
 
     /// Starts it again where it was killed, on the same data.
     pub async fn start_again(&mut self) {
-        self.process = spawn(&self.env, self.port, self.scratch.path().join("tandem.log"));
+        self.process = spawn(&self.env, self.without_gateway, self.port, self.scratch.path().join("tandem.log"));
         self.ready().await;
+    }
+
+    /// Stops it and starts it with its gateway.
+    pub async fn turn_gateway_on(&mut self) {
+        self.stop();
+        self.without_gateway = false;
+        self.start_again().await;
     }
 
     /// Starts another `tandem serve` on the same data. Its webhooks still go to the first.
     pub fn start_another(&mut self) {
         let port = port::free().expect("a port");
         let log = self.scratch.path().join(format!("another-{}.log", self.others.len()));
-        self.others.push(spawn(&self.env, port, log));
+        self.others.push(spawn(&self.env, self.without_gateway, port, log));
     }
 
     /// Runs another command of `tandem` with the same settings.
@@ -205,16 +216,17 @@ fn client() -> reqwest::Client {
     builder.build().expect("an HTTP client")
 }
 
-fn spawn(env: &[(String, String)], port: u16, log: PathBuf) -> Process {
+fn spawn(env: &[(String, String)], without_gateway: bool, port: u16, log: PathBuf) -> Process {
     let mut command = command(&binary(), &[]);
     command.env_remove("STRIPE_SECRET_KEY");
-    command.envs(env.iter().map(|(name, value)| (name, value)));
+    let heard = env.iter().filter(|(name, _)| !(without_gateway && name.starts_with("TANDEM_STRIPE__")));
+    command.envs(heard.map(|(name, value)| (name, value)));
     command.env("TANDEM_HTTP__BIND", format!("127.0.0.1:{port}")).arg("serve");
     Process::start("tandem", command, &log).expect("tandem serve")
 }
 
 /// Beside this test's own folder in `target`.
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     let here = std::env::current_exe().expect("a path");
     let folder = here.parent().and_then(|deps| deps.parent()).expect("target/<profile>/deps");
     let binary = folder.join("tandem");

@@ -98,6 +98,13 @@ fn print(status: &Status) {
             "gateway     {}: {} links due, the oldest for {:.1} s; {} webhooks unrouted; {} parked; last sweep {swept}",
             one.name, one.due, one.oldest_due_seconds, one.inbox, one.parked
         );
+        if let Some(at) = one.verified_at {
+            let at = at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+            println!(
+                "verified    {}: at {at}, {} compared, {} differ",
+                one.name, one.verify_compared, one.verify_drift
+            );
+        }
     }
     if status.gateways.is_empty() {
         println!("gateways    none is switched on");

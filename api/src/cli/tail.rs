@@ -78,7 +78,7 @@ fn describe(event: CustomerEvent) -> String {
 }
 
 /// Quoted, so that nothing in it moves the terminal's cursor.
-fn show(value: Option<&Value>) -> String {
+pub(super) fn show(value: Option<&Value>) -> String {
     match value {
         None => "-".to_owned(),
         Some(Value::Text(text)) => format!("{text:?}"),

@@ -78,6 +78,10 @@ pub struct StripeConfig {
     /// 120.
     #[serde(default = "sweep_overlap_s")]
     pub sweep_overlap_s: u64,
+    /// From one comparison of all customers on both sides to the next, in seconds: what `tandem verify` does.
+    /// `TANDEM_STRIPE__VERIFY_INTERVAL_S`, default 0: never.
+    #[serde(default)]
+    pub verify_interval_s: u64,
 }
 
 /// A setting that won't do.
@@ -116,6 +120,7 @@ impl StripeConfig {
             filter: None,
             sweep_interval_ms: sweep_interval_ms(),
             sweep_overlap_s: sweep_overlap_s(),
+            verify_interval_s: 0,
         }
     }
 

@@ -1,0 +1,137 @@
+//! How the rows of a report are written: as a table, as JSON, or as CSV. A row at a time, however many there are.
+
+use std::io::{self, Write};
+
+use serde_json::{Map, Value as Json, json};
+use tandem_domain::Value;
+use tandem_gateways::FieldDrift;
+
+use super::Failure;
+use super::tail::show;
+
+/// The form of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Format {
+    Table,
+    Json,
+    Csv,
+}
+
+/// One row: its columns, and the fields that differ.
+pub(super) struct Row {
+    pub(super) columns: Vec<(&'static str, Option<String>)>,
+    pub(super) fields: Vec<FieldDrift>,
+}
+
+/// A report on its way to stdout.
+pub(super) struct Report {
+    format: Format,
+    /// Customers' data is shown.
+    values: bool,
+    rows: usize,
+    csv: Option<csv::Writer<io::Stdout>>,
+}
+
+impl Report {
+    /// Begins with what is said of the whole: an object in JSON, of which `rows` is the last member.
+    pub(super) fn begin(format: Format, values: bool, whole: &impl serde::Serialize) -> Result<Self, Failure> {
+        if format == Format::Json {
+            let whole = serde_json::to_value(whole)?;
+            let members = whole.as_object().into_iter().flatten();
+            let mut out = io::stdout().lock();
+            writeln!(out, "{{")?;
+            for (name, value) in members {
+                writeln!(out, "  {}: {value},", json!(name))?;
+            }
+            write!(out, "  \"rows\": [")?;
+        }
+        let csv = (format == Format::Csv).then(|| csv::Writer::from_writer(io::stdout()));
+        Ok(Self { format, values, rows: 0, csv })
+    }
+
+    pub(super) fn row(&mut self, row: Row) -> Result<(), Failure> {
+        match self.format {
+            Format::Table => self.as_text(&row)?,
+            Format::Json => self.as_json(&row)?,
+            Format::Csv => self.as_csv(&row)?,
+        }
+        self.rows += 1;
+        Ok(())
+    }
+
+    /// Ends it. What is said at the end is for people.
+    pub(super) fn end(mut self, last: &str) -> Result<(), Failure> {
+        match self.format {
+            Format::Table => println!("{last}"),
+            Format::Json => println!("{}]\n}}", if self.rows > 0 { "\n  " } else { "" }),
+            Format::Csv => {
+                if let Some(csv) = &mut self.csv {
+                    csv.flush()?;
+                }
+                eprintln!("{last}");
+            }
+        }
+        Ok(())
+    }
+
+    fn as_text(&self, row: &Row) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        let mut line = String::new();
+        for (_, text) in &row.columns {
+            line += &format!("{:<18}", text.as_deref().unwrap_or("-"));
+            line += "  ";
+        }
+        if self.values {
+            writeln!(out, "{}", line.trim_end())?;
+            for FieldDrift { field, here, there } in &row.fields {
+                writeln!(out, "    {field}: {} here, {} there", show(here.as_ref()), show(there.as_ref()))?;
+            }
+        } else {
+            let fields: Vec<String> = row.fields.iter().map(|one| one.field.to_string()).collect();
+            writeln!(out, "{}", format!("{line}{}", fields.join(", ")).trim_end())?;
+        }
+        Ok(())
+    }
+
+    fn as_json(&self, row: &Row) -> Result<(), Failure> {
+        let mut object: Map<String, Json> =
+            row.columns.iter().map(|(name, text)| ((*name).to_owned(), json!(text))).collect();
+        let fields = row.fields.iter().map(|one| if self.values { json!(one) } else { json!({ "field": one.field }) });
+        object.insert("fields".to_owned(), fields.collect());
+        let comma = if self.rows > 0 { "," } else { "" };
+        write!(io::stdout().lock(), "{comma}\n    {}", Json::from(object))?;
+        Ok(())
+    }
+
+    /// A line for each field that differs; one without where none does.
+    fn as_csv(&mut self, row: &Row) -> Result<(), Failure> {
+        let (values, first) = (self.values, self.rows == 0);
+        let Some(csv) = &mut self.csv else { return Ok(()) };
+        if first {
+            let names = row.columns.iter().map(|(name, _)| *name).chain(["field"]);
+            csv.write_record(names.chain(["here", "there"].into_iter().filter(|_| values)))?;
+        }
+        let columns: Vec<&str> = row.columns.iter().map(|(_, text)| text.as_deref().unwrap_or_default()).collect();
+        let mut lines: Vec<[String; 3]> = row
+            .fields
+            .iter()
+            .map(|one| [one.field.to_string(), plain(one.here.as_ref()), plain(one.there.as_ref())])
+            .collect();
+        if lines.is_empty() {
+            lines.push(Default::default());
+        }
+        for line in lines {
+            let fields = line.iter().take(if values { 3 } else { 1 }).map(String::as_str);
+            csv.write_record(columns.iter().copied().chain(fields))?;
+        }
+        Ok(())
+    }
+}
+
+fn plain(value: Option<&Value>) -> String {
+    match value {
+        None => String::new(),
+        Some(Value::Text(text)) => text.clone(),
+        Some(Value::Address(address)) => json!(address).to_string(),
+    }
+}

@@ -1,0 +1,83 @@
+//! Adopting: an object that was there before becomes a customer's.
+
+use sqlx::PgTransaction;
+use sqlx::types::Json;
+use tandem_domain::{GatewayName, Interval, Profile};
+use uuid::Uuid;
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Adopted {
+    /// The link is made, and due: the reconciler looks at the object.
+    Linked,
+    /// The customer is just being created there.
+    Busy,
+    /// Customer or object has become another's.
+    Taken,
+}
+
+/// Links a customer that has no object at the gateway with one that no link knows. `base` is what the reconciler takes for
+/// what the gateway was last seen to hold: what differs from it is an edit.
+pub(crate) async fn adopt(
+    tx: &mut PgTransaction<'_>,
+    gateway: &GatewayName,
+    customer: Uuid,
+    remote_id: &str,
+    base: Option<(&Profile, Interval)>,
+) -> Result<Adopted, sqlx::Error> {
+    let adopted = sqlx::query(
+        // A lease that has run out is taken away: whoever held it writes nothing more.
+        "INSERT INTO links (gateway, customer_id, remote_id, base, base_from, base_until, look, due_seq)
+         SELECT $1, $2, $3, $4, $5, $6, true, 1
+         WHERE NOT EXISTS (SELECT FROM links WHERE gateway = $1 AND remote_id = $3)
+         ON CONFLICT (gateway, customer_id) DO UPDATE
+             SET remote_id = excluded.remote_id, base = excluded.base, base_from = excluded.base_from,
+                 base_until = excluded.base_until, look = true, due_seq = links.due_seq + 1,
+                 due_since = CASE WHEN links.due_seq > links.done_seq THEN links.due_since ELSE clock_timestamp() END,
+                 not_before = clock_timestamp(), lease_token = NULL, lease_holder = NULL, lease_until = NULL
+             WHERE links.remote_id IS NULL AND links.state = 'active'
+               AND (links.lease_token IS NULL OR links.lease_until < clock_timestamp())
+               AND NOT EXISTS (SELECT FROM intents WHERE link_id = links.id AND state = 'open')",
+    )
+    .bind(gateway.as_str())
+    .bind(customer)
+    .bind(remote_id)
+    .bind(base.map(|(profile, _)| Json(profile)))
+    .bind(base.map(|(_, interval)| interval.from()))
+    .bind(base.map(|(_, interval)| interval.until()))
+    .execute(&mut **tx)
+    .await?;
+    if adopted.rows_affected() == 1 {
+        return Ok(Adopted::Linked);
+    }
+    let free: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM links WHERE gateway = $1 AND customer_id = $2 AND remote_id IS NULL AND state = 'active')
+            AND NOT EXISTS (SELECT FROM links WHERE gateway = $1 AND remote_id = $3)",
+    )
+    .bind(gateway.as_str())
+    .bind(customer)
+    .bind(remote_id)
+    .fetch_one(&mut **tx)
+    .await?;
+    Ok(if free { Adopted::Busy } else { Adopted::Taken })
+}
+
+/// Lets a customer that has no object at the gateway be created there. False if it has one, or is no longer kept in step.
+pub(crate) async fn create_there(
+    tx: &mut PgTransaction<'_>,
+    gateway: &GatewayName,
+    customer: Uuid,
+) -> Result<bool, sqlx::Error> {
+    let marked = sqlx::query(
+        "INSERT INTO links (gateway, customer_id, due_seq) VALUES ($1, $2, 1)
+         ON CONFLICT (gateway, customer_id) DO UPDATE
+             SET due_seq = links.due_seq + 1,
+                 due_since = CASE WHEN links.due_seq > links.done_seq THEN links.due_since ELSE clock_timestamp() END
+             WHERE links.remote_id IS NULL AND links.state = 'active'",
+    )
+    .bind(gateway.as_str())
+    .bind(customer)
+    .execute(&mut **tx)
+    .await?;
+    Ok(marked.rows_affected() == 1)
+}

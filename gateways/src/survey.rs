@@ -1,0 +1,173 @@
+//! A survey: both sides read into the database, page by page, so that they can be compared there.
+//!
+//! Memory holds a page at a time, however many customers there are. Where each side's next page begins is stored with the
+//! page before it: a survey that was killed goes on.
+
+mod read;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use sqlx::pool::PoolConnection;
+use tandem_domain::{Customer, GatewayName};
+use tandem_eventlog::{Store, StoreError};
+
+use crate::link::backoff;
+use crate::{CallError, Gateway};
+
+pub(crate) use read::email_key;
+
+/// Both sides: the catalog, and one gateway.
+#[derive(Clone)]
+pub struct Sides {
+    /// The database of the catalog and of the links.
+    pub pool: PgPool,
+    /// The catalog.
+    pub store: Store<Customer>,
+    /// The gateway.
+    pub gateway: Arc<dyn Gateway>,
+}
+
+/// How far a survey is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Customers read here.
+    pub customers: u64,
+    /// Objects read there.
+    pub objects: u64,
+    /// Differences that were looked at a second time; items that were applied.
+    pub looked_at: u64,
+}
+
+/// Hears how far a survey is.
+pub type Tell<'a> = &'a (dyn Fn(Progress) + Send + Sync);
+
+/// Why both sides could not be compared.
+#[derive(Debug, thiserror::Error)]
+pub enum SurveyError {
+    /// One at a time: wait for it, or stop it.
+    #[error("another process reads both sides of {0} now")]
+    Busy(GatewayName),
+    /// There is no plan of this number, or it is not finished.
+    #[error("there is no finished plan {0}")]
+    NoPlan(i64),
+    /// The gateway is away, or does not take our key. What was read is kept: go on later.
+    #[error("the gateway cannot be read")]
+    Call(#[from] CallError),
+    /// What was read is kept: go on later.
+    #[error("the database is unavailable")]
+    Database(#[from] sqlx::Error),
+    /// What was read is kept: go on later.
+    #[error("the catalog cannot be read")]
+    Catalog(#[from] StoreError),
+}
+
+/// What a survey is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Verify,
+    Plan,
+}
+
+impl Purpose {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Verify => "verify",
+            Self::Plan => "plan",
+        }
+    }
+}
+
+/// One survey, at work.
+pub(crate) struct Survey<'a> {
+    pub id: i64,
+    pub sides: &'a Sides,
+    /// While this connection lives, no other process surveys the gateway.
+    _alone: PoolConnection<sqlx::Postgres>,
+}
+
+impl<'a> Survey<'a> {
+    /// A new one; or, with `resume`, the last one for the same purpose that was not finished, if there is one.
+    pub async fn begin(
+        sides: &'a Sides,
+        purpose: Purpose,
+        match_key: Option<&str>,
+        resume: bool,
+    ) -> Result<Self, SurveyError> {
+        let alone = alone(sides).await?;
+        let unfinished: Option<i64> = sqlx::query_scalar(
+            "SELECT max(id) FROM surveys
+             WHERE gateway = $1 AND kind = $2 AND ended_at IS NULL AND match_key IS NOT DISTINCT FROM $3 AND $4",
+        )
+        .bind(sides.gateway.name().as_str())
+        .bind(purpose.as_str())
+        .bind(match_key)
+        .bind(resume)
+        .fetch_one(&sides.pool)
+        .await?;
+        let id = match unfinished {
+            Some(id) => id,
+            None => anew(sides, purpose, match_key).await?,
+        };
+        Ok(Self { id, sides, _alone: alone })
+    }
+
+    pub fn pool(&self) -> &'a PgPool {
+        &self.sides.pool
+    }
+
+    pub fn name(&self) -> &'a GatewayName {
+        self.sides.gateway.name()
+    }
+}
+
+/// What was begun before and not finished ends here, with what it had read.
+async fn anew(sides: &Sides, purpose: Purpose, match_key: Option<&str>) -> Result<i64, SurveyError> {
+    let mut tx = sides.pool.begin().await?;
+    sqlx::query("DELETE FROM surveys WHERE gateway = $1 AND kind = $2 AND ended_at IS NULL")
+        .bind(sides.gateway.name().as_str())
+        .bind(purpose.as_str())
+        .execute(&mut *tx)
+        .await?;
+    let id = sqlx::query_scalar("INSERT INTO surveys (gateway, kind, match_key) VALUES ($1, $2, $3) RETURNING id")
+        .bind(sides.gateway.name().as_str())
+        .bind(purpose.as_str())
+        .bind(match_key)
+        .fetch_one(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    Ok(id)
+}
+
+/// A session lock: a process that is killed gives it back.
+async fn alone(sides: &Sides) -> Result<PoolConnection<sqlx::Postgres>, SurveyError> {
+    let mut connection = sides.pool.acquire().await?;
+    connection.close_on_drop();
+    let alone: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtextextended('survey ' || $1, 0))")
+        .bind(sides.gateway.name().as_str())
+        .fetch_one(&mut *connection)
+        .await?;
+    if alone { Ok(connection) } else { Err(SurveyError::Busy(sides.gateway.name().clone())) }
+}
+
+/// How often a read is tried before a survey is given up: for about two minutes.
+const ATTEMPTS: i32 = 9;
+
+/// Makes a read again while the gateway is away.
+pub(crate) async fn patiently<T, F>(call: impl Fn() -> F) -> Result<T, CallError>
+where
+    F: Future<Output = Result<T, CallError>>,
+{
+    let mut attempts = 0;
+    loop {
+        match call().await {
+            Err(CallError::Unavailable { retry_after, .. }) if attempts < ATTEMPTS => {
+                attempts += 1;
+                let wait: Duration = backoff(attempts, rand::random());
+                tokio::time::sleep(wait.max(retry_after.unwrap_or_default())).await;
+            }
+            answer => return answer,
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The second look: both sides of what seemed to differ are read anew.
+
+use std::time::Duration;
+
+use tandem_domain::{Customer, CustomerId, Profile, RemoteId, differences};
+
+use super::candidates::Candidate;
+use super::drifts::{Drift, DriftKind, FieldDrift};
+use super::standing::{Standing, link_of, standing, stray, unread};
+use crate::survey::patiently;
+use crate::{CallError, Object, Seen, Sides, SurveyError};
+
+/// How long a webhook may be on its way before a difference that it tells of is called one.
+pub(super) const GRACE: Duration = Duration::from_secs(2);
+
+/// What the second look found.
+#[derive(Debug)]
+pub(super) enum Look {
+    /// Nothing differs, or a person wanted it so.
+    Equal,
+    /// It is being changed just now.
+    InFlight,
+    /// It differs. With how its link stood.
+    Drift(Box<Drift>, Option<Standing>),
+}
+
+/// What is there.
+enum There {
+    /// Nothing was ever created.
+    Nothing,
+    Living(Box<Seen>),
+    Deleted,
+    /// The gateway never heard of it.
+    Unheard,
+}
+
+impl There {
+    fn profile(&self) -> Option<&Profile> {
+        match self {
+            Self::Living(seen) => match &seen.object {
+                Object::Present { profile, .. } => Some(profile),
+                Object::Gone { .. } => None,
+            },
+            Self::Nothing | Self::Deleted | Self::Unheard => None,
+        }
+    }
+}
+
+/// Reads both sides of one candidate anew.
+pub(super) async fn look(sides: &Sides, candidate: &Candidate) -> Result<Look, SurveyError> {
+    match candidate {
+        Candidate::Link(id) => linked(sides, *id).await,
+        Candidate::Object(remote_id, customer) => object(sides, remote_id, *customer).await,
+        Candidate::Customer(id) => customer(sides, *id).await,
+    }
+}
+
+/// Whether anything happened to it since that look.
+pub(super) async fn has_moved(
+    sides: &Sides,
+    candidate: &Candidate,
+    before: Option<&Standing>,
+) -> Result<bool, SurveyError> {
+    let name = sides.gateway.name();
+    Ok(match candidate {
+        Candidate::Link(id) => standing(&sides.pool, *id).await?.as_ref() != before,
+        Candidate::Object(remote_id, _) => {
+            let now = stray(&sides.pool, name, remote_id).await?;
+            now.linked || now.unrouted
+        }
+        Candidate::Customer(id) => link_of(&sides.pool, name, *id).await?.is_some(),
+    })
+}
+
+async fn linked(sides: &Sides, id: i64) -> Result<Look, SurveyError> {
+    let Some(before) = standing(&sides.pool, id).await?.filter(|link| link.state != "unlinked") else {
+        return Ok(Look::Equal);
+    };
+    if before.in_flight {
+        return Ok(Look::InFlight);
+    }
+    let there = match &before.remote_id {
+        Some(remote_id) => retrieve(sides, &RemoteId::from(remote_id.clone())).await?,
+        None => There::Nothing,
+    };
+    let customer = sides.store.load(&before.customer_id.to_string()).await?.aggregate;
+    // After both sides: whatever changed one of them meanwhile shows here.
+    if standing(&sides.pool, id).await?.as_ref() != Some(&before) {
+        return Ok(Look::InFlight);
+    }
+    let Some(kind) = judge(&before, &customer, &there) else { return Ok(Look::Equal) };
+    let mut drift = Drift::of(kind);
+    drift.link_id = Some(id);
+    drift.customer_id = Some(before.customer_id);
+    drift.remote_id.clone_from(&before.remote_id);
+    drift.parked = before.parked;
+    if let (DriftKind::Differs, Some(here), Some(held)) = (kind, customer.profile(), there.profile()) {
+        drift.fields = fields(here, held, &before);
+    }
+    drift.remark = match (kind, &there) {
+        _ if before.state != "active" => Some("its link says that it is deleted".to_owned()),
+        (DriftKind::MissingThere, There::Unheard) => {
+            Some("the gateway never heard of it: is the key of another account?".to_owned())
+        }
+        _ => None,
+    };
+    if kind == DriftKind::NotLinked {
+        drift.set_email(customer.profile());
+    }
+    Ok(Look::Drift(Box::new(drift), Some(before)))
+}
+
+fn judge(link: &Standing, customer: &Customer, there: &There) -> Option<DriftKind> {
+    let active = link.state == "active";
+    match (customer, there) {
+        (Customer::Active { .. }, _) if !active => Some(DriftKind::DeadOnOneSide),
+        (Customer::Active { profile, .. }, There::Living(_)) => {
+            let held = there.profile().cloned().unwrap_or_default();
+            (!differences(profile, &held, &link.spellings).is_empty()).then_some(DriftKind::Differs)
+        }
+        (Customer::Active { .. }, There::Deleted | There::Unheard) => Some(DriftKind::MissingThere),
+        // What the gateway rejected waits for a person: it is parked, and shown there.
+        (Customer::Active { .. }, There::Nothing) => (!link.parked).then_some(DriftKind::NotLinked),
+        (Customer::Deleted { .. }, There::Living(_)) => Some(DriftKind::DeadOnOneSide),
+        (Customer::Unborn, There::Living(_)) => active.then_some(DriftKind::MissingHere),
+        (Customer::Deleted { .. } | Customer::Unborn, There::Nothing | There::Deleted | There::Unheard) => None,
+    }
+}
+
+fn fields(here: &Profile, there: &Profile, link: &Standing) -> Vec<FieldDrift> {
+    let differing = differences(here, there, &link.spellings);
+    let field =
+        |field| FieldDrift { here: here.get(field).cloned(), there: there.get(field).cloned(), field: field.clone() };
+    differing.iter().map(|(name, _)| field(name)).collect()
+}
+
+async fn object(sides: &Sides, remote_id: &RemoteId, claims: Option<CustomerId>) -> Result<Look, SurveyError> {
+    let name = sides.gateway.name();
+    let known = stray(&sides.pool, name, remote_id).await?;
+    if known.duplicate {
+        return Ok(Look::Equal);
+    }
+    // Our own create, whose reply is still out.
+    let creating = match claims {
+        Some(customer) => match link_of(&sides.pool, name, customer).await? {
+            Some(link) => standing(&sides.pool, link).await?.is_some_and(|link| link.in_flight),
+            None => false,
+        },
+        None => false,
+    };
+    if known.linked || known.unrouted || creating {
+        return Ok(Look::InFlight);
+    }
+    let there = retrieve(sides, remote_id).await?;
+    let There::Living(seen) = &there else { return Ok(Look::Equal) };
+    let now = stray(&sides.pool, name, remote_id).await?;
+    if now.linked || now.unrouted {
+        return Ok(Look::InFlight);
+    }
+    let mut drift = Drift::of(DriftKind::MissingHere);
+    drift.remote_id = Some(remote_id.to_string());
+    drift.customer_id = claims.map(|CustomerId(id)| id);
+    drift.set_email(there.profile());
+    drift.seen = Some(seen.as_ref().clone());
+    Ok(Look::Drift(Box::new(drift), None))
+}
+
+async fn customer(sides: &Sides, id: CustomerId) -> Result<Look, SurveyError> {
+    let name = sides.gateway.name();
+    let customer = sides.store.load(&id.to_string()).await?.aggregate;
+    if !matches!(customer, Customer::Active { .. }) {
+        return Ok(Look::Equal);
+    }
+    if link_of(&sides.pool, name, id).await?.is_some() || unread(&sides.pool, name, id).await? {
+        return Ok(Look::InFlight);
+    }
+    let mut drift = Drift::of(DriftKind::NotLinked);
+    drift.customer_id = Some(id.0);
+    drift.set_email(customer.profile());
+    Ok(Look::Drift(Box::new(drift), None))
+}
+
+async fn retrieve(sides: &Sides, remote_id: &RemoteId) -> Result<There, SurveyError> {
+    Ok(match patiently(|| sides.gateway.retrieve(remote_id)).await {
+        Ok(seen) if matches!(seen.object, Object::Present { .. }) => There::Living(Box::new(seen)),
+        Ok(_) => There::Deleted,
+        Err(CallError::Missing) => There::Unheard,
+        Err(error) => return Err(error.into()),
+    })
+}

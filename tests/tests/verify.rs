@@ -1,0 +1,268 @@
+//! Verify and repair: what differs is found, what is under way is not, and what was found is mended.
+
+#![allow(clippy::unwrap_used, reason = "a test has nothing better to do, in its helper functions neither")]
+
+use serde_json::{Value, json};
+use stripe_sim::{Fault, Settings};
+use tandem_tests::{Customer, Ran, Setup, Tandem};
+
+/// A Tandem that hears of Stripe's changes by webhooks alone, so that a dropped one is not swept up.
+async fn unswept(env: &[(&'static str, &str)]) -> Tandem {
+    let mut setup = Setup { stripe: Settings { normalise_email: true, ..Settings::default() }, ..Setup::default() };
+    setup.env = env.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    setup.env.push(("TANDEM_STRIPE__SWEEP_INTERVAL_MS", "86400000".to_owned()));
+    let tandem = Tandem::start_with(setup).await;
+    // The one that a start makes is over.
+    tandem.stripe.calls_when(1, |call| call.path == "/v1/events" && call.status.is_some()).await.unwrap();
+    tandem
+}
+
+async fn created(tandem: &Tandem, names: &[&str]) -> Vec<(Customer, String)> {
+    let mut made = vec![];
+    for name in names {
+        made.push(tandem.create(name, &format!("{name}@Old.example")).await);
+    }
+    tandem.settled().await;
+    let mut linked = vec![];
+    for customer in made {
+        let remote = tandem.remote_id(&customer.id).await;
+        linked.push((customer, remote));
+    }
+    linked
+}
+
+async fn verify(tandem: &Tandem, more: &[&str]) -> Ran {
+    let arguments = [&["verify", "stripe", "--format", "json"], more].concat();
+    let ran = tandem.run(&arguments).await;
+    assert!(matches!(ran.code, Some(0 | 2)), "{ran:?}");
+    assert_eq!(ran.code == Some(2), ran.json()["drift"] != 0, "{ran:?}");
+    ran
+}
+
+/// What was found, by the objects' and customers' ids.
+fn found(ran: &Ran) -> Vec<(String, String, String)> {
+    let text = |row: &Value, name: &str| row[name].as_str().unwrap_or_default().to_owned();
+    let rows = ran.json()["rows"].as_array().unwrap().clone();
+    rows.iter().map(|row| (text(row, "kind"), text(row, "customer_id"), text(row, "remote_id"))).collect()
+}
+
+#[tokio::test]
+async fn both_sides_in_step_are_equal_whatever_the_remote_makes_of_a_value() {
+    let tandem = unswept(&[]).await;
+    created(&tandem, &["Ada", "Bob"]).await;
+    tandem.stripe.create(&[("name", "Grace")]).await.unwrap();
+    tandem.settled().await;
+    let gone = tandem.create("Gone", "gone@old.example").await;
+    tandem.settled().await;
+    tandem.delete(&gone.id).await;
+    tandem.settled().await;
+    tandem.stripe.clear_calls().await.unwrap();
+
+    let ran = verify(&tandem, &[]).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let told = ran.json();
+    assert_eq!((&told["customers"], &told["objects"], &told["compared"]), (&json!(3), &json!(3), &json!(3)));
+    let calls = tandem.stripe.calls().await.unwrap();
+    assert_eq!(calls.len(), 1, "one page, and nothing is looked at twice: {calls:?}");
+    assert_eq!(tandem.rows("survey_objects", "true").await + tandem.rows("survey_customers", "true").await, 0);
+}
+
+#[tokio::test]
+async fn every_kind_of_drift_is_found_and_repaired() {
+    let tandem = unswept(&[]).await;
+    let pairs = created(&tandem, &["Ada", "Bob", "Eve", "Dan", "Fay"]).await;
+    let [(ada, there_ada), (bob, there_bob), (eve, there_eve), (dan, there_dan), (fay, there_fay)] = &pairs[..] else {
+        panic!("five");
+    };
+    tandem.stripe.drop_webhooks(5).await.unwrap();
+    // Differs: its webhook was lost.
+    tandem.stripe.edit(there_ada, &[("name", "Countess"), ("phone", "2")]).await.unwrap();
+    // Missing there: so was that of its deletion.
+    tandem.stripe.delete(there_bob).await.unwrap();
+    // Missing here: so was that of its creation.
+    let grace = tandem.stripe.create(&[("name", "Grace")]).await.unwrap();
+    // Not linked: neither side knows of the other any more.
+    forget(&tandem, &eve.id).await;
+    tandem.stripe.delete(there_eve).await.unwrap();
+    // An object that carries the id of a customer here, whom no link knows.
+    forget(&tandem, &dan.id).await;
+    // A call that never came: the catalog holds what nobody was told.
+    sqlx::query("UPDATE links SET base = jsonb_set(base, '{phone}', '\"9\"') WHERE remote_id = $1")
+        .bind(there_fay)
+        .execute(&tandem.database)
+        .await
+        .unwrap();
+    tandem.stripe.edit(there_fay, &[("phone", "9")]).await.unwrap();
+
+    let ran = verify(&tandem, &["--values"]).await;
+    let mut drifts = found(&ran);
+    drifts.sort();
+    let drift = |kind: &str, here: &str, there: &str| (kind.to_owned(), here.to_owned(), there.to_owned());
+    let mut expected = vec![
+        drift("differs", &ada.id, there_ada),
+        drift("differs", &fay.id, there_fay),
+        drift("missing_here", "", &grace.id),
+        drift("missing_here", &dan.id, there_dan),
+        drift("missing_there", &bob.id, there_bob),
+        drift("not_linked", &dan.id, ""),
+        drift("not_linked", &eve.id, ""),
+    ];
+    expected.sort();
+    assert_eq!(drifts, expected, "{ran:?}");
+    let rows = ran.json()["rows"].as_array().unwrap().clone();
+    let row = rows.iter().find(|row| row["customer_id"] == ada.id).unwrap();
+    let fields = json!([
+        { "field": "name", "here": "Ada", "there": "Countess" },
+        { "field": "phone", "here": null, "there": "2" },
+    ]);
+    assert_eq!(row["fields"], fields);
+    assert_eq!(tandem.rows("links", "due_seq > done_seq").await, 0, "looking changes nothing");
+
+    let csv = tandem.run(&["verify", "stripe", "--format", "csv"]).await;
+    assert!(csv.stdout.contains(&format!("differs,{},{there_ada},,name\n", ada.id)), "{csv:?}");
+    assert!(!csv.stdout.contains("Countess"), "values are customers' data");
+
+    verify(&tandem, &["--repair"]).await;
+    tandem.settled().await;
+    let again = verify(&tandem, &[]).await;
+    assert_eq!(again.code, Some(0), "{again:?}");
+    assert_eq!(tandem.get(&ada.id).await.name.as_deref(), Some("Countess"));
+    assert_eq!(tandem.status_of(&bob.id).await, 410, "deleted there is deleted here");
+    assert_eq!(tandem.get(&tandem.local_id(&grace.id).await).await.name.as_deref(), Some("Grace"));
+    tandem.assert_equal(&eve.id).await;
+    assert_ne!(tandem.remote_id(&eve.id).await, *there_eve);
+    assert_eq!(tandem.remote_id(&dan.id).await, *there_dan, "it has one object, and not two");
+    assert_eq!(tandem.stripe.get(there_fay).await.unwrap().phone, None, "the catalog is told of again");
+}
+
+/// The link, as if it had never been.
+async fn forget(tandem: &Tandem, id: &str) {
+    for statement in [
+        "DELETE FROM intents WHERE link_id IN (SELECT id FROM links WHERE customer_id = $1::uuid)",
+        "DELETE FROM inbox WHERE link_id IN (SELECT id FROM links WHERE customer_id = $1::uuid)",
+        "DELETE FROM links WHERE customer_id = $1::uuid",
+    ] {
+        sqlx::query(statement).bind(id).execute(&tandem.database).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_only_a_person_can_mend_is_left_with_its_reason() {
+    let tandem = unswept(&[]).await;
+    let pairs = created(&tandem, &["Ada", "Bob"]).await;
+    let [(ada, _), (bob, there_bob)] = &pairs[..] else { panic!("two") };
+    sqlx::query("UPDATE links SET state = 'deleted' WHERE customer_id = $1::uuid")
+        .bind(&ada.id)
+        .execute(&tandem.database)
+        .await
+        .unwrap();
+    // The same person on both sides, whom nobody has linked: repair must not double her on both.
+    forget(&tandem, &bob.id).await;
+    tandem.stripe.drop_webhooks(1).await.unwrap();
+    tandem.stripe.edit(there_bob, &[("metadata[tandem_id]", "")]).await.unwrap();
+
+    verify(&tandem, &["--repair"]).await;
+    tandem.settled().await;
+    let ran = verify(&tandem, &["--repair"]).await;
+    let rows = ran.json()["rows"].as_array().unwrap().clone();
+    let remarks: Vec<(&str, &str)> =
+        rows.iter().map(|row| (row["kind"].as_str().unwrap(), row["remark"].as_str().unwrap())).collect();
+    let twin = "the other side has one with this email that is not linked: see `tandem plan`";
+    assert_eq!(
+        remarks,
+        [("dead_on_one_side", "its link says that it is deleted"), ("missing_here", twin), ("not_linked", twin)]
+    );
+    assert_eq!((tandem.customers().await.len(), tandem.stripe.customers().await.unwrap().len()), (2, 2));
+}
+
+#[tokio::test]
+async fn what_is_under_way_is_no_drift() {
+    let tandem = unswept(&[]).await;
+    let pairs = created(&tandem, &["Ada", "Bob"]).await;
+    tandem.stripe.fault(Fault::status(503).on("POST", "/v1/customers/*").always()).await.unwrap();
+    tandem.stripe.fault(Fault::status(503).on("POST", "/v1/customers").always()).await.unwrap();
+    tandem.patch(&pairs[0].0.id, json!({"name": "Countess"})).await;
+    tandem.create("New", "new@old.example").await;
+    tandem.until("both are tried", || async { tandem.rows("intents", "state = 'open'").await == 2 }).await;
+
+    let ran = verify(&tandem, &[]).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(ran.json()["in_flight"], 2);
+}
+
+/// Variant: a difference is reported as it was read, although its webhook came a moment later.
+#[tokio::test]
+async fn a_webhook_on_its_way_is_no_drift() {
+    let tandem = unswept(&[]).await;
+    let pairs = created(&tandem, &["Ada"]).await;
+    tandem.stripe.hold().await.unwrap();
+    tandem.stripe.edit(&pairs[0].1, &[("name", "Countess")]).await.unwrap();
+    tandem.stripe.clear_calls().await.unwrap();
+    let held = tandem.stripe.webhooks().await.unwrap().held;
+
+    let verifying = tandem.begin(&["verify", "stripe", "--format", "json"]);
+    // The second look has seen the difference.
+    tandem.stripe.calls_when(1, |call| call.path.ends_with(&pairs[0].1)).await.unwrap();
+    tandem.stripe.release(stripe_sim::Order::Given(held)).await.unwrap();
+    let output = verifying.wait_with_output().await.unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[tokio::test]
+async fn a_killed_verify_goes_on_where_it_was() {
+    let tandem = unswept(&[]).await;
+    tandem.stripe.drop_webhooks(250).await.unwrap();
+    for n in 0..250 {
+        tandem.stripe.create(&[("name", &format!("c{n}"))]).await.unwrap();
+    }
+    let out = tandem.stripe.fault(Fault::Hang.on("GET", "/v1/customers").skip(1)).await.unwrap();
+    let verifying = tandem.begin(&["verify", "stripe"]);
+    tandem.stripe.fault_reached(out, 1).await.unwrap();
+    tandem.until("the first page is kept", || async { tandem.rows("survey_objects", "true").await == 100 }).await;
+    let busy = tandem.run(&["verify", "stripe"]).await;
+    assert!(busy.code == Some(1) && busy.stderr.contains("another process"), "{busy:?}");
+    drop(verifying);
+    tandem.stripe.release_fault(out).await.unwrap();
+    tandem.stripe.clear_calls().await.unwrap();
+
+    let resumed = tandem
+        .find("the lock is given back", || async {
+            let ran = tandem.run(&["verify", "stripe", "--resume", "--format", "json"]).await;
+            (ran.code == Some(2)).then_some(ran)
+        })
+        .await;
+    assert_eq!((&resumed.json()["objects"], &resumed.json()["drift"]), (&json!(250), &json!(250)));
+    let lists = tandem.stripe.calls().await.unwrap().into_iter().filter(|call| call.path == "/v1/customers");
+    let cursors: Vec<bool> = lists.map(|call| call.params.contains_key("starting_after")).collect();
+    assert_eq!(cursors, [true, true], "the first page is not read again");
+}
+
+/// Variant: a list that stopped at an object which was deleted meanwhile cannot go on.
+#[tokio::test]
+async fn the_last_object_of_a_page_may_be_deleted_meanwhile() {
+    let tandem = unswept(&[]).await;
+    tandem.stripe.drop_webhooks(151).await.unwrap();
+    for n in 0..150 {
+        tandem.stripe.create(&[("name", &format!("c{n}"))]).await.unwrap();
+    }
+    let missing = Fault::status(400).code("resource_missing").param("starting_after");
+    tandem.stripe.fault(missing.on("GET", "/v1/customers").skip(1)).await.unwrap();
+    let ran = verify(&tandem, &[]).await;
+    assert_eq!((&ran.json()["objects"], &ran.json()["drift"]), (&json!(150), &json!(150)));
+}
+
+#[tokio::test]
+async fn serve_verifies_at_an_interval_and_says_what_it_found() {
+    let tandem = unswept(&[("TANDEM_STRIPE__VERIFY_INTERVAL_S", "1")]).await;
+    let pairs = created(&tandem, &["Ada", "Bob"]).await;
+    tandem.stripe.drop_webhooks(1).await.unwrap();
+    tandem.stripe.edit(&pairs[0].1, &[("name", "Countess")]).await.unwrap();
+
+    tandem.until("measured", || async { tandem.measured("tandem_verify_drift").await == 1.0 }).await;
+    assert_eq!(tandem.measured("tandem_verify_compared").await, 2.0);
+    let told = tandem.run(&["status", "--json"]).await.json();
+    let gateway = &told["gateways"][0];
+    assert_eq!((&gateway["verify_drift"], &gateway["verify_compared"]), (&json!(1), &json!(2)), "{told}");
+    assert!(gateway["verified_at"].is_string());
+    assert!(tandem.run(&["status"]).await.stdout.contains("2 compared, 1 differ"));
+}
