@@ -2,6 +2,7 @@
 
 mod check;
 mod migrate;
+mod plan;
 mod rebuild;
 mod report;
 mod serve;
@@ -26,6 +27,7 @@ Examples:
   tandem status                                 how far everything is
   tandem tail --customer 0192f0c1-...           watch one customer
   tandem verify stripe                          compare all customers on both sides
+  tandem plan stripe                            match customers that exist on both sides already
   curl -s localhost:8080/customers -H 'content-type: application/json' -d '{\"name\":\"Ada\"}'
 
 Settings come from defaults, then a file (--config, TANDEM_CONFIG or ./tandem.toml), then the environment:
@@ -94,6 +96,14 @@ enum Command {
     /// What is being changed just now is no drift. Changes nothing without --repair. Exit code 0: both sides are the same;
     /// 2: they differ (or the command line is wrong).
     Verify(verify::Verify),
+    /// Read both sides, and say which customers and objects belong together
+    ///
+    /// Of use where both sides have customers already. Changes nothing: `tandem apply` does, once the plan was read.
+    Plan(plan::Planning),
+    /// Carry out what a plan says, and what has not changed since
+    ///
+    /// May be stopped at any time, and goes on when it is called again. `tandem serve` does what it leads to.
+    Apply(plan::Applying),
     /// Look after the JetStream stream
     #[command(subcommand)]
     Stream(Stream),
@@ -167,6 +177,8 @@ async fn run(Arguments { config, command }: Arguments) -> Result<Ended, Failure>
         Command::Status { json } => status::run(&config, json).await,
         Command::Tail { customer, after } => tail::run(&config, customer, after).await,
         Command::Verify(asked) => verify::run(&config, asked).await,
+        Command::Plan(asked) => plan::plan(&config, asked).await,
+        Command::Apply(asked) => plan::carry_out(&config, asked).await,
         Command::Stream(Stream::Check { json }) => check::check(&config, json).await,
         Command::Stream(Stream::Rebuild { yes }) => check::rebuild(&config, yes).await,
     }

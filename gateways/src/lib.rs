@@ -10,6 +10,7 @@ mod inbox;
 mod intent;
 mod link;
 mod parked;
+mod plan;
 mod reconcile;
 mod status;
 pub mod stripe;
@@ -26,6 +27,10 @@ pub use gateway::{
 pub(crate) use gateways::Inbox;
 pub use gateways::{AcceptError, Accepted, Clock, Configured, Gateways};
 pub use parked::{Parked, ParkedError};
+pub use plan::{
+    Action, ActionCount, Applied, Apply, FieldCount, FieldsFrom, Item, Plan, apply, forget, gateway_of, items, plan,
+    summary,
+};
 pub(crate) use reconcile::RunError;
 pub use status::{GatewayStatus, LinkStatus, status};
 pub use survey::{Progress, Sides, SurveyError, Tell};
