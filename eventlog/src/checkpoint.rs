@@ -1,6 +1,7 @@
 //! How far each projection has come, and which of its generations readers see.
 
 use crate::database::{signed, unsigned};
+use crate::zoo::plays;
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
@@ -90,13 +91,14 @@ pub(crate) async fn advance(
 ) -> Result<bool, sqlx::Error> {
     let moved = sqlx::query(
         "UPDATE checkpoints SET position = $1, updated_at = now()
-         WHERE name = $2 AND generation = $3 AND epoch = $4 AND position = $5",
+         WHERE name = $2 AND generation = $3 AND epoch = $4 AND (position = $5 OR $6)",
     )
     .bind(signed(to))
     .bind(projection)
     .bind(column(generation))
     .bind(from.epoch)
     .bind(signed(from.position))
+    .bind(plays("unfenced-checkpoint"))
     .execute(connection)
     .await?;
     Ok(moved.rows_affected() == 1)

@@ -3,6 +3,7 @@
 use crate::database::unsigned;
 use crate::feed::Feed;
 use crate::stream::{self, StreamError};
+use crate::zoo::plays;
 use async_nats::Client;
 use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
 use backon::{ConstantBuilder, Retryable};
@@ -68,6 +69,10 @@ pub async fn erase(
     let look = || published(pool, nats, feed, aggregate_type, aggregate_id);
     let patience = ConstantBuilder::default().with_delay(Duration::from_millis(10)).with_max_times(TRIES);
     let (stream, positions) = look.retry(patience).when(|error| matches!(error, EraseError::Unpublished)).await?;
+    if plays("purged-instead-of-erased") {
+        let subject = format!("{}.{aggregate_type}.{aggregate_id}.>", feed.root);
+        stream.purge().filter(subject).await.map_err(StreamError::nats)?;
+    }
     for position in &positions {
         delete(&stream, *position).await?;
     }

@@ -2,6 +2,7 @@
 
 use crate::context::CommandKey;
 use crate::database::{signed, unsigned};
+use crate::zoo::plays;
 use cqrs_es::Aggregate;
 use cqrs_es::persist::{PersistedEventRepository, PersistenceError, ReplayStream, SerializedEvent, SerializedSnapshot};
 use postgres_es::PostgresEventRepository;
@@ -62,6 +63,7 @@ impl PersistedEventRepository for Journal<'_, '_> {
     ) -> Result<(), PersistenceError> {
         let Some(last) = events.last() else { return Ok(()) };
         let appended = match &self.transaction {
+            None if plays("key-apart-from-the-events") => append_apart(&self.pool, self.key, last, events).await,
             Some(transaction) => append(&mut ***transaction.lock().await, self.key, last, events).await,
             None => append(&self.pool, self.key, last, events).await,
         };
@@ -114,6 +116,20 @@ async fn append(
     .execute(database)
     .await?;
     Ok(())
+}
+
+/// For the zoo: the key in a transaction of its own.
+async fn append_apart(
+    pool: &PgPool,
+    key: Option<&CommandKey>,
+    last: &SerializedEvent,
+    events: &[SerializedEvent],
+) -> Result<(), sqlx::Error> {
+    append(pool, None, last, events).await?;
+    match key {
+        Some(key) => store_key(pool, key, &last.aggregate_type, &last.aggregate_id, last.sequence as u64).await,
+        None => Ok(()),
+    }
 }
 
 /// Most commands: one event and no key. Arrays would cost a tenth of the append.

@@ -4,6 +4,8 @@ mod backoff;
 pub mod checkpoint;
 mod cloudevent;
 mod context;
+#[doc(hidden)]
+pub mod crash;
 mod database;
 mod erase;
 mod feed;

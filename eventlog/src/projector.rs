@@ -2,11 +2,13 @@
 
 use crate::backoff::Backoff;
 use crate::checkpoint::{self, Checkpoint};
+use crate::crash;
 use crate::database::{is_transient, last_position, relaxed};
 use crate::feed::Feed;
 use crate::log::chain;
 use crate::reader::{Live, ReadError, Reader};
 use crate::recorded::Recorded;
+use crate::zoo::plays;
 use async_nats::Client;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -240,6 +242,11 @@ impl Projector {
                 Ok(Step::Applied) => {}
                 Ok(other) => return Ok(other),
                 Err(error) if error.is_transient() => return Err(Passing::Projection(error)),
+                Err(_) if plays("skips-what-it-cannot-apply") => {
+                    let mut connection = self.pool.acquire().await?;
+                    checkpoint::advance(&mut connection, self.name(), self.generation, *at, event.position).await?;
+                    at.position = event.position;
+                }
                 Err(error) => return Ok(Step::Stuck(event.position, error)),
             }
         }
@@ -248,14 +255,47 @@ impl Projector {
 
     async fn apply(&self, at: &mut Checkpoint, batch: &[Recorded]) -> Result<Step, ProjectionError> {
         let Some(last) = batch.last() else { return Ok(Step::Applied) };
+        if plays("checkpoint-before-the-effects") || plays("checkpoint-after-the-effects") {
+            return self.apply_apart(at, batch, last).await;
+        }
         let mut transaction = self.pool.begin().await?;
         if !checkpoint::advance(&mut transaction, self.name(), self.generation, *at, last.position).await? {
             return Ok(Step::Moved);
         }
         self.projection.apply(&mut transaction, batch).await?;
+        crash::at("projector-applied");
         transaction.commit().await?;
+        crash::at("projector-committed");
         at.position = last.position;
         self.projection.applied(batch).await;
+        self.arrived(last.position, last.position, Some(last.recorded_at));
+        Ok(Step::Applied)
+    }
+
+    /// For the zoo: the checkpoint in a transaction of its own.
+    async fn apply_apart(
+        &self,
+        at: &mut Checkpoint,
+        batch: &[Recorded],
+        last: &Recorded,
+    ) -> Result<Step, ProjectionError> {
+        let mut connection = self.pool.acquire().await?;
+        let mut moved = true;
+        if plays("checkpoint-before-the-effects") {
+            moved = checkpoint::advance(&mut connection, self.name(), self.generation, *at, last.position).await?;
+        }
+        if moved {
+            let mut transaction = self.pool.begin().await?;
+            self.projection.apply(&mut transaction, batch).await?;
+            transaction.commit().await?;
+            if plays("checkpoint-after-the-effects") {
+                moved = checkpoint::advance(&mut connection, self.name(), self.generation, *at, last.position).await?;
+            }
+        }
+        if !moved {
+            return Ok(Step::Moved);
+        }
+        at.position = last.position;
         self.arrived(last.position, last.position, Some(last.recorded_at));
         Ok(Step::Applied)
     }

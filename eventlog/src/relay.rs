@@ -2,6 +2,7 @@
 
 mod number;
 mod publish;
+mod wrong;
 
 use crate::backoff::Backoff;
 use crate::database::last_position;
@@ -9,6 +10,7 @@ use crate::feed::Feed;
 use crate::log::chain;
 use crate::stream::StreamError;
 use crate::wake::Wake;
+use crate::zoo::plays;
 use async_nats::Client;
 use metrics::gauge;
 use sqlx::{Connection, PgConnection, PgPool};
@@ -88,6 +90,7 @@ impl Relay {
             .bind(LOCK)
             .fetch_one(&mut session)
             .await?
+            && !plays("two-relays-at-once")
         {
             self.recovered();
             tokio::time::sleep(STANDBY).await;
@@ -99,7 +102,7 @@ impl Relay {
         tracing::info!(stream = %self.feed.stream, position = numbered, "this relay is active");
         // Numbering needs no NATS: while it is away, readers go on by PostgreSQL.
         tokio::select! {
-            failed = number::run(&mut session, &self.wake, &self.status) => failed,
+            failed = number::run(self, &mut session) => failed,
             never = publish::run(self) => match never {},
         }
     }

@@ -6,8 +6,10 @@ mod page;
 pub use error::{ExecuteError, StoreError};
 
 use crate::context::{CommandKey, Context};
+use crate::crash;
 use crate::journal::{Journal, KeyOutcome, find_key, store_key};
 use crate::wake::Wake;
+use crate::zoo::plays;
 use backon::{ExponentialBuilder, Retryable};
 use cqrs_es::event_sink::EventSink;
 use cqrs_es::persist::{EventStoreAggregateContext, EventUpcaster, PersistedEventStore};
@@ -162,7 +164,7 @@ where
     ) -> Result<Executed<A>, ExecuteError<A::Error>> {
         let store = self.clone();
         let id = id.to_owned();
-        let task = tokio::spawn(async move {
+        let running = async move {
             let attempt = || store.attempt(&id, command.clone(), &context);
             let backoff = ExponentialBuilder::default()
                 .with_min_delay(Duration::from_millis(1))
@@ -170,8 +172,11 @@ where
                 .with_max_times(CONFLICT_RETRIES)
                 .with_jitter();
             attempt.retry(backoff).when(|error| matches!(error, ExecuteError::Conflict)).await
-        });
-        match task.await {
+        };
+        if plays("command-in-its-callers-future") {
+            return running.await;
+        }
+        match tokio::spawn(running).await {
             Ok(executed) => executed,
             Err(failed) => match failed.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
@@ -207,6 +212,9 @@ where
         command: A::Command,
         context: &Context,
     ) -> Result<Executed<A>, ExecuteError<A::Error>> {
+        if plays("key-after-the-rules") {
+            decide(self.load(id).await?, command.clone(), context).await?;
+        }
         // Before anything else: a repeated command would be refused by the state that it led to itself.
         if let Some(key) = &context.key
             && let Some(found) = find_key(&self.pool, &key.key).await.map_err(database_error)?
@@ -237,6 +245,7 @@ where
             }
         };
         if !executed.events.is_empty() {
+            crash::at("command-appended");
             self.wake.ring();
             // Nobody may be listening.
             let _ = self.appended.send(Appended { id: id.to_owned(), version: executed.version });
@@ -270,6 +279,7 @@ where
             }
             return Ok(Executed { id, aggregate, version, events, replayed: false });
         }
+        crash::at("command-decided");
         let journal = Journal::of(&self.pool).keyed(context.key.as_ref());
         let journal = match transaction {
             Some(transaction) => journal.within(transaction),

@@ -9,6 +9,7 @@ pub use rebuild::rebuild;
 use crate::cloudevent;
 use crate::database::{signed, unsigned};
 use crate::feed::Feed;
+use crate::zoo::plays;
 use async_nats::Client;
 use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::stream::{
@@ -135,7 +136,10 @@ pub(crate) async fn verify(pool: &PgPool, nats: &Client, feed: &Feed) -> Result<
     // Read after the stream: the database is never behind, but for a restored backup.
     let last = info.state.last_sequence;
     let (database_last, epoch) = row(pool).await?;
-    if info.config.metadata.get(EPOCH) != Some(&epoch.to_string()) {
+    if plays("goes-on-behind-a-lost-history") {
+        return Ok(Verified { epoch, last });
+    }
+    if info.config.metadata.get(EPOCH) != Some(&epoch.to_string()) && !plays("epoch-not-compared") {
         return Err(StreamError::Foreign { stream: feed.stream.clone(), position: 0 });
     }
     if last > database_last {
@@ -155,6 +159,9 @@ pub(crate) async fn compare(
     epoch: Uuid,
     position: u64,
 ) -> Result<(), StreamError> {
+    if plays("refusal-taken-for-published") {
+        return Ok(());
+    }
     let event: Option<(Uuid, bool)> = sqlx::query_as("SELECT event_id, erased FROM events WHERE position = $1")
         .bind(signed(position))
         .fetch_optional(pool)

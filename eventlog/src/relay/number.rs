@@ -1,12 +1,11 @@
 //! Giving committed events their positions.
 
-use super::RelayStatus;
+use super::{Relay, wrong};
+use crate::crash;
 use crate::database::unsigned;
-use crate::wake::Wake;
 use sqlx::PgConnection;
 use std::convert::Infallible;
 use std::time::Duration;
-use tokio::sync::watch;
 
 /// The most events numbered in one transaction.
 const BATCH: u32 = 1000;
@@ -18,18 +17,19 @@ const SOONEST: Duration = Duration::from_millis(5);
 const LATEST: Duration = Duration::from_millis(250);
 
 /// Numbers events as they come, until the session breaks.
-pub(super) async fn run(
-    session: &mut PgConnection,
-    wake: &Wake,
-    status: &watch::Sender<RelayStatus>,
-) -> Result<Infallible, sqlx::Error> {
-    let mut bell = wake.listen().await;
+pub(super) async fn run(relay: &Relay, session: &mut PgConnection) -> Result<Infallible, sqlx::Error> {
+    let mut bell = relay.wake.listen().await;
+    let mut memory = wrong::Memory::default();
     let mut pause = SOONEST;
     loop {
-        let numbered = number(session, BATCH).await?;
+        let numbered = match wrong::number_as_played(&mut memory, relay, session, BATCH).await {
+            Some(wrong) => wrong?,
+            None => number(session, BATCH).await?,
+        };
         match numbered {
             Some(last) => {
-                status.send_modify(|status| status.numbered = last);
+                crash::at("relay-numbered");
+                relay.status.send_modify(|status| status.numbered = last);
                 pause = SOONEST;
             }
             None => {

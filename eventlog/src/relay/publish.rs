@@ -3,9 +3,11 @@
 use super::Relay;
 use crate::backoff::Backoff;
 use crate::cloudevent;
+use crate::crash;
 use crate::feed::Feed;
 use crate::recorded::{Recorded, read_after};
 use crate::stream::{self, StreamError, Verified};
+use crate::zoo::plays;
 use async_nats::Client;
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
@@ -39,6 +41,7 @@ async fn publish(relay: &Relay, backoff: &mut Backoff) -> Result<Infallible, Str
     let mut numbered = status.subscribe();
     loop {
         let Verified { epoch, last } = resume(relay).await?;
+        let last = believed(relay, last);
         status.send_modify(|status| status.published = last);
         relay.recovered();
         let mut published = last;
@@ -50,6 +53,9 @@ async fn publish(relay: &Relay, backoff: &mut Backoff) -> Result<Infallible, Str
             }
             let events = read_after(pool, published, WINDOW).await?;
             let sent = send(nats, feed, epoch, &events).await;
+            if sent.count > 0 {
+                crash::at("relay-acknowledged");
+            }
             counter!("tandem_relay_published_total").increment(sent.count);
             published += sent.count;
             status.send_modify(|status| status.published = published);
@@ -66,6 +72,16 @@ async fn publish(relay: &Relay, backoff: &mut Backoff) -> Result<Infallible, Str
                 }
             }
         }
+    }
+}
+
+/// For the zoo: relays that do not go by what the stream says.
+fn believed(relay: &Relay, last: u64) -> u64 {
+    let status = relay.status.borrow();
+    match status.published {
+        _ if plays("publishes-what-it-numbered") => status.numbered,
+        published @ 1.. if plays("cursor-of-its-own") => published,
+        _ => last,
     }
 }
 
@@ -107,8 +123,12 @@ pub(crate) async fn send(nats: &Client, feed: &Feed, epoch: Uuid, events: &[Reco
         let message = PublishMessage::build()
             .payload(event.payload.to_string().into())
             .headers(cloudevent::headers(event, feed, epoch))
-            .expected_last_sequence(event.position.saturating_sub(1))
             .expected_stream(&feed.stream);
+        let message = match event.position.saturating_sub(1) {
+            _ if plays("no-expected-sequence") => message,
+            _ if plays("message-ids-instead-of-sequences") => message.message_id(event.event_id.to_string()),
+            before => message.expected_last_sequence(before),
+        };
         let subject = feed.subject(&event.aggregate_type, &event.aggregate_id, &event.event_type);
         match context.send_publish(subject, message).await {
             Ok(answer) => answers.push(answer.into_future()),
@@ -117,6 +137,11 @@ pub(crate) async fn send(nats: &Client, feed: &Feed, epoch: Uuid, events: &[Reco
                 break;
             }
         }
+    }
+    if crash::planned("relay-published") && !events.is_empty() {
+        // Sent, or the server would never hear of it.
+        let _ = nats.flush().await;
+        crash::at("relay-published");
     }
     let mut count = 0;
     for (answer, event) in join_all(answers).await.into_iter().zip(events) {

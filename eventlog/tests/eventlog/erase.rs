@@ -1,8 +1,9 @@
 //! Erasing a person.
 
-use crate::world::World;
+use crate::world::{World, eventually};
 use async_nats::jetstream;
 use serde_json::json;
+use std::path::Path;
 use tandem_eventlog::{erase, history, read_after, stream};
 
 /// Fails if rows are deleted (positions would be missing), or the messages stay.
@@ -46,4 +47,42 @@ async fn erased_events_keep_their_places_and_say_nothing() {
     world.settles_at(6).await;
     let refilled = jetstream.get_stream(&world.feed.stream).await.unwrap().get_raw_message(3).await.unwrap();
     assert_eq!(&refilled.payload[..], br#"{"by":0,"kind":"added"}"#);
+}
+
+/// Fails for a purge, after which the text is still in the stream's file.
+#[tokio::test]
+async fn what_is_erased_is_in_no_file_of_the_stream() {
+    const SAID: i64 = 982_451_653;
+    let server = tandem_local::test::own_nats().await;
+    let world = World::on(&tandem_local::test::database().await.url, &server.url()).await;
+    let _relay = world.relay();
+    // Among others: a file of which little is left is written anew anyhow.
+    world.count(200).await;
+    let person = world.count(1).await;
+    world.add(&person, SAID).await;
+    world.count(200).await;
+    world.settles_at(402).await;
+    let text = SAID.to_string();
+    eventually("it is in a file", async || holds(server.store_dir(), &text)).await;
+
+    erase(&world.pool, &world.nats, &world.feed, "counter", &person, |_, mut payload| {
+        payload["by"] = json!(0);
+        payload
+    })
+    .await
+    .unwrap();
+
+    eventually("it is in no file", async || !holds(server.store_dir(), &text)).await;
+}
+
+/// Whether a file below the folder holds the text.
+fn holds(folder: &Path, text: &str) -> bool {
+    std::fs::read_dir(folder).into_iter().flatten().flatten().any(|entry| {
+        let path = entry.path();
+        if path.is_dir() {
+            return holds(&path, text);
+        }
+        let bytes = std::fs::read(&path).unwrap_or_default();
+        bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    })
 }

@@ -11,3 +11,6 @@ mod restarts;
 mod store;
 mod stream;
 mod world;
+// The variants are in the whole workspace's build only.
+#[cfg(feature = "zoo")]
+mod zoo;

@@ -5,7 +5,7 @@ use crate::proxy::Proxy;
 use crate::world::{World, connect, eventually};
 use async_nats::jetstream;
 use std::time::Duration;
-use tandem_eventlog::{Context, ExecuteError, read_after};
+use tandem_eventlog::{Context, ExecuteError, read_after, stream};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -73,6 +73,56 @@ async fn thirty_two_writers_with_holds_and_rollbacks_lose_and_invert_nothing() {
             feed.iter().filter(|event| event.aggregate_id == *id).map(|event| event.version).collect();
         assert_eq!(versions, (1..=versions.len() as u64).collect::<Vec<_>>());
     }
+}
+
+/// Fails for a reader that goes by transactions: the older one may have written the later event.
+#[tokio::test]
+async fn an_event_follows_the_one_before_it_whichever_transaction_began_first() {
+    let world = World::new().await;
+    let id = Uuid::new_v4().to_string();
+    let mut older = world.pool.begin().await.unwrap();
+    sqlx::query("SELECT pg_current_xact_id()").execute(&mut *older).await.unwrap();
+    world.add(&id, 1).await;
+    let loaded = world.store.load(&id).await.unwrap();
+    world.store.execute_in(&mut older, loaded, Command::Add(2), Context::from_origin("test")).await.unwrap();
+    older.commit().await.unwrap();
+
+    let _relay = world.relay();
+
+    world.settles_at(2).await;
+    let versions: Vec<u64> = read_after(&world.pool, 0, 10).await.unwrap().iter().map(|event| event.version).collect();
+    assert_eq!(versions, [1, 2]);
+}
+
+/// Fails for a relay that publishes before the commit of the numbers: another event gets the number that was sent.
+#[tokio::test]
+async fn a_position_whose_commit_failed_is_in_no_message() {
+    let world = World::new().await;
+    stream::prepare(&world.pool, &world.nats, &world.feed).await.unwrap();
+    // The first to be written is the last to commit.
+    let first = Uuid::new_v4().to_string();
+    let loaded = world.store.load(&first).await.unwrap();
+    let mut late = world.pool.begin().await.unwrap();
+    world.store.execute_in(&mut late, loaded, Command::Add(1), Context::from_origin("test")).await.unwrap();
+    sqlx::raw_sql(
+        "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql
+             AS $$ BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = 'disk_full'; END $$;
+         CREATE CONSTRAINT TRIGGER no_room AFTER UPDATE ON feed DEFERRABLE INITIALLY DEFERRED
+             FOR EACH ROW EXECUTE FUNCTION no_room()",
+    )
+    .execute(&world.pool)
+    .await
+    .unwrap();
+    world.count(1).await;
+    let relay = world.relay();
+    relay.reaches("failed", |status| status.failing.is_some()).await;
+    assert_eq!(world.stream_last().await, Some(0));
+
+    late.commit().await.unwrap();
+    sqlx::raw_sql("DROP TRIGGER no_room ON feed").execute(&world.pool).await.unwrap();
+
+    world.settles_at(2).await;
+    assert_eq!(read_after(&world.pool, 0, 1).await.unwrap()[0].aggregate_id, first);
 }
 
 /// Fails for a relay that publishes what it has just numbered, instead of what the stream lacks.

@@ -13,8 +13,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// How long anything may take before a test gives up on it.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How long anything may take before a test gives up on it. In the zoo nobody wants to wait.
+pub fn patience() -> Duration {
+    let set = std::env::var("TANDEM_TEST_PATIENCE_S").ok().and_then(|seconds| seconds.parse().ok());
+    Duration::from_secs(set.unwrap_or(60))
+}
 
 pub struct World {
     pub pool: PgPool,
@@ -93,7 +96,7 @@ impl RunningRelay {
 
     pub async fn reaches(&self, what: &str, reached: impl Fn(&RelayStatus) -> bool) -> RelayStatus {
         let mut status = self.status.clone();
-        match tokio::time::timeout(PATIENCE, status.wait_for(|status| reached(status))).await {
+        match tokio::time::timeout(patience(), status.wait_for(|status| reached(status))).await {
             Ok(status) => status.unwrap().clone(),
             Err(_) => panic!("the relay never {what}: {:?}", self.status.borrow()),
         }
@@ -127,5 +130,5 @@ pub async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "never came true: {what}");
+    assert!(tokio::time::timeout(patience(), waiting).await.is_ok(), "never came true: {what}");
 }
