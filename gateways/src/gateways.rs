@@ -9,7 +9,7 @@ use metrics::gauge;
 use sqlx::PgPool;
 use tandem_domain::{Customer, CustomerId, GatewayName, Policy};
 use tandem_eventlog::zoo::plays;
-use tandem_eventlog::{Feed, Projector, ProjectorStatus, Store, Wake, relaxed};
+use tandem_eventlog::{Feed, Projector, ProjectorStatus, Store, Wake, crash, relaxed};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -188,7 +188,9 @@ impl Gateways {
                     tokio::spawn(async move { inbox.store(&name, std::slice::from_ref(&*change)).await });
                     return Ok(Accepted::Stored);
                 }
+                crash::at("webhook-verified");
                 let new = self.inbox.store(gateway.name(), std::slice::from_ref(&*change)).await?;
+                crash::at("webhook-stored");
                 Ok(if new == 1 { Accepted::Stored } else { Accepted::Repeated })
             }
             Notice::Ignored(kind) => Ok(Accepted::Ignored(kind)),

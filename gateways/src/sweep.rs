@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgPool;
 use tandem_domain::GatewayName;
+use tandem_eventlog::crash;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -75,7 +76,9 @@ async fn once(
     let from = swept_until(pool, gateway.name(), now + gateway.clock_offset()).await?;
     let changes = gateway.changes(from - overlap, None).await?;
     debug!(gateway = %gateway.name(), changes = changes.len(), "swept");
+    crash::at("sweep-listed");
     let missed = inbox.store(gateway.name(), &changes).await?;
+    crash::at("sweep-stored");
     // Only now is the gateway's clock known, by its reply. Whatever was believed before, this is where the sweep began.
     let began = now + gateway.clock_offset();
     if began - from > EVENTS_KEPT {
@@ -86,6 +89,7 @@ async fn once(
         .bind(began)
         .execute(pool)
         .await?;
+    crash::at("sweep-marked");
     Ok(missed)
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use metrics::counter;
 use sqlx::PgPool;
-use tandem_eventlog::Wake;
+use tandem_eventlog::{Wake, crash};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -106,7 +106,10 @@ async fn one(with: &Reconciler, link: Link) {
     };
     counter!("tandem_reconciles_total", "gateway" => gateway.clone(), "outcome" => outcome).increment(1);
     let ended = match result {
-        Ok(()) => link::release(&with.relaxed, &run.link).await,
+        Ok(()) => {
+            crash::at("link-settled");
+            link::release(&with.relaxed, &run.link).await
+        }
         Err(RunError::LeaseLost) => Ok(()),
         Err(error) => {
             counter!("tandem_gateway_retries_total", "gateway" => gateway).increment(1);

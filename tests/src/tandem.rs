@@ -165,6 +165,37 @@ impl Tandem {
         self.start_again().await;
     }
 
+    /// Starts it again, to die at that point of its work. Whether it gets ready before that depends on the point.
+    pub async fn start_again_to_die_at(&mut self, point: &str) {
+        let mut env = self.env.clone();
+        env.push(("TANDEM_TEST_CRASH_AT".to_owned(), point.to_owned()));
+        self.process = spawn(&env, self.port, self.scratch.path().join("tandem.log"));
+        while self.process.ended().is_none() {
+            let answer = self.http.get(self.at("/readyz")).send().await;
+            if answer.is_ok_and(|answer| answer.status().is_success()) {
+                return;
+            }
+            self.moment().await;
+        }
+    }
+
+    /// Waits until it has died by itself.
+    ///
+    /// # Panics
+    /// When it lives on, or ended in order.
+    pub async fn died(&mut self) {
+        let ended = tokio::time::timeout(Duration::from_secs(30), async {
+            loop {
+                if let Some(ended) = self.process.ended() {
+                    return ended;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        let ended = ended.await.unwrap_or_else(|_| panic!("it lives on:\n{}", self.log()));
+        assert_eq!(ended.code(), None, "it ended in order:\n{}", self.log());
+    }
+
     /// Starts another `tandem serve` on the same data. Its webhooks still go to the first.
     pub fn start_another(&mut self) {
         let port = port::free().expect("a port");
@@ -177,6 +208,15 @@ impl Tandem {
         let mut command = tokio::process::Command::new(binary());
         command.env_remove("STRIPE_SECRET_KEY").envs(self.env.iter().map(|(name, value)| (name, value)));
         command.args(arguments).output().await.expect("tandem")
+    }
+
+    /// Runs another of its commands on the same data; returns its exit code, and what it said.
+    pub async fn command(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let mut command = tokio::process::Command::new(binary());
+        command.env_remove("STRIPE_SECRET_KEY").envs(self.env.iter().map(|(name, value)| (name, value)));
+        let output = command.args(arguments).stdin(std::process::Stdio::null()).output().await.expect("tandem");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
     }
 
     /// Waits until it says that it is ready.

@@ -9,7 +9,7 @@ use tandem_domain::{
     Customer, CustomerCommand, Field, Interval, Observe, Overwritten, Profile, RemoteId, Sight, Spellings, Unlink,
 };
 use tandem_eventlog::zoo::plays;
-use tandem_eventlog::{CommandKey, Context, ExecuteError, Loaded};
+use tandem_eventlog::{CommandKey, Context, ExecuteError, Loaded, crash};
 
 use super::{Run, RunError, edit_times};
 use crate::intent::{self, Outcome};
@@ -128,7 +128,9 @@ pub(super) async fn merge(
                 if let Some((key, outcome)) = &observation.closes {
                     intent::close(&mut tx, key, *outcome).await?;
                 }
+                crash::at("merge-written");
                 tx.commit().await?;
+                crash::at("merge-committed");
                 remember(run, observation, state, intake.spellings);
                 if !executed.events.is_empty() {
                     run.with.store.wake().ring();

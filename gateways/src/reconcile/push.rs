@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use cqrs_es::Aggregate;
 use tandem_domain::{Customer, Field, Profile, differences};
-use tandem_eventlog::Loaded;
 use tandem_eventlog::zoo::plays;
+use tandem_eventlog::{Loaded, crash};
 use tokio::time::Instant;
 
 use super::{Run, RunError};
@@ -46,6 +46,9 @@ pub(super) async fn push(run: &mut Run<'_>, loaded: &Loaded<Customer>) -> Result
             tx.commit().await?;
             run.link.refused = refused;
         }
+    }
+    if intent.is_some() {
+        crash::at("intent-stored");
     }
     Ok(intent)
 }

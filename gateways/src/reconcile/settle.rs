@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::types::Json;
 use tandem_domain::{Field, Profile, Spelling, Spellings};
+use tandem_eventlog::crash;
 use tandem_eventlog::zoo::plays;
 use tracing::info;
 
@@ -21,7 +22,9 @@ pub(super) async fn settle(run: &mut Run<'_>, intent: &Intent) -> Result<(), Run
         return Ok(());
     }
     let call = Call { write: &intent.write, body: &intent.body, key: &intent.key };
-    match run.call(run.gateway().send(&call)).await? {
+    let answer = run.call(run.gateway().send(&call)).await?;
+    crash::at("call-answered");
+    match answer {
         Ok(Reply { seen, replayed }) if !replayed || plays("replay-taken-for-now") => {
             let mut observation = sighted(seen);
             observation.spellings = spellings(intent, &observation.sight);
