@@ -169,7 +169,7 @@ impl Tandem {
     pub async fn start_again_to_die_at(&mut self, point: &str) {
         let mut env = self.env.clone();
         env.push(("TANDEM_TEST_CRASH_AT".to_owned(), point.to_owned()));
-        self.process = spawn(&env, self.port, self.scratch.path().join("tandem.log"));
+        self.process = spawn(&env, self.without_gateway, self.port, self.scratch.path().join("tandem.log"));
         while self.process.ended().is_none() {
             let answer = self.http.get(self.at("/readyz")).send().await;
             if answer.is_ok_and(|answer| answer.status().is_success()) {
@@ -201,13 +201,6 @@ impl Tandem {
         let port = port::free().expect("a port");
         let log = self.scratch.path().join(format!("another-{}.log", self.others.len()));
         self.others.push(spawn(&self.env, self.without_gateway, port, log));
-    }
-
-    /// Runs another command of `tandem` with the same settings.
-    pub async fn command(&self, arguments: &[&str]) -> std::process::Output {
-        let mut command = tokio::process::Command::new(binary());
-        command.env_remove("STRIPE_SECRET_KEY").envs(self.env.iter().map(|(name, value)| (name, value)));
-        command.args(arguments).output().await.expect("tandem")
     }
 
     /// Runs another of its commands on the same data; returns its exit code, and what it said.
