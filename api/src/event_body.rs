@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use tandem_domain::{Contest, Customer, CustomerEvent, Policy, Side, Value, Winner, upcasters};
+use tandem_domain::{Contest, Customer, CustomerEvent, OpenContest, Policy, Side, Value, Winner, upcasters};
 use tandem_eventlog::{Recorded, RecordedError};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -22,7 +22,7 @@ pub(crate) struct EventBody {
     customer_id: String,
     /// Its number among the customer's events, from 1.
     version: u64,
-    /// What happened: `created`, `updated`, `deleted`, `linked`, `unlinked`, `conflict_resolved`.
+    /// What happened: `created`, `updated`, `deleted`, `linked`, `unlinked`, `conflict_opened`, `conflict_resolved`.
     r#type: String,
     /// When it happened.
     at: Timestamp,
@@ -44,7 +44,7 @@ pub(crate) struct EventBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     remote_id: Option<String>,
-    /// The conflict that was resolved.
+    /// The conflict that waits for a person, or was resolved.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     conflict: Option<ConflictBody>,
@@ -81,9 +81,9 @@ pub(crate) struct ConflictBody {
     catalog: SideBody,
     /// The gateway's side.
     remote: SideBody,
-    /// Whose value stands: `catalog`, `gateway`, or neither (`deletion`).
-    winner: &'static str,
-    /// By which rule: `latest`, `catalog` or `gateway`.
+    /// Whose value stands: `catalog`, `gateway`, a third one (`value`), or none (`deletion`); null while it waits.
+    winner: Option<&'static str>,
+    /// By which rule: `latest`, `catalog`, `gateway`, or `ask` (a person's decision).
     policy: &'static str,
 }
 
@@ -144,6 +144,11 @@ impl EventBody {
                 body.gateway = Some(gateway.to_string());
                 body.remote_id = Some(remote_id.to_string());
             }
+            CustomerEvent::ConflictOpened(contest) => {
+                body.at = Timestamp(contest.at);
+                body.gateway = Some(contest.gateway.to_string());
+                body.conflict = Some((*contest).into());
+            }
             CustomerEvent::ConflictResolved(contest) => {
                 body.at = Timestamp(contest.at);
                 body.gateway = Some(contest.gateway.to_string());
@@ -169,21 +174,35 @@ impl From<Side> for SideBody {
     }
 }
 
+impl From<OpenContest> for ConflictBody {
+    fn from(contest: OpenContest) -> Self {
+        Self {
+            field: contest.field.to_string(),
+            catalog: contest.catalog.into(),
+            remote: contest.remote.into(),
+            winner: None,
+            policy: "ask",
+        }
+    }
+}
+
 impl From<Contest> for ConflictBody {
     fn from(contest: Contest) -> Self {
         Self {
             field: contest.field.to_string(),
             catalog: contest.catalog.into(),
             remote: contest.remote.into(),
-            winner: match contest.winner {
+            winner: Some(match contest.winner {
                 Winner::Catalog => "catalog",
                 Winner::Gateway => "gateway",
                 Winner::Deletion => "deletion",
-            },
+                Winner::Value => "value",
+            }),
             policy: match contest.policy {
                 Policy::Latest => "latest",
                 Policy::Catalog => "catalog",
                 Policy::Gateway => "gateway",
+                Policy::Ask => "ask",
             },
         }
     }

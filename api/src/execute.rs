@@ -2,7 +2,7 @@
 
 use tandem_domain::{Customer, CustomerCommand, CustomerId, Profile};
 use tandem_eventlog::{Context, ExecuteError, Executed, history};
-use tandem_projections::version_shown;
+use tandem_projections::{shows, version_shown};
 
 use crate::app::App;
 use crate::precondition::IfMatch;
@@ -72,8 +72,8 @@ impl App {
 
     async fn outcome(&self, executed: Executed<Customer>) -> Result<Outcome, Problem> {
         let Executed { id, aggregate, mut version, events, replayed } = executed;
-        // A command of ours that did something changed what is shown; otherwise an earlier event did.
-        if events.is_empty() {
+        // Where the command changed nothing that is shown, an earlier event did.
+        if !events.iter().any(shows) {
             let mut before = history(&self.pool, "customer", &id).await?;
             before.retain(|event| event.version <= version);
             version = version_shown(&before)?;

@@ -6,6 +6,7 @@ mod body;
 pub mod cli;
 mod clock;
 mod config;
+mod conflicts;
 mod connect;
 mod customer;
 mod customer_body;

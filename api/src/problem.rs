@@ -25,6 +25,7 @@ enum Kind {
     MethodNotAllowed,
     BodyTimeout,
     Deleted,
+    Decided,
     VersionMismatch,
     TooLarge,
     MediaType,
@@ -47,6 +48,7 @@ impl Kind {
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Not this method"),
             Self::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, "body-timeout", "The body did not come"),
             Self::Deleted => (StatusCode::GONE, "deleted", "The customer is deleted"),
+            Self::Decided => (StatusCode::CONFLICT, "decided", "The conflict is decided already"),
             Self::VersionMismatch => {
                 (StatusCode::PRECONDITION_FAILED, "version-mismatch", "The customer is at another version")
             }
@@ -222,6 +224,9 @@ impl From<CustomerError> for Problem {
             CustomerError::Unborn => Self::no_customer(),
             CustomerError::Deleted => Self::deleted(),
             CustomerError::Invalid(invalid) => invalid.into(),
+            CustomerError::NotContested => {
+                Self::new(Kind::Decided, "the conflict no longer waits: GET /conflicts shows what came of it")
+            }
             // No route of ours asks for these.
             CustomerError::Exists | CustomerError::LinkedElsewhere(_) => Self::internal(&error),
         }

@@ -197,7 +197,7 @@ pub(crate) fn gateways(config: &Config, stripes: &[Arc<Stripe>]) -> Result<Vec<C
     let mut gateways = vec![];
     for (stripe, gateway) in config.stripes().zip(stripes) {
         gateways.push(Configured {
-            policy: stripe.policy,
+            policies: stripe.policies(),
             deletes: Deletes { inbound: stripe.deletes_inbound, outbound: stripe.deletes_outbound },
             filter: stripe.filter.clone(),
             sweep_interval: Duration::from_millis(stripe.sweep_interval_ms),

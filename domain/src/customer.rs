@@ -9,6 +9,7 @@ mod link;
 mod observe;
 #[cfg(test)]
 mod properties;
+mod resolve;
 mod update;
 
 use std::collections::BTreeMap;
@@ -18,13 +19,14 @@ use cqrs_es::Aggregate;
 use cqrs_es::event_sink::EventSink;
 use serde::{Deserialize, Serialize};
 
-use crate::{Field, GatewayName, InvalidField, Profile, RemoteId};
+use crate::{Field, GatewayName, InvalidField, Patch, Policy, Profile, RemoteId, Spellings, differences};
 
 pub use create::Create;
 pub use delete::Delete;
-pub use event::{Change, Changes, Contest, CustomerEvent, Side, Winner, upcasters};
+pub use event::{Change, Changes, Contest, CustomerEvent, OpenContest, Side, Winner, upcasters};
 pub use link::{Link, Unlink};
 pub use observe::{Intake, Observe, Overwritten, Sight};
+pub use resolve::{Keep, Resolve};
 pub use update::Update;
 
 /// A customer, as its events make it.
@@ -42,6 +44,8 @@ pub enum Customer {
         stamps: BTreeMap<Field, Stamp>,
         /// What each gateway calls it.
         links: BTreeMap<GatewayName, RemoteId>,
+        /// The conflicts that wait for a person.
+        contested: BTreeMap<GatewayName, BTreeMap<Field, OpenSides>>,
         /// When it was created.
         created_at: DateTime<Utc>,
         /// When it last changed.
@@ -69,6 +73,19 @@ pub struct Stamp {
     pub adopted: bool,
 }
 
+/// A conflict that waits for a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenSides {
+    /// When it was found.
+    pub since: DateTime<Utc>,
+    /// The catalog's value, as it was told last.
+    pub catalog: Side,
+    /// The gateway's.
+    pub remote: Side,
+    /// It was written over: both sides hold the same, and the field goes on.
+    pub overwritten: bool,
+}
+
 /// What a customer can be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CustomerCommand {
@@ -82,6 +99,8 @@ pub enum CustomerCommand {
     Link(Link),
     /// No longer be kept in step with a gateway.
     Unlink(Unlink),
+    /// Have a conflict decided.
+    Resolve(Resolve),
     /// Take in what a gateway was seen to hold.
     Observe(Box<Observe>),
 }
@@ -101,6 +120,9 @@ pub enum CustomerError {
     /// A gateway knows it under another id already.
     #[error("the customer is linked to another object at {0}")]
     LinkedElsewhere(GatewayName),
+    /// There is no such conflict, or it is decided.
+    #[error("the conflict is no longer open")]
+    NotContested,
     /// A value breaks a rule of its field.
     #[error(transparent)]
     Invalid(#[from] InvalidField),
@@ -134,8 +156,12 @@ impl Aggregate for Customer {
                 if let Some(links) = self.links_mut() {
                     links.remove(&gateway);
                 }
+                if let Self::Active { contested, .. } = self {
+                    contested.remove(&gateway);
+                }
             }
-            CustomerEvent::ConflictResolved(_) => {}
+            CustomerEvent::ConflictOpened(contest) => self.contest_opened(*contest),
+            CustomerEvent::ConflictResolved(contest) => self.contest_resolved(&contest),
         }
     }
 }
@@ -152,6 +178,7 @@ impl Customer {
             CustomerCommand::Delete(command) => self.delete(command),
             CustomerCommand::Link(command) => self.link(command),
             CustomerCommand::Unlink(command) => self.unlink(command),
+            CustomerCommand::Resolve(command) => self.resolve(command),
             CustomerCommand::Observe(command) => Ok(self.take_in(&command).events),
         }
     }
@@ -180,6 +207,46 @@ impl Customer {
         }
     }
 
+    /// The fields on which it differs from that gateway until a person decides.
+    pub fn held(&self, gateway: &GatewayName) -> impl Iterator<Item = (&Field, &OpenSides)> {
+        self.contested(gateway).into_iter().flatten().filter(|(_, open)| !open.overwritten)
+    }
+
+    /// The conflicts with that gateway that wait for a person.
+    fn contested(&self, gateway: &GatewayName) -> Option<&BTreeMap<Field, OpenSides>> {
+        match self {
+            Self::Active { contested, .. } => contested.get(gateway),
+            Self::Unborn | Self::Deleted { .. } => None,
+        }
+    }
+
+    /// What that gateway, which holds `held`, must be told to hold this customer's fields. Until a person decides, each
+    /// side keeps its value.
+    pub fn differences_from(&self, gateway: &GatewayName, held: &Profile, spellings: &Spellings) -> Patch {
+        let nothing = Profile::default();
+        let mut patch = differences(self.profile().unwrap_or(&nothing), held, spellings);
+        self.held(gateway).for_each(|(field, _)| patch.leave_out(field));
+        patch
+    }
+
+    fn contest_opened(&mut self, OpenContest { gateway, field, catalog, remote, overwritten, at }: OpenContest) {
+        if let Self::Active { contested, .. } = self {
+            let fields = contested.entry(gateway).or_default();
+            let since = fields.get(&field).map_or(at, |open| open.since);
+            fields.insert(field, OpenSides { since, catalog, remote, overwritten });
+        }
+    }
+
+    /// Only a person's decision, or one in their place, ends what waits for a person.
+    fn contest_resolved(&mut self, contest: &Contest) {
+        if let Self::Active { contested, .. } = self
+            && contest.policy == Policy::Ask
+            && let Some(fields) = contested.get_mut(&contest.gateway)
+        {
+            fields.remove(&contest.field);
+        }
+    }
+
     fn active_profile(&self) -> Result<&Profile, CustomerError> {
         match self {
             Self::Unborn => Err(CustomerError::Unborn),
@@ -198,7 +265,14 @@ impl Customer {
     fn born(&mut self, profile: Profile, at: DateTime<Utc>) {
         let stamp = Stamp { edited_at: at, adopted: false };
         let stamps = profile.iter().map(|(field, _)| (field.clone(), stamp.clone())).collect();
-        *self = Self::Active { profile, stamps, links: BTreeMap::new(), created_at: at, updated_at: at };
+        *self = Self::Active {
+            profile,
+            stamps,
+            links: BTreeMap::new(),
+            contested: BTreeMap::new(),
+            created_at: at,
+            updated_at: at,
+        };
     }
 
     fn changed(&mut self, changes: Changes, at: DateTime<Utc>) {

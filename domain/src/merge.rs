@@ -6,19 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Field, Patch, Profile, Value};
 
-/// Who wins where both sides changed a field to different values.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Policy {
-    /// The later edit.
-    #[default]
-    Latest,
-    /// The catalog's.
-    Catalog,
-    /// The gateway's.
-    Gateway,
-}
-
 /// What a remote made of a value that it was sent: `Ada@X` sent, `ada@x` held. As long as the catalog has the one
 /// and the remote the other, they count as equal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use cqrs_es::Aggregate;
 use sqlx::{PgExecutor, PgPool, PgTransaction};
-use tandem_domain::{Customer, CustomerEvent, CustomerId, GatewayName, upcasters};
+use tandem_domain::{Customer, CustomerEvent, CustomerId, GatewayName, Policy, upcasters};
 use tandem_eventlog::{Appended, EventUpcaster, Projection, ProjectionError, Recorded, Wake};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
@@ -40,7 +40,12 @@ impl Due {
             recorded.aggregate_id.parse().map_err(|error| ProjectionError::CannotApply(Box::new(error)))?;
         Ok(match recorded.event::<Customer>(&self.upcasters)? {
             CustomerEvent::Created { .. } | CustomerEvent::Updated { .. } | CustomerEvent::Deleted { .. } => Some(id),
-            CustomerEvent::Linked { .. } | CustomerEvent::Unlinked { .. } | CustomerEvent::ConflictResolved(_) => None,
+            // What was held back until a person decided.
+            CustomerEvent::ConflictResolved(contest) if contest.policy == Policy::Ask => Some(id),
+            CustomerEvent::Linked { .. }
+            | CustomerEvent::Unlinked { .. }
+            | CustomerEvent::ConflictOpened(_)
+            | CustomerEvent::ConflictResolved(_) => None,
         })
     }
 }

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use http::HeaderMap;
 use metrics::gauge;
 use sqlx::PgPool;
-use tandem_domain::{Customer, CustomerId, GatewayName, Policy};
+use tandem_domain::{Customer, CustomerId, GatewayName, Policies};
 use tandem_eventlog::zoo::plays;
 use tandem_eventlog::{Feed, Projector, ProjectorStatus, Store, Wake, crash, relaxed};
 use tokio::sync::watch;
@@ -33,8 +33,8 @@ pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
 pub struct Configured {
     /// The adapter.
     pub gateway: Arc<dyn Gateway>,
-    /// Who wins a conflict.
-    pub policy: Policy,
+    /// Who wins a conflict, field by field.
+    pub policies: Policies,
     /// What deletions do.
     pub deletes: Deletes,
     /// Which customers are created there; all without one.
@@ -149,7 +149,7 @@ impl Gateways {
                 relaxed: self.relaxed.clone(),
                 store: self.store.clone(),
                 gateway: Arc::clone(&one.gateway),
-                policy: one.policy,
+                policies: one.policies.clone(),
                 deletes: one.deletes,
                 filter: one.filter.clone(),
                 lease: self.config.lease(),
@@ -312,6 +312,7 @@ async fn report(all: Gateways, shutdown: CancellationToken) {
                     gauge!("tandem_gateway_lag_seconds", "gateway" => name.clone()).set(status.oldest_due_seconds);
                     gauge!("tandem_gateway_inbox", "gateway" => name.clone()).set(status.inbox as f64);
                     gauge!("tandem_gateway_parked", "gateway" => name.clone()).set(status.parked as f64);
+                    gauge!("tandem_gateway_contested", "gateway" => name.clone()).set(status.contested as f64);
                     let Some(verified_at) = status.verified_at else { continue };
                     gauge!("tandem_verify_compared", "gateway" => name.clone()).set(status.verify_compared as f64);
                     gauge!("tandem_verify_drift", "gateway" => name.clone()).set(status.verify_drift as f64);

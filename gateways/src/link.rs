@@ -169,17 +169,18 @@ pub(crate) async fn hold(database: impl PgExecutor<'_>, link: &Link, lease: Dura
     if held.rows_affected() == 1 || plays("unfenced-writes") { Ok(()) } else { Err(RunError::LeaseLost) }
 }
 
-/// Ends a run after which nothing differs. The link stays due if it was marked due meanwhile.
-pub(crate) async fn release(relaxed: &PgPool, link: &Link) -> Result<(), sqlx::Error> {
+/// Ends a run after which nothing differs but fields on which a person shall decide. The link stays due if it was marked due meanwhile.
+pub(crate) async fn release(relaxed: &PgPool, link: &Link, contested: usize) -> Result<(), sqlx::Error> {
     sqlx::query(
         "UPDATE links SET done_seq = $3, due_since = clock_timestamp(), not_before = clock_timestamp(), attempts = 0,
-                          last_error = NULL, synced_at = clock_timestamp(),
+                          last_error = NULL, synced_at = clock_timestamp(), contested = $4,
                           lease_token = NULL, lease_holder = NULL, lease_until = NULL
          WHERE id = $1 AND lease_token = $2",
     )
     .bind(link.id)
     .bind(link.token)
     .bind(link.due_seq)
+    .bind(i32::try_from(contested).unwrap_or(i32::MAX))
     .execute(relaxed)
     .await?;
     Ok(())

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgPool, PgTransaction};
-use tandem_domain::{Customer, CustomerError, GatewayName, Policy};
+use tandem_domain::{Customer, CustomerError, GatewayName, Policies};
 use tandem_eventlog::{ExecuteError, Loaded, Store, StoreError};
 use tokio::time::Instant;
 
@@ -25,11 +25,12 @@ const ROUNDS: usize = 8;
 /// Brings a leased link in step. Begin it again after a crash at any point, and it ends the same.
 ///
 /// Each step ends in one transaction, which holds the link by its lease token: the aggregate's events, what the remote
-/// was seen to hold, the inbox rows and the intent that this settles.
+/// was seen to hold, the inbox rows and the intent that this settles. Returns on how many fields both sides differ until a
+/// person decides.
 ///
 /// # Errors
 /// [`RunError`] says when to try again. The link stays due.
-pub(crate) async fn reconcile(run: &mut Run<'_>) -> Result<(), RunError> {
+pub(crate) async fn reconcile(run: &mut Run<'_>) -> Result<usize, RunError> {
     let (mut open, mut told, mut customer) = run.look_around().await?;
     for _ in 0..ROUNDS {
         // An open call first: nobody knows what the remote holds while it is out.
@@ -44,7 +45,7 @@ pub(crate) async fn reconcile(run: &mut Run<'_>) -> Result<(), RunError> {
         // What it must be told. The intent is stored here and sent by the next round's settling.
         open = push::push(run, &customer).await?;
         if open.is_none() {
-            return Ok(());
+            return Ok(customer.aggregate.held(run.name()).count());
         }
         told = vec![];
     }
@@ -59,7 +60,7 @@ pub(crate) struct Reconciler {
     pub relaxed: PgPool,
     pub store: Store<Customer>,
     pub gateway: Arc<dyn Gateway>,
-    pub policy: Policy,
+    pub policies: Policies,
     pub deletes: Deletes,
     pub filter: Option<Filter>,
     pub lease: Duration,

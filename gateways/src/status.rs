@@ -14,7 +14,7 @@ pub struct LinkStatus {
     pub remote_id: Option<String>,
     /// `active`, `deleted` or `unlinked`.
     pub state: String,
-    /// Nothing waits to be told or looked at, and nothing is parked.
+    /// Nothing waits to be told or looked at, or for a person.
     pub in_sync: bool,
     /// Since when it is in sync, or is not.
     pub since: DateTime<Utc>,
@@ -22,6 +22,8 @@ pub struct LinkStatus {
     pub last_error: Option<String>,
     /// What waits for a person, by its number.
     pub parked: Option<i64>,
+    /// On how many fields both sides differ until a person decides.
+    pub contested: i32,
 }
 
 /// One gateway's state, for people and for alerts.
@@ -37,6 +39,8 @@ pub struct GatewayStatus {
     pub inbox: i64,
     /// What waits for a person.
     pub parked: i64,
+    /// Links with fields on which a person shall decide.
+    pub contested: i64,
     /// When its list of changes was last read.
     pub swept_at: Option<DateTime<Utc>>,
     /// When both sides were compared last, to the end.
@@ -59,6 +63,7 @@ pub async fn status(pool: &PgPool, names: &[&str]) -> Result<Vec<GatewayStatus>,
                           WHERE gateway = g.name AND due_seq > done_seq), 0)::float8 AS oldest_due_seconds,
                 (SELECT count(*) FROM inbox WHERE gateway = g.name AND state = 'new') AS inbox,
                 (SELECT count(*) FROM parked WHERE gateway = g.name AND state = 'open') AS parked,
+                (SELECT count(*) FROM links WHERE gateway = g.name AND contested > 0) AS contested,
                 (SELECT swept_at FROM sweeps WHERE gateway = g.name) AS swept_at,
                 v.ended_at AS verified_at, COALESCE(v.compared, 0) AS verify_compared,
                 (SELECT count(*) FROM drifts WHERE survey_id = v.id) AS verify_drift
@@ -76,8 +81,8 @@ pub async fn status(pool: &PgPool, names: &[&str]) -> Result<Vec<GatewayStatus>,
 /// How a customer stands at each gateway that has heard of it.
 pub(crate) async fn links(pool: &PgPool, CustomerId(customer): CustomerId) -> Result<Vec<LinkStatus>, sqlx::Error> {
     sqlx::query_as(
-        "SELECT l.gateway, l.remote_id, l.state, l.last_error, p.id AS parked,
-            l.due_seq <= l.done_seq AND p.id IS NULL AS in_sync,
+        "SELECT l.gateway, l.remote_id, l.state, l.last_error, p.id AS parked, l.contested,
+            l.due_seq <= l.done_seq AND p.id IS NULL AND l.contested = 0 AS in_sync,
             CASE WHEN p.id IS NOT NULL THEN p.parked_at ELSE l.due_since END AS since
      FROM links l LEFT JOIN parked p ON p.link_id = l.id AND p.state = 'open' AND p.kind = 'rejected'
      WHERE l.customer_id = $1 ORDER BY l.gateway",

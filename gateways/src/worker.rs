@@ -98,7 +98,7 @@ async fn one(with: &Reconciler, link: Link) {
     let result = reconcile(&mut run).await;
     let gateway = with.gateway.name().to_string();
     let outcome = match &result {
-        Ok(()) => "settled",
+        Ok(_) => "settled",
         Err(RunError::LeaseLost) => "lease_lost",
         Err(RunError::Restless) => "restless",
         Err(RunError::Call(_)) => "gateway_unavailable",
@@ -106,9 +106,9 @@ async fn one(with: &Reconciler, link: Link) {
     };
     counter!("tandem_reconciles_total", "gateway" => gateway.clone(), "outcome" => outcome).increment(1);
     let ended = match result {
-        Ok(()) => {
+        Ok(contested) => {
             crash::at("link-settled");
-            link::release(&with.relaxed, &run.link).await
+            link::release(&with.relaxed, &run.link, contested).await
         }
         Err(RunError::LeaseLost) => Ok(()),
         Err(error) => {

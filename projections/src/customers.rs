@@ -21,7 +21,7 @@ pub use get::ReadError;
 pub use list::{Cursor, InvalidCursor, Page, Search, Sort};
 pub use rebuild::{RebuildError, customers_rebuild};
 pub use row::{CustomerRow, State};
-pub use version::version_shown;
+pub use version::{shows, version_shown};
 
 /// The projection's name, also its checkpoint's.
 const NAME: &str = "customers";

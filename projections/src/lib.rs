@@ -1,12 +1,14 @@
 #![doc = include_str!("../README.md")]
 
+mod conflicts;
 mod customers;
 mod database;
 mod lag;
 
+pub use conflicts::{ConflictRow, ConflictSearch, conflict, conflicts};
 pub use customers::{
     Cursor, CustomerRow, Customers, InvalidCursor, Page, ReadError, RebuildError, Search, Sort, State,
-    customers_rebuild, version_shown,
+    customers_rebuild, shows, version_shown,
 };
 pub use database::migrate;
 pub use lag::{FeedLag, Lag, lag};

@@ -95,8 +95,8 @@ fn print(status: &Status) {
     for one in &status.gateways {
         let swept = one.swept_at.map_or("never".to_owned(), |at| at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
         println!(
-            "gateway     {}: {} links due, the oldest for {:.1} s; {} webhooks unrouted; {} parked; last sweep {swept}",
-            one.name, one.due, one.oldest_due_seconds, one.inbox, one.parked
+            "gateway     {}: {} links due, the oldest for {:.1} s; {} webhooks unrouted; {} parked; {} contested; last sweep {swept}",
+            one.name, one.due, one.oldest_due_seconds, one.inbox, one.parked, one.contested
         );
         if let Some(at) = one.verified_at {
             let at = at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);

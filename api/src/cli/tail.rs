@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::SecondsFormat;
 use futures::StreamExt;
-use tandem_domain::{Customer, CustomerEvent, CustomerId, Value, upcasters};
+use tandem_domain::{Customer, CustomerEvent, CustomerId, Field, GatewayName, Side, Value, upcasters};
 use tandem_eventlog::{Recorded, follow, last_position};
 
 use super::{Ended, Failure};
@@ -70,11 +70,17 @@ fn describe(event: CustomerEvent) -> String {
         CustomerEvent::Linked { gateway, remote_id, .. } | CustomerEvent::Unlinked { gateway, remote_id, .. } => {
             format!("{gateway} {remote_id}")
         }
+        CustomerEvent::ConflictOpened(contest) => {
+            sides(&contest.field, &contest.catalog, &contest.remote, &contest.gateway)
+        }
         CustomerEvent::ConflictResolved(contest) => {
-            let (here, there) = (show(contest.catalog.value.as_ref()), show(contest.remote.value.as_ref()));
-            format!("{}: {here} here, {there} at {}", contest.field, contest.gateway)
+            sides(&contest.field, &contest.catalog, &contest.remote, &contest.gateway)
         }
     }
+}
+
+fn sides(field: &Field, catalog: &Side, remote: &Side, gateway: &GatewayName) -> String {
+    format!("{field}: {} here, {} at {gateway}", show(catalog.value.as_ref()), show(remote.value.as_ref()))
 }
 
 /// Quoted, so that nothing in it moves the terminal's cursor.

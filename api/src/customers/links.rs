@@ -28,7 +28,7 @@ pub(crate) struct LinkBody {
     remote_id: Option<String>,
     /// `active`, `deleted` or `unlinked`.
     state: String,
-    /// Nothing waits to be told or looked at, and nothing is parked.
+    /// Nothing waits to be told or looked at, or for a person.
     in_sync: bool,
     /// Since when it is so.
     since: Timestamp,
@@ -36,11 +36,15 @@ pub(crate) struct LinkBody {
     last_error: Option<String>,
     /// What waits for a person, by its number under `/parked`.
     parked: Option<i64>,
+    /// On how many fields both sides differ until a person decides: see `/conflicts`.
+    contested: i32,
 }
 
 impl From<LinkStatus> for LinkBody {
-    fn from(LinkStatus { gateway, remote_id, state, in_sync, since, last_error, parked }: LinkStatus) -> Self {
-        Self { gateway, remote_id, state, in_sync, since: Timestamp(since), last_error, parked }
+    fn from(
+        LinkStatus { gateway, remote_id, state, in_sync, since, last_error, parked, contested }: LinkStatus,
+    ) -> Self {
+        Self { gateway, remote_id, state, in_sync, since: Timestamp(since), last_error, parked, contested }
     }
 }
 

@@ -43,6 +43,8 @@ async fn every_route_is_in_the_document() {
     let methods = |item: &Value| item.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
     let routes: Vec<String> = paths.iter().map(|(path, item)| format!("{path}: {}", methods(item))).collect();
     insta::assert_snapshot!(routes.join("\n"), @r"
+    /conflicts: get
+    /conflicts/{id}/resolve: post
     /customer: delete post put
     /customer/{id}: get
     /customers: get post

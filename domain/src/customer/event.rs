@@ -50,6 +50,9 @@ pub enum CustomerEvent {
         /// When.
         at: DateTime<Utc>,
     },
+    /// Two people, who had not seen each other's value, edited one field, and a person shall decide. Again for one that is
+    /// open already: its values are these now.
+    ConflictOpened(Box<OpenContest>),
     /// Two people, who had not seen each other's value, edited one field. Both values stay readable here.
     ConflictResolved(Box<Contest>),
 }
@@ -97,6 +100,25 @@ pub struct Contest {
     pub at: DateTime<Utc>,
 }
 
+/// A conflict on one field that waits for a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenContest {
+    /// Between the catalog and which gateway.
+    pub gateway: GatewayName,
+    /// On which field.
+    pub field: Field,
+    /// The catalog's value.
+    pub catalog: Side,
+    /// The gateway's.
+    pub remote: Side,
+    /// A call of ours had written over the gateway's value before anybody had seen it: both sides hold the catalog's, and
+    /// the field goes on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub overwritten: bool,
+    /// When it was found.
+    pub at: DateTime<Utc>,
+}
+
 /// One side of a conflict.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Side {
@@ -116,6 +138,8 @@ pub enum Winner {
     Gateway,
     /// Neither: the customer was deleted.
     Deletion,
+    /// Neither: a person chose a third one.
+    Value,
 }
 
 impl DomainEvent for CustomerEvent {
@@ -126,6 +150,7 @@ impl DomainEvent for CustomerEvent {
             Self::Deleted { .. } => "deleted",
             Self::Linked { .. } => "linked",
             Self::Unlinked { .. } => "unlinked",
+            Self::ConflictOpened(_) => "conflict_opened",
             Self::ConflictResolved(_) => "conflict_resolved",
         }
         .to_owned()
@@ -196,10 +221,20 @@ mod tests {
     }
 
     #[test]
+    fn an_open_conflict_has_both_values() {
+        assert_snapshot!(json(&opened(Field::Phone, Some("1"), Some("2"))), @r#"{"type":"conflict_opened","gateway":"stripe","field":"phone","catalog":{"value":"1","edited_at":"2023-11-14T22:13:20Z"},"remote":{"value":"2","edited_at":"2023-11-14T22:14:20Z"},"at":"2023-11-14T22:14:20Z"}"#);
+    }
+
+    #[test]
     fn every_event_reads_back_as_it_was() {
-        for event in
-            [created(ada()), updated(Field::Phone, None, Some("1")), deleted(), linked("cus_1"), unlinked("cus_1")]
-        {
+        for event in [
+            created(ada()),
+            updated(Field::Phone, None, Some("1")),
+            deleted(),
+            linked("cus_1"),
+            unlinked("cus_1"),
+            opened(Field::Phone, None, Some("2")),
+        ] {
             let json = serde_json::to_value(&event).unwrap();
             assert_eq!(json["type"], event.event_type());
             assert_eq!(serde_json::from_value::<CustomerEvent>(json).unwrap(), event);

@@ -114,6 +114,40 @@ pub fn contest(field: Field, catalog: TimedText<'_>, remote: TimedText<'_>, winn
     }))
 }
 
+/// Found at [`later`]; the catalog's value was chosen at [`at`], the gateway's at [`later`].
+pub fn opened(field: Field, here: Option<&str>, there: Option<&str>) -> CustomerEvent {
+    CustomerEvent::ConflictOpened(Box::new(OpenContest {
+        gateway: stripe(),
+        field,
+        catalog: Side { value: here.map(text), edited_at: Some(at()) },
+        remote: Side { value: there.map(text), edited_at: Some(later()) },
+        overwritten: false,
+        at: later(),
+    }))
+}
+
+/// A conflict of [`opened`], decided at [`later`].
+pub fn asked(field: Field, here: &str, there: &str, winner: Winner) -> CustomerEvent {
+    decided(field, here, there, winner, later())
+}
+
+/// The same, ended by an edit at [`at`].
+pub fn ended(field: Field, here: &str, there: &str, winner: Winner) -> CustomerEvent {
+    decided(field, here, there, winner, at())
+}
+
+fn decided(field: Field, here: &str, there: &str, winner: Winner, when: DateTime<Utc>) -> CustomerEvent {
+    CustomerEvent::ConflictResolved(Box::new(Contest {
+        gateway: stripe(),
+        field,
+        catalog: Side { value: Some(text(here)), edited_at: Some(at()) },
+        remote: Side { value: Some(text(there)), edited_at: Some(later()) },
+        winner,
+        policy: Policy::Ask,
+        at: when,
+    }))
+}
+
 pub fn present(profile: Profile) -> Sight {
     Sight::Present { profile, edited_at: Default::default(), seen_at: later() }
 }
@@ -131,7 +165,7 @@ pub fn observation(base: Profile, sight: Sight) -> Observe {
         sight,
         spellings: Spellings::new(),
         overwritten: vec![],
-        policy: Policy::Latest,
+        policies: Policies::all(Policy::Latest),
         at: later(),
     }
 }

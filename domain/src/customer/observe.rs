@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
-use super::{Change, Changes, Contest, Customer, CustomerEvent, Side, Stamp, Winner};
+use super::{Change, Changes, Contest, Customer, CustomerEvent, OpenContest, OpenSides, Side, Stamp, Winner};
 use crate::merge::as_spelled;
-use crate::{Field, GatewayName, Merged, Policy, Profile, RemoteId, Spelling, Spellings, Value, merge};
+use crate::{Field, GatewayName, Merged, Policies, Policy, Profile, RemoteId, Spelling, Spellings, Value, merge};
 
 /// A gateway was seen to hold this.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct Observe {
     /// Edits at the gateway that a call of ours overwrote before anybody here had seen them.
     pub overwritten: Vec<Overwritten>,
     /// Who wins a conflict.
-    pub policy: Policy,
+    pub policies: Policies,
     /// Now, by our clock.
     pub at: DateTime<Utc>,
 }
@@ -114,6 +114,7 @@ impl Customer {
         for overwritten in &observe.overwritten {
             self.restore(observe, overwritten, local, remote, &mut changes, &mut intake);
         }
+        intake.events.extend(self.after_edits(&changes, Some(&observe.gateway), observe.at));
         if !changes.is_empty() {
             intake.events.push(CustomerEvent::Updated { changes, at: observe.at });
         }
@@ -132,7 +133,17 @@ impl Customer {
         let base = observe.base(field);
         let spelled = as_spelled(field, local, &observe.spellings);
         let stamp = self.stamp(field);
-        match merge(base, spelled, remote) {
+        let merged = merge(base, spelled, remote);
+        let open = self.contested(&observe.gateway).and_then(|open| open.get(field));
+        if let Some(open) = open.filter(|open| !open.overwritten) {
+            if merged != Merged::Same {
+                intake.events.extend(observe.still_open(field, open, self.side(field), remote));
+                return;
+            }
+            let winner = if local == open.catalog.value.as_ref() { Winner::Catalog } else { Winner::Gateway };
+            intake.events.push(self.decided(&observe.gateway, field, open, winner, observe.at));
+        }
+        match merged {
             Merged::Same if local == remote => {}
             // The remote spells our value its own way. Taken over once for each edit of a person: with two remotes that
             // spell differently it would never rest.
@@ -152,13 +163,23 @@ impl Customer {
                 changes.insert(field.clone(), Change::edit(local.cloned(), remote.cloned(), edited_at));
             }
             Merged::Conflict => {
-                let ours = Side { value: local.cloned(), edited_at: stamp.map(|stamp| stamp.edited_at) };
+                let ours = self.side(field);
                 let (edited_at, known) = observe.edited_at(field);
                 let theirs = Side { value: remote.cloned(), edited_at: Some(edited_at) };
-                if observe.policy == Policy::Latest && !known {
+                let policy = observe.policies.of(field);
+                // A person who decides wants to see when, too.
+                if matches!(policy, Policy::Latest | Policy::Ask) && !known {
                     intake.guessed.insert(field.clone());
                 }
-                let winner = winner(observe.policy, &ours, &theirs);
+                if policy == Policy::Ask {
+                    // One waits at a time; what had been written over stays so.
+                    let older =
+                        open.map(|open| self.decided(&observe.gateway, field, open, Winner::Catalog, observe.at));
+                    intake.events.extend(older);
+                    intake.events.push(observe.open(field, ours, theirs, false));
+                    return;
+                }
+                let winner = winner(policy, &ours, &theirs);
                 if winner == Winner::Gateway {
                     changes.insert(field.clone(), Change::edit(local.cloned(), remote.cloned(), edited_at));
                 }
@@ -187,10 +208,15 @@ impl Customer {
             && self.stamp(field).map(|stamp| stamp.edited_at) == *sent_edited_at;
         let untouched_there = remote.get(field) == held.as_ref();
         let ours = Side { value: sent.clone(), edited_at: *sent_edited_at };
-        if observe.policy == Policy::Latest && previous.edited_at.is_none() {
+        let policy = observe.policies.of(field);
+        if matches!(policy, Policy::Latest | Policy::Ask) && previous.edited_at.is_none() {
             intake.guessed.insert(field.clone());
         }
-        let mut winner = winner(observe.policy, &ours, previous);
+        if policy == Policy::Ask && self.contested(&observe.gateway).is_none_or(|open| !open.contains_key(field)) {
+            intake.events.push(observe.open(field, ours, previous.clone(), true));
+            return;
+        }
+        let mut winner = winner(policy, &ours, previous);
         if !(untouched_here && untouched_there && !changes.contains_key(field)) {
             winner = Winner::Catalog;
         }
@@ -199,6 +225,11 @@ impl Customer {
             changes.insert(field.clone(), Change::edit(now.cloned(), previous.value.clone(), edited_at));
         }
         intake.events.push(observe.contest(field, ours, previous.clone(), winner));
+    }
+
+    fn side(&self, field: &Field) -> Side {
+        let value = self.profile().and_then(|profile| profile.get(field).cloned());
+        Side { value, edited_at: self.stamp(field).map(|stamp| stamp.edited_at) }
     }
 
     /// A deletion ends everything. What one side had not seen of the other becomes a conflict, not silence.
@@ -250,6 +281,36 @@ impl Observe {
         }
     }
 
+    fn open(&self, field: &Field, catalog: Side, remote: Side, overwritten: bool) -> CustomerEvent {
+        CustomerEvent::ConflictOpened(Box::new(OpenContest {
+            gateway: self.gateway.clone(),
+            field: field.clone(),
+            catalog,
+            remote,
+            overwritten,
+            at: self.at,
+        }))
+    }
+
+    /// What a conflict that waits is about now, if that is not what was told of it.
+    fn still_open(
+        &self,
+        field: &Field,
+        told: &OpenSides,
+        catalog: Side,
+        remote: Option<&Value>,
+    ) -> Option<CustomerEvent> {
+        if told.catalog.value == catalog.value && told.remote.value.as_ref() == remote {
+            return None;
+        }
+        let remote = if told.remote.value.as_ref() == remote {
+            told.remote.clone()
+        } else {
+            Side { value: remote.cloned(), edited_at: Some(self.edited_at(field).0) }
+        };
+        Some(self.open(field, catalog, remote, false))
+    }
+
     fn contest(&self, field: &Field, catalog: Side, remote: Side, winner: Winner) -> CustomerEvent {
         CustomerEvent::ConflictResolved(Box::new(Contest {
             gateway: self.gateway.clone(),
@@ -257,7 +318,11 @@ impl Observe {
             catalog,
             remote,
             winner,
-            policy: self.policy,
+            // Nobody was asked: it was deleted, or another one on the same field waits.
+            policy: match self.policies.of(field) {
+                Policy::Ask => Policy::Catalog,
+                decided => decided,
+            },
             at: self.at,
         }))
     }
@@ -271,7 +336,8 @@ fn import(observe: &Observe, profile: &Profile) -> Intake {
 /// An edit of unknown time has seen nothing of the other: it loses under [`Policy::Latest`].
 fn winner(policy: Policy, ours: &Side, theirs: &Side) -> Winner {
     match policy {
-        Policy::Catalog => Winner::Catalog,
+        // Nobody is asked about a second one on a field: what was written stays.
+        Policy::Catalog | Policy::Ask => Winner::Catalog,
         Policy::Gateway => Winner::Gateway,
         Policy::Latest if theirs.edited_at > ours.edited_at => Winner::Gateway,
         Policy::Latest => Winner::Catalog,
@@ -282,6 +348,7 @@ fn winner(policy: Policy, ours: &Side, theirs: &Side) -> Winner {
 mod tests {
     use super::super::fixtures::*;
     use super::*;
+    use crate::{CustomerCommand, FieldSet};
 
     #[test]
     fn a_customer_born_at_the_gateway_is_created_and_linked() {
@@ -331,6 +398,48 @@ mod tests {
         assert_eq!(customer.take_in(&observe).guessed, BTreeSet::from([Field::Phone]));
         let known = observation(ada(), edited(ada().with(Field::Phone, text("2")), Field::Phone, later()));
         assert_eq!(customer.take_in(&known).guessed, BTreeSet::new());
+    }
+
+    fn asking(base: Profile, now: Profile) -> CustomerCommand {
+        let policies = Policies { of: [(FieldSet::One(Field::Phone), Policy::Ask)].into(), ..Policies::default() };
+        command(Observe { policies, ..observation(base, present(now)) })
+    }
+
+    fn with_phone(phone: &str) -> Profile {
+        ada().with(Field::Phone, text(phone))
+    }
+
+    #[test]
+    fn where_a_person_shall_decide_each_side_keeps_its_value() {
+        let history = [created(ada()), linked("cus_1"), updated(Field::Phone, None, Some("1"))];
+        let open = opened(Field::Phone, Some("1"), Some("2"));
+        given(history.clone()).when(asking(ada(), with_phone("2"))).then_expect_events(vec![open.clone()]);
+        // The other fields go on; seen again, it is no news.
+        let [first, second, third] = history;
+        given([first, second, third, open])
+            .when(asking(with_phone("2"), with_phone("2").with(Field::Name, text("Ada L."))))
+            .then_expect_events(vec![taken(Field::Name, Some("Ada"), Some("Ada L."))]);
+    }
+
+    #[test]
+    fn a_conflict_that_waits_follows_the_gateway_and_ends_when_both_agree() {
+        let history = [
+            created(ada()),
+            linked("cus_1"),
+            updated(Field::Phone, None, Some("1")),
+            opened(Field::Phone, Some("1"), Some("2")),
+        ];
+        given(history.clone()).when(asking(with_phone("2"), with_phone("3"))).then_expect_events(vec![opened(
+            Field::Phone,
+            Some("1"),
+            Some("3"),
+        )]);
+        given(history).when(asking(with_phone("2"), with_phone("1"))).then_expect_events(vec![asked(
+            Field::Phone,
+            "1",
+            "2",
+            Winner::Catalog,
+        )]);
     }
 
     fn spelled() -> Spellings {

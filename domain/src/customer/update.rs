@@ -33,7 +33,9 @@ impl Customer {
             }
         }
         patch.applied_to(profile).check_not_worse_than(profile)?;
-        Ok(vec![CustomerEvent::Updated { changes, at }])
+        let mut events = self.after_edits(&changes, None, at);
+        events.push(CustomerEvent::Updated { changes, at });
+        Ok(events)
     }
 }
 

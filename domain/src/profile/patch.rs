@@ -23,6 +23,11 @@ impl Patch {
         self
     }
 
+    /// Names that field no longer.
+    pub fn leave_out(&mut self, field: &Field) {
+        self.0.remove(field);
+    }
+
     /// Names no field.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -203,7 +203,7 @@ fn as_command(run: &Run<'_>, observation: &Observation, customer: &Customer) -> 
         sight,
         spellings,
         overwritten: observation.overwritten.clone(),
-        policy: run.with.policy,
+        policies: run.with.policies.clone(),
         at: run.now(),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use cqrs_es::Aggregate;
-use tandem_domain::{Customer, Field, Profile, differences};
+use tandem_domain::{Customer, Field, Profile};
 use tandem_eventlog::zoo::plays;
 use tandem_eventlog::{Loaded, crash};
 use tokio::time::Instant;
@@ -95,10 +95,10 @@ fn next_write(run: &Run<'_>, customer: &Customer) -> Option<Write> {
         (Customer::Active { profile, .. }, None) => {
             Some(Write::Create { customer: run.link.customer_id, profile: profile.clone() })
         }
-        (Customer::Active { profile, .. }, Some(remote_id)) => {
+        (Customer::Active { .. }, Some(remote_id)) => {
             let nothing = Profile::default();
             let base = run.link.base.as_ref().map_or(&nothing, |base| &base.profile);
-            let patch = differences(profile, base, &run.link.spellings);
+            let patch = customer.differences_from(run.name(), base, &run.link.spellings);
             (!patch.is_empty()).then(|| Write::Update { remote_id: remote_id.clone(), patch })
         }
         (Customer::Deleted { .. }, Some(remote_id)) => Some(Write::Delete { remote_id: remote_id.clone() }),

@@ -1,12 +1,14 @@
 //! Every setting of the Stripe gateway, its default and its unit.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
+use serde::de::{Error, IntoDeserializer};
 use serde::{Deserialize, Deserializer};
-use tandem_domain::{GatewayName, Policy};
+use tandem_domain::{FieldSet, GatewayName, Policies, Policy};
 
 use crate::{Filter, OnDelete};
 
@@ -54,10 +56,14 @@ pub struct StripeConfig {
     /// account, and webhooks that name another are refused.
     #[serde(default)]
     pub account: Option<String>,
-    /// Who wins where both sides changed a field: `latest`, `catalog` or `gateway`. `TANDEM_STRIPE__POLICY`, default
-    /// `latest`.
+    /// Who wins where both sides changed a field: `latest`, `catalog`, `gateway`, or `ask`: each side keeps its value until
+    /// a person decides (`/conflicts`). `TANDEM_STRIPE__POLICY`, default `latest`.
     #[serde(default)]
     pub policy: Policy,
+    /// The same for single fields: `policies = { email = "ask", metadata = "catalog", "metadata.plan" = "gateway" }`, where
+    /// `metadata` is every key that none is set for. `TANDEM_STRIPE__POLICIES=email=ask,metadata=catalog`, default none.
+    #[serde(default, deserialize_with = "policies")]
+    pub policies: BTreeMap<FieldSet, Policy>,
     /// What a customer deleted in Stripe means here: `delete`, or `unlink`, after which it stays and is no longer kept in
     /// step. `TANDEM_STRIPE__DELETES_INBOUND`, default `delete`.
     #[serde(default)]
@@ -115,6 +121,7 @@ impl StripeConfig {
             endpoint_requests_per_second: endpoint_requests_per_second(),
             account: None,
             policy: Policy::default(),
+            policies: BTreeMap::new(),
             deletes_inbound: OnDelete::default(),
             deletes_outbound: OnDelete::default(),
             filter: None,
@@ -122,6 +129,11 @@ impl StripeConfig {
             sweep_overlap_s: sweep_overlap_s(),
             verify_interval_s: 0,
         }
+    }
+
+    /// Who wins a conflict, field by field.
+    pub fn policies(&self) -> Policies {
+        Policies { usual: self.policy, of: self.policies.clone() }
     }
 
     /// Whether they will do.
@@ -236,6 +248,32 @@ impl ConfigError {
             Self::Http(error) => Self::Http(error),
         }
     }
+}
+
+/// A table, or a text such as `email=ask,metadata=catalog`.
+fn policies<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<FieldSet, Policy>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(
+        untagged,
+        expecting = "must be a table from fields to policies, or one text such as email=ask,metadata=catalog"
+    )]
+    enum OfFields {
+        Text(String),
+        Table(BTreeMap<String, Policy>),
+    }
+    let pairs: Vec<(String, Result<Policy, D::Error>)> = match OfFields::deserialize(deserializer)? {
+        OfFields::Table(table) => table.into_iter().map(|(field, policy)| (field, Ok(policy))).collect(),
+        OfFields::Text(text) => {
+            let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
+            let parse = |pair: &str| {
+                let (field, policy) = pair.split_once('=').unwrap_or((pair, ""));
+                (field.trim().to_owned(), Policy::deserialize(policy.trim().into_deserializer()))
+            };
+            pairs.map(parse).collect()
+        }
+    };
+    let typed = pairs.into_iter().map(|(field, policy)| Ok((field.parse().map_err(D::Error::custom)?, policy?)));
+    typed.collect()
 }
 
 /// A list, or a text separated by commas.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tandem_domain::{Customer, CustomerId, Profile, RemoteId, differences};
+use tandem_domain::{Customer, CustomerId, GatewayName, Profile, RemoteId};
 
 use super::candidates::Candidate;
 use super::drifts::{Drift, DriftKind, FieldDrift};
@@ -88,14 +88,14 @@ async fn linked(sides: &Sides, id: i64) -> Result<Look, SurveyError> {
     if standing(&sides.pool, id).await?.as_ref() != Some(&before) {
         return Ok(Look::InFlight);
     }
-    let Some(kind) = judge(&before, &customer, &there) else { return Ok(Look::Equal) };
+    let Some(kind) = judge(sides.gateway.name(), &before, &customer, &there) else { return Ok(Look::Equal) };
     let mut drift = Drift::of(kind);
     drift.link_id = Some(id);
     drift.customer_id = Some(before.customer_id);
     drift.remote_id.clone_from(&before.remote_id);
     drift.parked = before.parked;
-    if let (DriftKind::Differs, Some(here), Some(held)) = (kind, customer.profile(), there.profile()) {
-        drift.fields = fields(here, held, &before);
+    if let (DriftKind::Differs, Some(held)) = (kind, there.profile()) {
+        drift.fields = fields(sides.gateway.name(), &customer, held, &before);
     }
     drift.remark = match (kind, &there) {
         _ if before.state != "active" => Some("its link says that it is deleted".to_owned()),
@@ -110,13 +110,14 @@ async fn linked(sides: &Sides, id: i64) -> Result<Look, SurveyError> {
     Ok(Look::Drift(Box::new(drift), Some(before)))
 }
 
-fn judge(link: &Standing, customer: &Customer, there: &There) -> Option<DriftKind> {
+fn judge(gateway: &GatewayName, link: &Standing, customer: &Customer, there: &There) -> Option<DriftKind> {
     let active = link.state == "active";
     match (customer, there) {
         (Customer::Active { .. }, _) if !active => Some(DriftKind::DeadOnOneSide),
-        (Customer::Active { profile, .. }, There::Living(_)) => {
+        (Customer::Active { .. }, There::Living(_)) => {
             let held = there.profile().cloned().unwrap_or_default();
-            (!differences(profile, &held, &link.spellings).is_empty()).then_some(DriftKind::Differs)
+            let differing = customer.differences_from(gateway, &held, &link.spellings);
+            (!differing.is_empty()).then_some(DriftKind::Differs)
         }
         (Customer::Active { .. }, There::Deleted | There::Unheard) => Some(DriftKind::MissingThere),
         // What the gateway rejected waits for a person: it is parked, and shown there.
@@ -127,8 +128,10 @@ fn judge(link: &Standing, customer: &Customer, there: &There) -> Option<DriftKin
     }
 }
 
-fn fields(here: &Profile, there: &Profile, link: &Standing) -> Vec<FieldDrift> {
-    let differing = differences(here, there, &link.spellings);
+fn fields(gateway: &GatewayName, customer: &Customer, there: &Profile, link: &Standing) -> Vec<FieldDrift> {
+    let differing = customer.differences_from(gateway, there, &link.spellings);
+    let nothing = Profile::default();
+    let here = customer.profile().unwrap_or(&nothing);
     let field =
         |field| FieldDrift { here: here.get(field).cloned(), there: there.get(field).cloned(), field: field.clone() };
     differing.iter().map(|(name, _)| field(name)).collect()

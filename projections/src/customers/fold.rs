@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::NAME;
 use super::changes::Changes;
 use super::version::shows;
+use crate::conflicts;
 
 /// One generation of the read model being kept.
 #[derive(Debug)]
@@ -62,6 +63,8 @@ impl Projection for Fold {
             .collect::<Result<_, ProjectionError>>()?;
         let mut drafts = self.read(transaction, &events).await?;
         for (id, recorded, event) in events {
+            let at = (signed(recorded.version), signed(recorded.position));
+            conflicts::fold(transaction, self.generation(), id, at, &event).await?;
             fold(&mut drafts, id, recorded, event)?;
         }
         self.write(transaction, drafts).await
@@ -107,7 +110,10 @@ fn fold(
             draft.deleted = true;
             draft.updated_at = at;
         }
-        CustomerEvent::Linked { .. } | CustomerEvent::Unlinked { .. } | CustomerEvent::ConflictResolved(_) => {}
+        CustomerEvent::Linked { .. }
+        | CustomerEvent::Unlinked { .. }
+        | CustomerEvent::ConflictOpened(_)
+        | CustomerEvent::ConflictResolved(_) => {}
     }
     Ok(())
 }

@@ -99,6 +99,7 @@ async fn begin(pool: &PgPool) -> Result<Option<u32>, sqlx::Error> {
     let generation = u32::try_from(highest).unwrap_or_default() + 1;
     sqlx::query("DELETE FROM checkpoints WHERE name = $1 AND NOT live").bind(NAME).execute(&mut *transaction).await?;
     sqlx::query("DELETE FROM customer_rows WHERE generation > $1").bind(live).execute(&mut *transaction).await?;
+    sqlx::query("DELETE FROM conflict_rows WHERE generation > $1").bind(live).execute(&mut *transaction).await?;
     checkpoint::open(&mut transaction, NAME, generation).await?;
     transaction.commit().await?;
     Ok(Some(generation))
@@ -152,9 +153,8 @@ async fn level(transaction: &mut PgTransaction<'_>, generation: u32, held: u64) 
 
 /// Removes the rows that nobody reads any more.
 async fn sweep(pool: &PgPool, generation: u32) -> Result<(), sqlx::Error> {
-    sqlx::query("DELETE FROM customer_rows WHERE generation < $1")
-        .bind(i32::try_from(generation).unwrap_or(i32::MAX))
-        .execute(pool)
-        .await?;
+    let generation = i32::try_from(generation).unwrap_or(i32::MAX);
+    sqlx::query("DELETE FROM customer_rows WHERE generation < $1").bind(generation).execute(pool).await?;
+    sqlx::query("DELETE FROM conflict_rows WHERE generation < $1").bind(generation).execute(pool).await?;
     Ok(())
 }

@@ -19,9 +19,12 @@ pub fn version_shown(history: &[Recorded]) -> Result<u64, RecordedError> {
 }
 
 /// Whether the event changes what a reader sees. Who else knows a customer is not what the customer is.
-pub(super) fn shows(event: &CustomerEvent) -> bool {
+pub fn shows(event: &CustomerEvent) -> bool {
     match event {
         CustomerEvent::Created { .. } | CustomerEvent::Updated { .. } | CustomerEvent::Deleted { .. } => true,
-        CustomerEvent::Linked { .. } | CustomerEvent::Unlinked { .. } | CustomerEvent::ConflictResolved(_) => false,
+        CustomerEvent::Linked { .. }
+        | CustomerEvent::Unlinked { .. }
+        | CustomerEvent::ConflictOpened(_)
+        | CustomerEvent::ConflictResolved(_) => false,
     }
 }

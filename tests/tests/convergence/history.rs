@@ -99,7 +99,7 @@ const FIELDS: [&str; 6] = ["name", "name", "name", "phone", "email", "metadata.p
 impl History {
     pub fn of(seed: u64) -> Self {
         let mut dice = StdRng::seed_from_u64(seed);
-        let policy = ["latest", "latest", "catalog", "gateway"][dice.random_range(0..4)];
+        let policy = ["latest", "latest", "catalog", "gateway", "ask"][dice.random_range(0..5)];
         let normalises = dice.random_bool(0.25);
         let calm = dice.random_bool(0.15);
         let mut customers = 2;

@@ -37,7 +37,23 @@ pub async fn play(history: &History) -> Result<(), String> {
     tandem.stripe.release(Order::Fifo).await.unwrap();
     tandem.swept().await;
     tandem.settled().await;
+    decide(&tandem).await?;
     check(&tandem, &born).await
+}
+
+/// A person decides what waits for one, now for one side, now for the other.
+async fn decide(tandem: &Tandem) -> Result<(), String> {
+    for round in 0..20 {
+        let waiting = tandem.get_json("/conflicts?state=open").await["data"].clone();
+        let Some(first) = waiting.as_array().and_then(|waiting| waiting.first()) else { return Ok(()) };
+        let keep = if round % 2 == 0 { "catalog" } else { "gateway" };
+        let answer = tandem.post(&format!("/conflicts/{}/resolve", first["id"]), json!({ "keep": keep })).await;
+        if !answer.status().is_success() {
+            return Err(format!("{first} cannot be decided: {}", answer.text().await.unwrap_or_default()));
+        }
+        tandem.settled().await;
+    }
+    Err("conflicts come again and again".to_owned())
 }
 
 async fn take(tandem: &mut Tandem, born: &mut Vec<Born>, step: &Step) {
