@@ -1,7 +1,7 @@
 //! `/parked`: what waits for a person.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tandem_gateways::Parked;
@@ -9,9 +9,9 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::body::Query;
+use crate::body::{self, JSON_LIMIT, Query};
 use crate::customer_body::Timestamp;
-use crate::problem::{Common, OfQuery, Problem, ProblemBody};
+use crate::problem::{Common, OfBody, OfQuery, Problem, ProblemBody};
 
 /// Most on a page.
 const MOST: i64 = 100;
@@ -47,12 +47,17 @@ pub(crate) struct ParkedBody {
     id: i64,
     /// At which gateway.
     gateway: String,
-    /// `rejected`: a push that repeating cannot help; `duplicate`: a second object with one customer's id.
+    /// `rejected`: a push that repeating cannot help; `duplicate`: a second object with one customer's id; `ambiguous`: the
+    /// other side has one with the same email that no link knows.
     kind: String,
-    /// Whose.
-    customer_id: Uuid,
-    /// The gateway's object, if there is one.
+    /// Whose. Of an ambiguous one, the customer that may be the same as the object; null where several may be.
+    customer_id: Option<Uuid>,
+    /// The gateway's object, if there is one. Of an ambiguous one, the object that may be the same as the customer; null
+    /// where several may be.
     remote_id: Option<String>,
+    /// Of an ambiguous one, the ids that it may be the same as: of the gateway's objects where a customer is to be created
+    /// there, of customers where an object is to be imported.
+    candidates: Vec<String>,
     /// The field that the gateway named.
     field: Option<String>,
     /// The gateway's code, such as `email_invalid`.
@@ -65,9 +70,9 @@ pub(crate) struct ParkedBody {
 
 impl From<Parked> for ParkedBody {
     fn from(parked: Parked) -> Self {
-        let Parked { id, gateway, kind, customer_id, remote_id, field, code, reason, parked_at } = parked;
+        let Parked { id, gateway, kind, customer_id, remote_id, candidates, field, code, reason, parked_at } = parked;
         let parked_at = Timestamp(parked_at);
-        Self { id, gateway, kind, customer_id, remote_id, field, code, reason, parked_at }
+        Self { id, gateway, kind, customer_id, remote_id, candidates, field, code, reason, parked_at }
     }
 }
 
@@ -98,7 +103,7 @@ pub(crate) async fn list(
 
 /// Try it again
 ///
-/// The push is made anew from what the customer is now.
+/// The push is made anew from what the customer is now; what is ambiguous is looked at again.
 #[utoipa::path(
     post, path = "/parked/{id}/retry", tag = "parked", operation_id = "retry_parked",
     params(("id" = i64, Path, description = "Its number")),
@@ -116,7 +121,8 @@ pub(crate) async fn retry(State(app): State<App>, Path(id): Path<String>) -> Res
 
 /// Let it be
 ///
-/// A rejected push is not tried until the customer is edited again; a second copy stays unlinked.
+/// A rejected push is not tried until the customer is edited again; a second copy stays unlinked. Of what is ambiguous it says
+/// that they are two: it is created, or imported, after all.
 #[utoipa::path(
     post, path = "/parked/{id}/dismiss", tag = "parked", operation_id = "dismiss_parked",
     params(("id" = i64, Path, description = "Its number")),
@@ -129,6 +135,45 @@ pub(crate) async fn retry(State(app): State<App>, Path(id): Path<String>) -> Res
 #[tracing::instrument(name = "parked.dismiss", skip_all, fields(parked.id = id))]
 pub(crate) async fn dismiss(State(app): State<App>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
     app.gateways.dismiss(parse(&id)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Which of the candidates.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Chosen {
+    /// Its id, as `candidates` has it. Needed only where there are several.
+    candidate: Option<String>,
+}
+
+/// Link what is ambiguous
+///
+/// They are the same: the customer and the gateway's object become one, and are merged. Where they differ is a conflict,
+/// decided as any other, and both values stay readable.
+#[utoipa::path(
+    post, path = "/parked/{id}/link", tag = "parked", operation_id = "link_parked",
+    params(("id" = i64, Path, description = "Its number")),
+    request_body(content = Option<Chosen>, description = "Not needed where there is one candidate"),
+    responses(
+        (status = 204, description = "They are linked"),
+        (status = 404, description = "Nothing is parked under this number", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "It is not ambiguous, or one of the two is linked by now", body = ProblemBody, content_type = "application/problem+json"),
+        Common, OfBody,
+    )
+)]
+#[tracing::instrument(name = "parked.link", skip_all, fields(parked.id = id))]
+pub(crate) async fn link(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<StatusCode, Problem> {
+    let (parts, body) = request.into_parts();
+    let bytes = body::read(body, JSON_LIMIT).await?;
+    let Chosen { candidate } = match bytes.is_empty() {
+        true => Chosen::default(),
+        false => body::json(&parts.headers, &bytes, &["application/json"])?,
+    };
+    app.gateways.link(parse(&id)?, candidate.as_deref()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -27,6 +27,7 @@ enum Kind {
     Deleted,
     Decided,
     VersionMismatch,
+    NotLinkable,
     TooLarge,
     MediaType,
     Invalid,
@@ -52,6 +53,7 @@ impl Kind {
             Self::VersionMismatch => {
                 (StatusCode::PRECONDITION_FAILED, "version-mismatch", "The customer is at another version")
             }
+            Self::NotLinkable => (StatusCode::CONFLICT, "not-linkable", "The two cannot be linked"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large"),
             Self::MediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", "The body is of another media type"),
             Self::Invalid => (StatusCode::UNPROCESSABLE_ENTITY, "invalid", "The request breaks a rule"),
@@ -294,6 +296,8 @@ impl From<ParkedError> for Problem {
     fn from(error: ParkedError) -> Self {
         match error {
             ParkedError::NotParked => Self::not_found("nothing is parked under this number"),
+            ParkedError::NotACandidate => Self::invalid("candidate", "must be one of the candidates that are parked"),
+            ParkedError::NotAmbiguous | ParkedError::Taken => Self::new(Kind::NotLinkable, error.to_string()),
             ParkedError::Database(error) => error.into(),
         }
     }

@@ -27,6 +27,7 @@ pub(crate) fn routes(app: &App) -> (OpenApiRouter<App>, OpenApi) {
         .routes(routes!(parked::list))
         .routes(routes!(parked::retry))
         .routes(routes!(parked::dismiss))
+        .routes(routes!(parked::link))
         .layer(from_fn_with_state(app.clone(), request::started));
 
     let service = OpenApiRouter::new()

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use cqrs_es::Aggregate;
 use sqlx::{PgExecutor, PgPool, PgTransaction};
-use tandem_domain::{Customer, CustomerEvent, CustomerId, GatewayName, Policy, upcasters};
+use tandem_domain::{Customer, CustomerEvent, CustomerId, Field, GatewayName, Policy, Value, upcasters};
 use tandem_eventlog::{Appended, EventUpcaster, Projection, ProjectionError, Recorded, Wake};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
@@ -15,9 +15,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 use uuid::Uuid;
 
-use crate::error_chain;
+use crate::{error_chain, twins};
 
-/// The projection that marks one gateway's links due. It has no other effect, so marking again does no harm.
+/// The projection that marks one gateway's links due, and keeps the emails by which twins are found. Marking again does no
+/// harm.
 pub(crate) struct Due {
     name: String,
     gateway: GatewayName,
@@ -31,22 +32,37 @@ impl Due {
         Arc::new(Self { name, gateway: gateway.clone(), wake, upcasters: upcasters() })
     }
 
-    /// Whose links an event makes due. What a reconciler itself records changes nothing that must be pushed.
-    fn concerns(&self, recorded: &Recorded) -> Result<Option<CustomerId>, ProjectionError> {
+    /// Whose links an event makes due, with the email that it set. What a reconciler itself records changes nothing that must
+    /// be pushed.
+    fn concerns(&self, recorded: &Recorded) -> Result<Option<(CustomerId, Option<Email>)>, ProjectionError> {
         if recorded.aggregate_type != Customer::TYPE {
             return Ok(None);
         }
         let id: CustomerId =
             recorded.aggregate_id.parse().map_err(|error| ProjectionError::CannotApply(Box::new(error)))?;
         Ok(match recorded.event::<Customer>(&self.upcasters)? {
-            CustomerEvent::Created { .. } | CustomerEvent::Updated { .. } | CustomerEvent::Deleted { .. } => Some(id),
+            CustomerEvent::Created { profile, .. } => Some((id, Some(profile.text(&Field::Email).map(str::to_owned)))),
+            CustomerEvent::Updated { mut changes, .. } => {
+                Some((id, changes.remove(&Field::Email).map(|change| change.after.and_then(as_text))))
+            }
+            CustomerEvent::Deleted { .. } => Some((id, Some(None))),
             // What was held back until a person decided.
-            CustomerEvent::ConflictResolved(contest) if contest.policy == Policy::Ask => Some(id),
+            CustomerEvent::ConflictResolved(contest) if contest.policy == Policy::Ask => Some((id, None)),
             CustomerEvent::Linked { .. }
             | CustomerEvent::Unlinked { .. }
             | CustomerEvent::ConflictOpened(_)
             | CustomerEvent::ConflictResolved(_) => None,
         })
+    }
+}
+
+/// Unset or set.
+type Email = Option<String>;
+
+fn as_text(value: Value) -> Option<String> {
+    match value {
+        Value::Text(text) => Some(text),
+        Value::Address(_) => None,
     }
 }
 
@@ -57,11 +73,14 @@ impl Projection for Due {
     }
 
     async fn apply(&self, tx: &mut PgTransaction<'_>, batch: &[Recorded]) -> Result<(), ProjectionError> {
-        let mut changed = BTreeMap::new();
+        let (mut changed, mut emails) = (BTreeMap::new(), BTreeMap::new());
         for recorded in batch {
-            changed.extend(self.concerns(recorded)?.map(|customer| (customer, recorded.version)));
+            let Some((customer, email)) = self.concerns(recorded)? else { continue };
+            changed.insert(customer, recorded.version);
+            emails.extend(email.map(|email| (customer, email)));
         }
         mark_changed(&mut **tx, &self.gateway, &changed).await?;
+        twins::keep_emails(tx, &self.gateway, &emails.into_iter().collect::<Vec<_>>()).await?;
         Ok(())
     }
 

@@ -56,6 +56,13 @@ pub trait Gateway: Send + Sync + 'static {
     /// is gone.
     async fn list(&self, after: Option<&RemoteId>) -> Result<Listed, CallError>;
 
+    /// Living objects with this email, ignoring case as far as the gateway can be asked so. Reads what was written a moment
+    /// ago.
+    ///
+    /// # Errors
+    /// [`CallError::Unavailable`] or [`CallError::Unauthorised`].
+    async fn with_email(&self, email: &str) -> Result<Vec<Seen>, CallError>;
+
     /// Whether a webhook is genuine, and what it says.
     ///
     /// # Errors

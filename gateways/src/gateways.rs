@@ -21,8 +21,8 @@ use crate::reconcile::Reconciler;
 use crate::sweep::{Sweeping, sweep};
 use crate::verify::watch;
 use crate::{
-    Deletes, Filter, Gateway, GatewayStatus, GatewaysConfig, LinkStatus, Notice, Parked, ParkedError, RemoteChange,
-    Sides, WebhookError, error_chain, inbox, link, parked, status, worker,
+    Deletes, Filter, Gateway, GatewayStatus, GatewaysConfig, LinkStatus, Matching, Notice, Parked, ParkedError,
+    RemoteChange, Sides, WebhookError, error_chain, inbox, join, link, parked, status, worker,
 };
 
 /// Tells the time. A test's may stand still, or jump.
@@ -39,6 +39,8 @@ pub struct Configured {
     pub deletes: Deletes,
     /// Which customers are created there; all without one.
     pub filter: Option<Filter>,
+    /// What is done about twins.
+    pub matching: Matching,
     /// How often its list of changes is read for what the webhooks missed.
     pub sweep_interval: Duration,
     /// How far back each sweep begins before the end of the last.
@@ -152,6 +154,7 @@ impl Gateways {
                 policies: one.policies.clone(),
                 deletes: one.deletes,
                 filter: one.filter.clone(),
+                matching: one.matching,
                 lease: self.config.lease(),
                 clock: Arc::clone(&self.clock),
             };
@@ -234,12 +237,24 @@ impl Gateways {
         Ok(())
     }
 
+    /// Links what is parked as ambiguous to its twin: the only candidate, or the chosen one.
+    ///
+    /// # Errors
+    /// [`ParkedError`].
+    pub async fn link(&self, id: i64, chosen: Option<&str>) -> Result<(), ParkedError> {
+        join::link(&self.pool, id, chosen).await?;
+        self.due.ring();
+        Ok(())
+    }
+
     /// Lets a parked thing be.
     ///
     /// # Errors
     /// [`ParkedError`].
     pub async fn dismiss(&self, id: i64) -> Result<(), ParkedError> {
-        parked::dismiss(&self.pool, id).await
+        parked::dismiss(&self.pool, id).await?;
+        self.due.ring();
+        Ok(())
     }
 
     /// How each gateway stands.

@@ -8,6 +8,7 @@ mod gateway;
 mod gateways;
 mod inbox;
 mod intent;
+mod join;
 mod link;
 mod parked;
 mod plan;
@@ -16,6 +17,7 @@ mod status;
 pub mod stripe;
 mod survey;
 mod sweep;
+mod twins;
 mod verify;
 mod worker;
 
@@ -34,6 +36,7 @@ pub use plan::{
 pub(crate) use reconcile::RunError;
 pub use status::{GatewayStatus, LinkStatus, status};
 pub use survey::{Progress, Sides, SurveyError, Tell};
+pub use twins::Matching;
 pub use verify::{Drift, DriftKind, FieldDrift, Repaired, Verified, drifts, repair, verify};
 
 /// Brings the gateways' tables up to date. Safe to run by several processes at once.

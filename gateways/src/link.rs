@@ -24,6 +24,10 @@ pub(crate) struct Link {
     pub refused: Refused,
     /// The remote must be asked, whatever the inbox says.
     pub look: bool,
+    /// A person said that it has no twin on the other side.
+    pub apart: bool,
+    /// It was parked because it may have one.
+    pub ambiguous: bool,
     pub due_seq: i64,
     /// Up to which version of the customer it was marked due.
     pub due_version: u64,
@@ -80,6 +84,8 @@ impl FromRow<'_, PgRow> for Link {
             spellings: row.try_get::<Json<Spellings>, _>("spellings")?.0,
             refused: row.try_get::<Json<Refused>, _>("refused")?.0,
             look: row.try_get("look")?,
+            apart: row.try_get("apart")?,
+            ambiguous: row.try_get("ambiguous")?,
             due_seq: row.try_get("due_seq")?,
             due_version: u64::try_from(row.try_get::<i64, _>("due_version")?).unwrap_or_default(),
             attempts: row.try_get("attempts")?,

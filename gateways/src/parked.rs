@@ -1,4 +1,4 @@
-//! What waits for a person: pushes that the gateway rejected, and second copies of a customer.
+//! What waits for a person: pushes that the gateway rejected, second copies of a customer, and what may be a twin.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,8 @@ use sqlx::{FromRow, PgPool, PgTransaction};
 use tandem_domain::{Field, GatewayName, Patch, Value};
 use uuid::Uuid;
 
-use crate::Write;
 use crate::link::{Link, mark_due};
+use crate::{Write, join};
 
 /// What a remote rejected for good. It is left out of pushes until it is something else.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,12 +76,16 @@ pub struct Parked {
     pub id: i64,
     /// At which gateway.
     pub gateway: String,
-    /// `rejected`: a push that repeating cannot help; `duplicate`: a second object with one customer's id.
+    /// `rejected`: a push that repeating cannot help; `duplicate`: a second object with one customer's id; `ambiguous`: the
+    /// other side has one with the same email.
     pub kind: String,
-    /// Whose.
-    pub customer_id: Uuid,
+    /// Whose; of an ambiguous object with several candidates it is not known.
+    pub customer_id: Option<Uuid>,
     /// The gateway's object, if there is one.
     pub remote_id: Option<String>,
+    /// What an ambiguous one may be the twin of: of a customer that is to be created, the gateway's objects; of an object
+    /// that is to be imported, the customers.
+    pub candidates: Vec<String>,
     /// The field that the gateway named.
     pub field: Option<String>,
     /// The gateway's code, such as `email_invalid`.
@@ -98,6 +102,15 @@ pub enum ParkedError {
     /// There is none of that number, or it is no longer parked.
     #[error("nothing is parked under this number")]
     NotParked,
+    /// Only of what is ambiguous it can be said that it is the same.
+    #[error("it is not ambiguous: there is nothing to link it to")]
+    NotAmbiguous,
+    /// Several candidates and none chosen, or something else than one of them.
+    #[error("one of the candidates must be chosen")]
+    NotACandidate,
+    /// One of the two is linked meanwhile, or about to be.
+    #[error("one of the two is linked to another by now, or deleted")]
+    Taken,
     /// Try again later.
     #[error("the database is unavailable")]
     Database(#[from] sqlx::Error),
@@ -111,8 +124,8 @@ pub(crate) async fn list(
     limit: i64,
 ) -> Result<Vec<Parked>, sqlx::Error> {
     sqlx::query_as(
-        "SELECT p.id, p.gateway, p.kind, l.customer_id, COALESCE(p.remote_id, l.remote_id) AS remote_id, p.field,
-                p.code, p.reason, p.parked_at
+        "SELECT p.id, p.gateway, p.kind, CASE p.kind WHEN 'ambiguous' THEN p.customer_id ELSE l.customer_id END AS customer_id,
+                COALESCE(p.remote_id, l.remote_id) AS remote_id, p.candidates, p.field, p.code, p.reason, p.parked_at
          FROM parked p JOIN links l ON l.id = p.link_id
          WHERE p.state = 'open' AND p.id > $2 AND ($1::text IS NULL OR p.gateway = $1) ORDER BY p.id LIMIT $3",
     )
@@ -126,7 +139,11 @@ pub(crate) async fn list(
 /// Tries it again: the push is made anew from what the catalog holds now; a second copy is looked at again.
 pub(crate) async fn retry(pool: &PgPool, id: i64) -> Result<(), ParkedError> {
     let mut tx = pool.begin().await?;
-    let (link_id, inbox_id, field) = close(&mut tx, id, "retried").await?;
+    let Closed { link_id, inbox_id, field, kind } = close(&mut tx, id, "retried").await?;
+    if kind == "ambiguous" {
+        join::look_again(&mut tx, &[link_id]).await?;
+        return Ok(tx.commit().await?);
+    }
     match inbox_id {
         Some(inbox_id) => crate::inbox::hand_back(&mut tx, &[inbox_id]).await?,
         None => forget(&mut tx, link_id, field.as_deref()).await?,
@@ -135,22 +152,32 @@ pub(crate) async fn retry(pool: &PgPool, id: i64) -> Result<(), ParkedError> {
     Ok(tx.commit().await?)
 }
 
-/// Lets it be. A rejected push stays untried until the customer is edited again; a second copy stays unlinked.
+/// Lets it be. A rejected push stays untried until the customer is edited again; a second copy stays unlinked; what is ambiguous
+/// has no twin, and is created or imported.
 pub(crate) async fn dismiss(pool: &PgPool, id: i64) -> Result<(), ParkedError> {
     let mut tx = pool.begin().await?;
-    let (_, inbox_id, _) = close(&mut tx, id, "dismissed").await?;
+    let Closed { link_id, inbox_id, kind, .. } = close(&mut tx, id, "dismissed").await?;
+    if kind == "ambiguous" {
+        join::part(&mut tx, link_id).await?;
+    }
     if let Some(inbox_id) = inbox_id {
         crate::inbox::finish(&mut tx, &[inbox_id]).await?;
     }
     Ok(tx.commit().await?)
 }
 
-type Closed = (i64, Option<i64>, Option<String>);
+#[derive(FromRow)]
+struct Closed {
+    link_id: i64,
+    inbox_id: Option<i64>,
+    field: Option<String>,
+    kind: String,
+}
 
 async fn close(tx: &mut PgTransaction<'_>, id: i64, state: &str) -> Result<Closed, ParkedError> {
     sqlx::query_as(
         "UPDATE parked SET state = $2, closed_at = clock_timestamp() WHERE id = $1 AND state = 'open'
-         RETURNING link_id, inbox_id, field",
+         RETURNING link_id, inbox_id, field, kind",
     )
     .bind(id)
     .bind(state)

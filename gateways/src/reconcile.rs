@@ -5,6 +5,7 @@ mod merge;
 mod observe;
 mod push;
 mod settle;
+mod twins;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::intent::{self, Intent};
 use crate::link::{self, Link};
-use crate::{CallError, Clock, Deletes, Filter, Gateway, inbox};
+use crate::{CallError, Clock, Deletes, Filter, Gateway, Matching, inbox};
 
 /// How many rounds one run takes before it lets others have a turn. Two are usual: push, then find nothing.
 const ROUNDS: usize = 8;
@@ -39,7 +40,9 @@ pub(crate) async fn reconcile(run: &mut Run<'_>) -> Result<usize, RunError> {
             (told, customer) = run.look_again().await?;
         }
         // What the remote is known to hold now, merged into the catalog. One transaction.
-        if let Some(observation) = observe::observe(run, told).await? {
+        if let Some(observation) = observe::observe(run, told).await?
+            && let Some(observation) = twins::may_be_imported(run, observation, &customer).await?
+        {
             customer = merge::merge(run, observation, customer).await?;
         }
         // What it must be told. The intent is stored here and sent by the next round's settling.
@@ -63,6 +66,7 @@ pub(crate) struct Reconciler {
     pub policies: Policies,
     pub deletes: Deletes,
     pub filter: Option<Filter>,
+    pub matching: Matching,
     pub lease: Duration,
     pub clock: Clock,
 }

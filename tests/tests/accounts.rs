@@ -249,9 +249,9 @@ async fn a_rolled_key_is_used_for_the_next_call_and_nothing_is_lost() {
     let last = ends(eu.calls().await.unwrap()).pop();
     assert_eq!(last.as_deref(), Some("lled"));
 
-    // One of another mode is not taken: it would be of other customers.
+    // Settings that won't do are not taken.
     tandem.roll_key("eu", "sk_live_rolled");
-    tandem.until("refused", || async { tandem.log().contains("the webhook secrets so far stay") }).await;
+    tandem.until("refused", || async { tandem.log().contains("those so far stay") }).await;
     tandem.patch(&ada.id, json!({"name": "Lovelace"})).await;
     tandem.settled().await;
     tandem.assert_equal(&ada.id).await;

@@ -57,6 +57,7 @@ async fn every_route_is_in_the_document() {
     /openapi.json: get
     /parked: get
     /parked/{id}/dismiss: post
+    /parked/{id}/link: post
     /parked/{id}/retry: post
     /readyz: get
     /webhooks/{gateway}: post

@@ -166,7 +166,14 @@ async fn a_webhook_without_a_signature_is_refused() {
 async fn nothing_is_parked_under_a_number_that_was_never_given() {
     let service = Service::start().await;
     assert_eq!(service.get("/parked").await.body, json!({"data": [], "next": null}));
-    for path in ["/parked/7/retry", "/parked/7/dismiss", "/parked/x/retry", "/parked/x/dismiss"] {
+    for path in [
+        "/parked/7/retry",
+        "/parked/7/dismiss",
+        "/parked/7/link",
+        "/parked/x/retry",
+        "/parked/x/dismiss",
+        "/parked/x/link",
+    ] {
         let answer = service.ask(Method::POST, path, &[], None).await;
         assert_eq!((answer.status, answer.problem()), (404, "not-found"), "{path}");
     }

@@ -9,7 +9,7 @@ use tandem_eventlog::zoo::plays;
 use tandem_eventlog::{Loaded, crash};
 use tokio::time::Instant;
 
-use super::{Run, RunError};
+use super::{Run, RunError, twins};
 use crate::intent::{self, Intent};
 use crate::link::LinkState;
 use crate::parked::Refused;
@@ -21,12 +21,19 @@ use crate::{OnDelete, Write, parked};
 /// here and was changed back elsewhere must be told again.
 pub(super) async fn push(run: &mut Run<'_>, loaded: &Loaded<Customer>) -> Result<Option<Intent>, RunError> {
     if matches!(loaded.aggregate, Customer::Deleted { .. }) && run.with.deletes.outbound == OnDelete::Unlink {
+        twins::settled(run).await?;
         return let_go(run).await;
     }
     if plays("origin-suppresses-a-push") && loaded.version > 0 && came_from_there(run, &loaded.id).await? {
         return Ok(None);
     }
     let (write, refused) = run.link.refused.sift(next_write(run, &loaded.aggregate));
+    match &write {
+        Some(Write::Create { profile, .. }) if !twins::may_be_created(run, profile).await? => return Ok(None),
+        // Nobody is to be created any more.
+        None if loaded.version > 0 => twins::settled(run).await?,
+        Some(_) | None => {}
+    }
     if write.is_none() && refused == run.link.refused {
         return Ok(None);
     }

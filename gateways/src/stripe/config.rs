@@ -10,7 +10,7 @@ use serde::de::{Error, IntoDeserializer};
 use serde::{Deserialize, Deserializer};
 use tandem_domain::{FieldSet, GatewayName, Policies, Policy};
 
-use crate::{Filter, OnDelete};
+use crate::{Filter, Matching, OnDelete};
 
 /// How Tandem speaks to one Stripe account.
 ///
@@ -76,6 +76,10 @@ pub struct StripeConfig {
     /// `TANDEM_STRIPE__FILTER__PRESENT`, default none: all.
     #[serde(default)]
     pub filter: Option<Filter>,
+    /// What is done when a customer is to be created, or an object imported, and the other side has one with the same email:
+    /// `ask`, `email` or `never`. `TANDEM_STRIPE__MATCH`, default `ask`.
+    #[serde(default, rename = "match")]
+    pub matching: Matching,
     /// From one sweep of Stripe's events to the next, in milliseconds. `TANDEM_STRIPE__SWEEP_INTERVAL_MS`, default
     /// 60000.
     #[serde(default = "sweep_interval_ms")]
@@ -125,6 +129,7 @@ impl StripeConfig {
             deletes_inbound: OnDelete::default(),
             deletes_outbound: OnDelete::default(),
             filter: None,
+            matching: Matching::default(),
             sweep_interval_ms: sweep_interval_ms(),
             sweep_overlap_s: sweep_overlap_s(),
             verify_interval_s: 0,

@@ -191,6 +191,16 @@ impl Gateway for Stripe {
         Ok(Listed { seen, next })
     }
 
+    /// The list compares case ("List all customers"): asked for as it is written, and in lower case.
+    async fn with_email(&self, email: &str) -> Result<Vec<Seen>, CallError> {
+        let lower = email.to_lowercase();
+        let mut found = self.listed_with(email).await?;
+        if lower != email {
+            found.extend(self.listed_with(&lower).await?);
+        }
+        Ok(found)
+    }
+
     fn verify(&self, headers: &HeaderMap, body: &[u8], now: DateTime<Utc>) -> Result<Notice, WebhookError> {
         self.webhooks.verify(headers, body, now)
     }
@@ -201,6 +211,21 @@ impl Gateway for Stripe {
 }
 
 impl Stripe {
+    async fn listed_with(&self, email: &str) -> Result<Vec<Seen>, CallError> {
+        let mut asked = ListCustomer::new().email(email).limit(PAGE);
+        let mut found = Vec::new();
+        loop {
+            let exchange = self.client.call(Endpoint::ListCustomers);
+            let page = asked.build().customize::<List<wire::Customer>>().send(&exchange).await.map_err(of_read)?;
+            let interval = exchange.receipt()?.interval;
+            found.extend(page.data.iter().map(|listed| Seen { object: translate::object(listed), interval }));
+            match next_page(page.has_more, page.data.last().map(|listed| &listed.id))? {
+                Some(last) => asked = asked.starting_after(last),
+                None => return Ok(found),
+            }
+        }
+    }
+
     /// For the zoo: search lags behind writes.
     async fn search_for(&self, customer: CustomerId) -> Result<Vec<Seen>, CallError> {
         let asked = SearchCustomer::new(format!("metadata['tandem_id']:'{customer}'"));

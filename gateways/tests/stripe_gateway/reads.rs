@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use chrono::{DateTime, TimeDelta, Utc};
 use http::HeaderMap;
-use stripe_sim::{ClockChange, sign};
+use stripe_sim::{Account, ClockChange, sign};
 use tandem_gateways::{ChangeKind, Notice, RemoteChange};
 
 fn time(ms: i64) -> DateTime<Utc> {
@@ -182,5 +182,37 @@ async fn a_webhook_tells_what_the_list_of_events_tells() -> Result<()> {
         let notice = local.stripe.verify(&headers, body.as_bytes(), now)?;
         assert_eq!(notice, Notice::Change(Box::new(listed)));
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn objects_are_found_by_their_email_as_written_and_in_lower_case() -> Result<()> {
+    let local = local().await?;
+    let create = async |email: &str| anyhow::Ok(local.control.create(&[("email", email)]).await?.id);
+    let (written, lower) = (create("Ada@Old.example").await?, create("ada@old.example").await?);
+    create("ada@new.example").await?;
+    let dead = create("ada@old.example").await?;
+    local.control.delete(&dead).await?;
+    let found = async |email: &str| {
+        let seen = local.stripe.with_email(email).await?;
+        anyhow::Ok(seen.iter().map(|seen| present(&seen.object).0.as_str().to_owned()).collect::<Vec<_>>())
+    };
+    assert_eq!(found("Ada@Old.example").await?, [written, lower.clone()]);
+    assert_eq!(found("ada@old.example").await?, [lower]);
+    assert!(found("nobody@old.example").await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_connected_account_is_called_for_by_the_platforms_key() -> Result<()> {
+    let accounts = vec![Account::connected("acct_eu")];
+    let sim = Sim::start(Options { accounts, ..Options::default() }).await?;
+    let stripe = gateway(&sim, |config| config.account = Some("acct_eu".to_owned()))?;
+    let ada = RemoteId::from(sim.control_of("acct_eu").create(&[("name", "Ada")]).await?.id);
+    assert_eq!(present(&stripe.retrieve(&ada).await?.object).0, &ada);
+    assert_eq!(stripe.changes(time(0), None).await?.len(), 1);
+    assert!(matches!(gateway(&sim, |_| {})?.retrieve(&ada).await, Err(CallError::Missing)));
+    let foreign = gateway(&sim, |config| config.account = Some("acct_none".to_owned()))?;
+    assert!(matches!(foreign.retrieve(&ada).await, Err(CallError::Unauthorised { .. })));
     Ok(())
 }

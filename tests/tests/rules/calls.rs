@@ -7,7 +7,7 @@ use stripe_sim::{Fault, Order, Settings};
 use tandem_local::test;
 use tandem_tests::{Setup, Tandem};
 
-use crate::{conflicts, with_ada};
+use crate::{conflicts, no_twins, with_ada};
 
 /// Variant: a replayed reply is taken for a sight of now, and the edit made since is overwritten or lost.
 #[tokio::test]
@@ -121,7 +121,7 @@ async fn a_webhook_that_cannot_be_stored_is_not_acknowledged() {
 /// Variant: import without looking at `metadata.tandem_id`: the customer is there twice.
 #[tokio::test]
 async fn the_webhook_of_our_create_may_come_before_its_reply() {
-    let tandem = Tandem::start().await;
+    let tandem = Tandem::start_with(no_twins()).await;
     let slow = tandem.stripe.fault(Fault::HangReply.on("POST", "/v1/customers")).await.unwrap();
     let ada = tandem.create("Ada", "ada@old.example").await;
     tandem.stripe.fault_reached(slow, 1).await.unwrap();
@@ -138,7 +138,7 @@ async fn the_webhook_of_our_create_may_come_before_its_reply() {
 /// Variant: create again after a lost reply.
 #[tokio::test]
 async fn a_create_whose_reply_was_lost_is_not_made_twice() {
-    let tandem = Tandem::start().await;
+    let tandem = Tandem::start_with(no_twins()).await;
     tandem.stripe.fault(Fault::DropReply.on("POST", "/v1/customers").times(3)).await.unwrap();
     tandem.stripe.hold().await.unwrap();
     let ada = tandem.create("Ada", "ada@old.example").await;
@@ -153,7 +153,7 @@ async fn a_create_whose_reply_was_lost_is_not_made_twice() {
 #[tokio::test]
 async fn after_a_saved_500_it_looks_and_goes_on() {
     for (fault, creates) in [(Fault::Fail500AfterWork, 1), (Fault::Fail500BeforeWork, 2)] {
-        let tandem = Tandem::start().await;
+        let tandem = Tandem::start_with(no_twins()).await;
         tandem.stripe.fault(fault.on("POST", "/v1/customers")).await.unwrap();
         // Looking fails at first, too: only the stored mark keeps the key from being sent again.
         tandem.stripe.fault(Fault::DropRequest.on("GET", "/v1/events").times(2)).await.unwrap();
@@ -193,7 +193,7 @@ async fn an_update_that_was_answered_500_is_not_sent_again() {
 /// Variant: a key sent after 23 hours, which Stripe may have forgotten.
 #[tokio::test]
 async fn a_create_too_old_for_its_key_is_looked_for_in_the_list() {
-    let mut tandem = Tandem::start().await;
+    let mut tandem = Tandem::start_with(no_twins()).await;
     let lost = tandem.stripe.fault(Fault::DropReply.on("POST", "/v1/customers").always()).await.unwrap();
     let ada = tandem.create("Ada", "ada@old.example").await;
     tandem.stripe.fault_reached(lost, 1).await.unwrap();
@@ -217,7 +217,7 @@ async fn a_create_too_old_for_its_key_is_looked_for_in_the_list() {
 async fn a_create_too_old_for_the_list_of_events_is_looked_for_in_the_list_of_customers() {
     const DAY: u64 = 24 * 60 * 60;
     let stripe = Settings { search_lag_ms: 40 * DAY * 1000, ..Settings::default() };
-    let mut tandem = Tandem::start_with(Setup { stripe, ..Setup::default() }).await;
+    let mut tandem = Tandem::start_with(Setup { stripe, ..no_twins() }).await;
     tandem.stripe.drop_webhooks(1).await.unwrap();
     let lost = tandem.stripe.fault(Fault::DropReply.on("POST", "/v1/customers").always()).await.unwrap();
     let ada = tandem.create("Ada", "ada@old.example").await;

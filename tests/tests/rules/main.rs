@@ -10,7 +10,7 @@ mod parked;
 mod zoo;
 
 use serde_json::Value;
-use tandem_tests::{Customer, Tandem};
+use tandem_tests::{Customer, Setup, Tandem};
 
 /// A Tandem with one customer who is in step, and her id in Stripe.
 async fn with_ada() -> (Tandem, Customer, String) {
@@ -20,6 +20,11 @@ async fn with_ada() -> (Tandem, Customer, String) {
     let remote = tandem.remote_id(&ada.id).await;
     tandem.stripe.clear_calls().await.unwrap();
     (tandem, ada, remote)
+}
+
+/// Nobody looks for a twin before a create: that would find our own copy, too, where only the rule may save the day.
+fn no_twins() -> Setup {
+    Setup { env: vec![("TANDEM_STRIPE__MATCH", "never".to_owned())], ..Setup::default() }
 }
 
 /// What the customer's history says of conflicts.

@@ -1,0 +1,191 @@
+//! Joining: a customer and its twin become one link, or are said to be two.
+
+use sqlx::{FromRow, PgPool, PgTransaction};
+use tandem_domain::{GatewayName, RemoteId};
+use uuid::Uuid;
+
+use crate::ParkedError;
+use crate::link::{Link, mark_due};
+
+/// A link as a join sees it.
+#[derive(Debug, FromRow)]
+struct Row {
+    id: i64,
+    customer_id: Uuid,
+    remote_id: Option<String>,
+    /// It has a customer and no object yet.
+    waits_for_an_object: bool,
+    /// It has an object and no customer yet.
+    waits_for_a_customer: bool,
+    calling: bool,
+}
+
+/// The two links of a customer and an object, locked, and found to be free for each other.
+pub(crate) struct Pair {
+    ours: i64,
+    theirs: Option<i64>,
+    remote_id: RemoteId,
+}
+
+/// Locks the links of a customer and an object. `None` if one of them is linked meanwhile, or about to be.
+pub(crate) async fn pair(
+    tx: &mut PgTransaction<'_>,
+    gateway: &GatewayName,
+    customer: Uuid,
+    remote_id: &RemoteId,
+) -> Result<Option<Pair>, sqlx::Error> {
+    // In the order of the customers, as everywhere: see mark_due. What is read is read once they are locked.
+    sqlx::query(
+        "SELECT FROM links WHERE gateway = $1 AND (customer_id = $2 OR remote_id = $3) ORDER BY customer_id FOR UPDATE",
+    )
+    .bind(gateway.as_str())
+    .bind(customer)
+    .bind(remote_id.as_str())
+    .execute(&mut **tx)
+    .await?;
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT id, customer_id, remote_id,
+                state = 'active' AND remote_id IS NULL AS waits_for_an_object,
+                state = 'active' AND base IS NULL AND due_version = 0 AS waits_for_a_customer,
+                EXISTS (SELECT FROM intents WHERE link_id = links.id AND intents.state = 'open') AS calling
+         FROM links WHERE gateway = $1 AND (customer_id = $2 OR remote_id = $3)",
+    )
+    .bind(gateway.as_str())
+    .bind(customer)
+    .bind(remote_id.as_str())
+    .fetch_all(&mut **tx)
+    .await?;
+    let ours = rows.iter().find(|row| row.customer_id == customer && row.waits_for_an_object && !row.calling);
+    let theirs = rows.iter().find(|row| row.remote_id.as_deref() == Some(remote_id.as_str()));
+    Ok(match (ours, theirs) {
+        (Some(_), Some(theirs)) if !theirs.waits_for_a_customer => None,
+        (Some(ours), theirs) => {
+            Some(Pair { ours: ours.id, theirs: theirs.map(|row| row.id), remote_id: remote_id.clone() })
+        }
+        (None, _) => None,
+    })
+}
+
+/// Makes one link of two. Whoever works on either of them loses the lease, and the next run looks at the object, and merges.
+pub(crate) async fn join(tx: &mut PgTransaction<'_>, pair: Pair) -> Result<(), sqlx::Error> {
+    let Pair { ours, theirs, remote_id } = pair;
+    sqlx::query(
+        "UPDATE parked SET state = 'linked', closed_at = clock_timestamp()
+         WHERE link_id = ANY($1) AND state = 'open' AND kind = 'ambiguous'",
+    )
+    .bind([Some(ours), theirs].into_iter().flatten().collect::<Vec<_>>())
+    .execute(&mut **tx)
+    .await?;
+    if let Some(theirs) = theirs {
+        for moved in
+            ["UPDATE inbox SET link_id = $1 WHERE link_id = $2", "UPDATE parked SET link_id = $1 WHERE link_id = $2"]
+        {
+            sqlx::query(moved).bind(ours).bind(theirs).execute(&mut **tx).await?;
+        }
+        // It had no customer: nothing is lost with it.
+        sqlx::query("DELETE FROM links WHERE id = $1").bind(theirs).execute(&mut **tx).await?;
+    }
+    sqlx::query(
+        "UPDATE links SET remote_id = $2, look = true, ambiguous = false, refused = '{}', attempts = 0, not_before = clock_timestamp(),
+                          lease_token = NULL, lease_holder = NULL, lease_until = NULL
+         WHERE id = $1",
+    )
+    .bind(ours)
+    .bind(remote_id.as_str())
+    .execute(&mut **tx)
+    .await?;
+    mark_due(tx, &[ours]).await
+}
+
+/// What a person is asked about.
+#[derive(Debug, FromRow)]
+struct Question {
+    gateway: String,
+    kind: String,
+    customer_id: Uuid,
+    remote_id: Option<String>,
+    candidates: Vec<String>,
+}
+
+/// A person says that they are the same. `chosen` is one of the candidates, needed where there are several.
+pub(crate) async fn link(pool: &PgPool, id: i64, chosen: Option<&str>) -> Result<(), ParkedError> {
+    let question = question(pool, id).await?;
+    if question.kind != "ambiguous" {
+        return Err(ParkedError::NotAmbiguous);
+    }
+    let candidate = match (chosen, question.candidates.as_slice()) {
+        (Some(chosen), all) if all.iter().any(|one| one == chosen) => chosen,
+        (None, [only]) => only,
+        _ => return Err(ParkedError::NotACandidate),
+    };
+    let (customer, remote_id) = match question.remote_id {
+        Some(remote_id) => (candidate.parse().map_err(|_| ParkedError::NotACandidate)?, remote_id),
+        None => (question.customer_id, candidate.to_owned()),
+    };
+    // It was one when it was stored.
+    let gateway: GatewayName = question.gateway.parse().map_err(|_| ParkedError::NotParked)?;
+    let mut tx = pool.begin().await?;
+    let pair = pair(&mut tx, &gateway, customer, &RemoteId::from(remote_id)).await?.ok_or(ParkedError::Taken)?;
+    join(&mut tx, pair).await?;
+    Ok(tx.commit().await?)
+}
+
+async fn question(pool: &PgPool, id: i64) -> Result<Question, ParkedError> {
+    sqlx::query_as(
+        "SELECT p.gateway, p.kind, l.customer_id, l.remote_id, p.candidates
+         FROM parked p JOIN links l ON l.id = p.link_id WHERE p.id = $1 AND p.state = 'open'",
+    )
+    .bind(id)
+    .fetch_optional(pool)
+    .await?
+    .ok_or(ParkedError::NotParked)
+}
+
+/// A person says that they are two, in the transaction that closes the question: the link is created or imported, and whatever
+/// was held up for its sake is looked at again.
+pub(crate) async fn part(tx: &mut PgTransaction<'_>, link_id: i64) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE links SET apart = true WHERE id = $1").bind(link_id).execute(&mut **tx).await?;
+    let mut due: Vec<i64> = sqlx::query_scalar(
+        "UPDATE parked SET state = 'superseded', closed_at = clock_timestamp() FROM links l
+         WHERE l.id = $1 AND parked.gateway = l.gateway AND parked.state = 'open' AND parked.kind = 'ambiguous'
+           AND parked.candidates @> ARRAY[COALESCE(l.remote_id, l.customer_id::text)]
+         RETURNING parked.link_id",
+    )
+    .bind(link_id)
+    .fetch_all(&mut **tx)
+    .await?;
+    due.push(link_id);
+    look_again(tx, &due).await
+}
+
+/// Has both sides looked at again.
+pub(crate) async fn look_again(tx: &mut PgTransaction<'_>, links: &[i64]) -> Result<(), sqlx::Error> {
+    // Marked first: it locks them in their order.
+    mark_due(tx, links).await?;
+    sqlx::query("UPDATE links SET look = remote_id IS NOT NULL, attempts = 0, not_before = clock_timestamp() WHERE id = ANY($1)")
+        .bind(links)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// The object died before anybody had seen it as the customer's: a death that is none of the customer, who gets another. A
+/// link of its own keeps it from being imported by what is told of it late.
+pub(crate) async fn let_go(
+    tx: &mut PgTransaction<'_>,
+    gateway: &GatewayName,
+    link: &Link,
+    remote_id: &RemoteId,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE links SET remote_id = NULL, look = false WHERE id = $1")
+        .bind(link.id)
+        .execute(&mut **tx)
+        .await?;
+    sqlx::query("INSERT INTO links (gateway, customer_id, remote_id, state) VALUES ($1, $2, $3, 'deleted')")
+        .bind(gateway.as_str())
+        .bind(Uuid::now_v7())
+        .bind(remote_id.as_str())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}

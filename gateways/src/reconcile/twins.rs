@@ -1,0 +1,161 @@
+//! Before a customer is created there, or an object imported here: whether the other side has its twin.
+//!
+//! The look and what follows it are no one step: a twin that is born in between stays one. It is found when it is told of,
+//! if its other half is not linked by then.
+
+use tandem_domain::{Customer, CustomerId, Field, Profile, RemoteId};
+use tandem_eventlog::Loaded;
+use tracing::info;
+use uuid::Uuid;
+
+use super::merge::{Observation, Sighted};
+use super::{Run, RunError};
+use crate::link::LinkState;
+use crate::{Matching, Object, inbox, join, link, twins};
+
+/// Whether the customer may be created there. If not, it is parked, or linked to its twin.
+pub(super) async fn may_be_created(run: &mut Run<'_>, profile: &Profile) -> Result<bool, RunError> {
+    let Some(email) = asks(run, profile) else {
+        settled(run).await?;
+        return Ok(true);
+    };
+    let CustomerId(customer) = run.link.customer_id;
+    let objects = objects(run, email).await?;
+    let (ours, strangers): (Vec<_>, Vec<_>) = objects.into_iter().partition(|(_, owner)| owner.is_some());
+    // What says that it is ours is more than a twin: a copy whose link was lost.
+    let certain = !ours.is_empty();
+    let found: Vec<String> = if certain { ours } else { strangers }.into_iter().map(|(id, _)| id).collect();
+    match found.as_slice() {
+        [] => {
+            settled(run).await?;
+            return Ok(true);
+        }
+        [only] if certain || run.with.matching == Matching::Email && is_alone(run, email, customer).await? => {
+            unite(run, customer, RemoteId::from(only.clone())).await?;
+        }
+        _ => park(run, &found, &[]).await?,
+    }
+    Ok(false)
+}
+
+/// The observation, if the object may be imported, or is already. If not, it is parked, or linked to its twin.
+pub(super) async fn may_be_imported(
+    run: &mut Run<'_>,
+    observation: Observation,
+    customer: &Loaded<Customer>,
+) -> Result<Option<Observation>, RunError> {
+    if !matches!(customer.aggregate, Customer::Unborn) {
+        return unless_dead_before(run, observation, &customer.aggregate).await;
+    }
+    let email = match &observation.sight {
+        Sighted::Present(profile, _) => asks(run, profile),
+        Sighted::Nothing | Sighted::Gone(_) => None,
+    };
+    let Some(email) = email else {
+        settled(run).await?;
+        return Ok(Some(observation));
+    };
+    let found = twins::customers(&run.with.relaxed, run.name(), email).await?;
+    match found.as_slice() {
+        [] => {
+            settled(run).await?;
+            return Ok(Some(observation));
+        }
+        [only]
+            if run.with.matching == Matching::Email && is_only_object(run, email, &observation.remote_id).await? =>
+        {
+            unite(run, *only, observation.remote_id).await?;
+        }
+        _ => {
+            let found: Vec<String> = found.iter().map(Uuid::to_string).collect();
+            park(run, &found, &observation.rows).await?;
+        }
+    }
+    Ok(None)
+}
+
+/// The observation, unless it says that a twin, which was linked and never seen since, is dead.
+async fn unless_dead_before(
+    run: &mut Run<'_>,
+    observation: Observation,
+    customer: &Customer,
+) -> Result<Option<Observation>, RunError> {
+    let alive = matches!(customer, Customer::Active { .. }) && run.link.state == LinkState::Active;
+    let joined = run.link.remote_id.is_some() && run.link.base.is_none() && customer.remote_id(run.name()).is_none();
+    if !(alive && joined && matches!(observation.sight, Sighted::Gone(_))) {
+        return Ok(Some(observation));
+    }
+    let mut tx = run.begin().await?;
+    inbox::finish(&mut tx, &observation.rows).await?;
+    join::let_go(&mut tx, run.name(), &run.link, &observation.remote_id).await?;
+    tx.commit().await?;
+    (run.link.remote_id, run.link.look) = (None, false);
+    Ok(None)
+}
+
+/// What it was parked for, if it was, is a question no longer.
+pub(super) async fn settled(run: &mut Run<'_>) -> Result<(), RunError> {
+    if run.link.ambiguous {
+        twins::supersede(&run.with.relaxed, run.name(), &run.link).await?;
+        run.link.ambiguous = false;
+    }
+    Ok(())
+}
+
+/// The email by which a twin is looked for, if one is.
+fn asks<'a>(run: &Run<'_>, profile: &'a Profile) -> Option<&'a str> {
+    if run.with.matching == Matching::Never || run.link.apart {
+        return None;
+    }
+    profile.text(&Field::Email)
+}
+
+/// The living objects with that email that are nobody's, or say that they are this customer's.
+async fn objects(run: &mut Run<'_>, email: &str) -> Result<Vec<(String, Option<CustomerId>)>, RunError> {
+    let customer = run.link.customer_id;
+    let seen = run.call(run.gateway().with_email(email)).await??;
+    let found: Vec<(String, Option<CustomerId>)> = seen
+        .into_iter()
+        .filter_map(|seen| match seen.object {
+            Object::Present { remote_id, customer: owner, .. } => Some((remote_id.as_str().to_owned(), owner)),
+            Object::Gone { .. } => None,
+        })
+        .filter(|(_, owner)| owner.is_none_or(|owner| owner == customer))
+        .collect();
+    let ids: Vec<&str> = found.iter().map(|(id, _)| id.as_str()).collect();
+    let unlinked = twins::unlinked(&run.with.relaxed, run.name(), &ids).await?;
+    Ok(found.into_iter().filter(|(id, _)| unlinked.contains(id)).collect())
+}
+
+/// No other customer with that email waits for an object.
+async fn is_alone(run: &Run<'_>, email: &str, customer: Uuid) -> Result<bool, RunError> {
+    let customers = twins::customers(&run.with.relaxed, run.name(), email).await?;
+    Ok(customers.iter().all(|one| *one == customer))
+}
+
+async fn is_only_object(run: &mut Run<'_>, email: &str, remote_id: &RemoteId) -> Result<bool, RunError> {
+    Ok(objects(run, email).await?.iter().all(|(id, _)| id == remote_id.as_str()))
+}
+
+/// Links the two. The run ends without its lease: the next one looks at the object, and merges.
+async fn unite(run: &mut Run<'_>, customer: Uuid, remote_id: RemoteId) -> Result<(), RunError> {
+    let mut tx = run.with.pool.begin().await?;
+    let pair = join::pair(&mut tx, run.name(), customer, &remote_id).await?;
+    link::hold(&mut *tx, &run.link, run.with.lease).await?;
+    // Linked meanwhile, or about to be: looked at again.
+    let pair = pair.ok_or(RunError::Restless)?;
+    join::join(&mut tx, pair).await?;
+    tx.commit().await?;
+    info!(customer.id = %customer, gateway = %run.name(), "linked a customer to the object with the same email");
+    Ok(())
+}
+
+async fn park(run: &mut Run<'_>, candidates: &[String], rows: &[i64]) -> Result<(), RunError> {
+    let mut tx = run.begin().await?;
+    inbox::finish(&mut tx, rows).await?;
+    twins::park(&mut tx, run.name(), &run.link, candidates).await?;
+    tx.commit().await?;
+    (run.link.look, run.link.ambiguous) = (false, true);
+    info!(gateway = %run.name(), candidates = candidates.len(), "parked what may be a twin: a person must say");
+    Ok(())
+}

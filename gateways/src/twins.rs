@@ -1,0 +1,164 @@
+//! Twins: a customer here and an object there with one email, which no link knows as the same. Whether they are is for a
+//! person to say, or for a setting.
+
+use serde::Deserialize;
+use sqlx::{PgPool, PgTransaction};
+use tandem_domain::{CustomerId, GatewayName};
+use uuid::Uuid;
+
+use crate::join;
+use crate::link::Link;
+
+/// What is done when a customer is to be created, or an object imported, and the other side has one with the same email,
+/// ignoring case, that no link knows. Without an email there is no twin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Matching {
+    /// It is parked as ambiguous, until a person says whether they are the same: a stranger with the same email must not
+    /// take over a record.
+    #[default]
+    Ask,
+    /// They are linked where each side has one candidate; else it is parked.
+    Email,
+    /// Nobody looks: there are two then.
+    Never,
+}
+
+/// An email as twins are compared.
+pub(crate) fn folded(email: &str) -> String {
+    email.to_lowercase()
+}
+
+/// Keeps the emails of customers as the feed tells them; `None` of a customer that has none, or is deleted. Whoever may have
+/// been their twin is looked at again.
+pub(crate) async fn keep_emails(
+    tx: &mut PgTransaction<'_>,
+    gateway: &GatewayName,
+    told: &[(CustomerId, Option<String>)],
+) -> Result<(), sqlx::Error> {
+    if told.is_empty() {
+        return Ok(());
+    }
+    let customers: Vec<Uuid> = told.iter().map(|(CustomerId(id), _)| *id).collect();
+    let emails: Vec<Option<String>> = told.iter().map(|(_, email)| email.as_deref().map(folded)).collect();
+    sqlx::query(
+        "WITH told AS (SELECT * FROM unnest($2::uuid[], $3::text[]) AS told (id, email)), unset AS (
+             DELETE FROM emails USING told WHERE gateway = $1 AND customer_id = told.id AND told.email IS NULL)
+         INSERT INTO emails (gateway, customer_id, email) SELECT $1, id, email FROM told WHERE email IS NOT NULL
+         ON CONFLICT (gateway, customer_id) DO UPDATE SET email = excluded.email",
+    )
+    .bind(gateway.as_str())
+    .bind(customers)
+    .bind(emails)
+    .execute(&mut **tx)
+    .await?;
+    let ids: Vec<String> = told.iter().map(|(customer, _)| customer.to_string()).collect();
+    look_at_those_that_name(tx, gateway, &ids).await
+}
+
+/// The customers with this email that the gateway has no object of, as far as any link knows.
+pub(crate) async fn customers(pool: &PgPool, gateway: &GatewayName, email: &str) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT customer_id FROM emails e JOIN links l USING (gateway, customer_id)
+         WHERE gateway = $1 AND e.email = $2 AND l.remote_id IS NULL AND l.state = 'active' AND NOT l.apart
+         ORDER BY customer_id",
+    )
+    .bind(gateway.as_str())
+    .bind(folded(email))
+    .fetch_all(pool)
+    .await
+}
+
+/// Of these objects those that are no customer's: no link knows them, or only one that waits for an import.
+pub(crate) async fn unlinked(
+    pool: &PgPool,
+    gateway: &GatewayName,
+    objects: &[&str],
+) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT id FROM unnest($2::text[]) AS found (id)
+         WHERE NOT EXISTS (SELECT FROM links l WHERE l.gateway = $1 AND l.remote_id = found.id AND NOT (
+                   l.state = 'active' AND l.base IS NULL AND l.due_version = 0 AND NOT l.apart))",
+    )
+    .bind(gateway.as_str())
+    .bind(objects)
+    .fetch_all(pool)
+    .await
+}
+
+/// Parks what may be a twin, in place of creating or importing it.
+pub(crate) async fn park(
+    tx: &mut PgTransaction<'_>,
+    gateway: &GatewayName,
+    link: &Link,
+    candidates: &[String],
+) -> Result<(), sqlx::Error> {
+    let only = match candidates {
+        [only] => Some(only.as_str()),
+        _ => None,
+    };
+    // The sides' ids: of an import ours is a candidate, of a create theirs.
+    let (customer, remote_id, reason) = match &link.remote_id {
+        Some(remote_id) => (
+            only.and_then(|id| id.parse().ok()),
+            Some(remote_id.as_str()),
+            "the catalog has a customer with the same email, which is not linked here",
+        ),
+        None => (Some(link.customer_id.0), only, "the gateway has an object with the same email, which is not linked"),
+    };
+    sqlx::query(
+        "INSERT INTO parked (gateway, link_id, kind, remote_id, customer_id, candidates, field, reason)
+         VALUES ($1, $2, 'ambiguous', $3, $4, $5, 'email', $6)
+         ON CONFLICT (link_id) WHERE state = 'open' AND kind = 'ambiguous' DO UPDATE
+         SET remote_id = excluded.remote_id, customer_id = excluded.customer_id, candidates = excluded.candidates",
+    )
+    .bind(gateway.as_str())
+    .bind(link.id)
+    .bind(remote_id)
+    .bind(customer)
+    .bind(candidates)
+    .bind(reason)
+    .execute(&mut **tx)
+    .await?;
+    sqlx::query("UPDATE links SET look = false, ambiguous = true WHERE id = $1")
+        .bind(link.id)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// It is ambiguous no longer: nothing is left for a person to do, and what was held up for its sake is looked at again.
+pub(crate) async fn supersede(relaxed: &PgPool, gateway: &GatewayName, link: &Link) -> Result<(), sqlx::Error> {
+    let mut tx = relaxed.begin().await?;
+    let closed = sqlx::query(
+        "WITH clear AS (UPDATE links SET ambiguous = false WHERE id = $1 AND lease_token = $2 RETURNING id)
+         UPDATE parked SET state = 'superseded', closed_at = clock_timestamp() FROM clear
+         WHERE link_id = clear.id AND state = 'open' AND kind = 'ambiguous'",
+    )
+    .bind(link.id)
+    .bind(link.token)
+    .execute(&mut *tx)
+    .await?;
+    if closed.rows_affected() > 0 {
+        let id = link.remote_id.as_ref().map_or_else(|| link.customer_id.to_string(), ToString::to_string);
+        look_at_those_that_name(&mut tx, gateway, &[id]).await?;
+    }
+    tx.commit().await
+}
+
+/// Has every link looked at again that is parked because it may be the twin of one of these.
+async fn look_at_those_that_name(
+    tx: &mut PgTransaction<'_>,
+    gateway: &GatewayName,
+    ids: &[String],
+) -> Result<(), sqlx::Error> {
+    let parked: Vec<i64> = sqlx::query_scalar(
+        "SELECT link_id FROM parked
+         WHERE gateway = $1 AND state = 'open' AND kind = 'ambiguous' AND candidates && $2::text[]",
+    )
+    .bind(gateway.as_str())
+    .bind(ids)
+    .fetch_all(&mut **tx)
+    .await?;
+    if parked.is_empty() { Ok(()) } else { join::look_again(tx, &parked).await }
+}

@@ -1,0 +1,331 @@
+//! Twins: a customer here and an object in Stripe with one email, which no link knows as the same.
+
+#![allow(clippy::unwrap_used, reason = "a test has nothing better to do, in its helper functions neither")]
+
+use serde_json::{Value, json};
+use tandem_tests::{Account, Customer, Setup, Tandem};
+
+const EMAIL: &str = "ada@old.example";
+
+async fn with(matching: &str) -> Tandem {
+    let env = vec![("TANDEM_STRIPE__MATCH", matching.to_owned())];
+    Tandem::start_with(Setup { env, ..Setup::default() }).await
+}
+
+/// An object that Tandem was never told of, as those from before it came.
+async fn stranger(tandem: &Tandem, fields: &[(&str, &str)]) -> String {
+    // The first sweep would tell of what is a moment old.
+    tandem.stripe.calls_when(1, |call| call.path == "/v1/events" && call.status == Some(200)).await.unwrap();
+    tandem.stripe.drop_webhooks(1).await.unwrap();
+    tandem.stripe.create(fields).await.unwrap().id
+}
+
+/// A customer here whose twin was in Stripe before.
+async fn parked_pair(tandem: &Tandem) -> (Customer, String) {
+    let there = stranger(tandem, &[("name", "Ada of Stripe"), ("email", EMAIL), ("phone", "1")]).await;
+    let ada = tandem.create("Ada", EMAIL).await;
+    tandem.settled().await;
+    (ada, there)
+}
+
+/// What is parked, if it is one thing.
+async fn parked(tandem: &Tandem) -> Value {
+    let parked = tandem.parked().await;
+    assert_eq!(parked.len(), 1, "{parked:?}");
+    assert_eq!(parked[0]["kind"], "ambiguous");
+    parked[0].clone()
+}
+
+async fn answer(tandem: &Tandem, parked: &Value, what: &str, body: Value) -> u16 {
+    let answer = tandem.post(&format!("/parked/{}/{what}", parked["id"]), body).await.status().as_u16();
+    tandem.settled().await;
+    answer
+}
+
+async fn creates(tandem: &Tandem) -> usize {
+    let calls = tandem.stripe.calls().await.unwrap();
+    calls.iter().filter(|call| call.method == "POST" && call.path == "/v1/customers").count()
+}
+
+async fn living(tandem: &Tandem) -> (usize, usize) {
+    let there = tandem.stripe.customers().await.unwrap();
+    (tandem.customers().await.len(), there.iter().filter(|customer| !customer.deleted).count())
+}
+
+#[tokio::test]
+async fn a_twin_in_stripe_is_parked_with_both_ids_and_nothing_is_created() {
+    let tandem = Tandem::start().await;
+    let (ada, there) = parked_pair(&tandem).await;
+    let shown = parked(&tandem).await;
+    assert_eq!((&shown["customer_id"], &shown["remote_id"]), (&json!(ada.id), &json!(there)));
+    assert_eq!(shown["candidates"], json!([there]));
+    assert_eq!((creates(&tandem).await, living(&tandem).await), (0, (1, 1)));
+    let link = &tandem.get_json(&format!("/customers/{}/links", ada.id)).await["data"][0];
+    assert_eq!((&link["in_sync"], &link["parked"]), (&json!(false), &shown["id"]));
+
+    tandem.patch(&ada.id, json!({"name": "Countess"})).await;
+    tandem.settled().await;
+    assert_eq!(parked(&tandem).await["id"], shown["id"], "an edit changes nothing about that");
+    assert_eq!(creates(&tandem).await, 0);
+}
+
+#[tokio::test]
+async fn a_person_links_them_and_what_differs_stays_readable() {
+    let tandem = Tandem::start().await;
+    let (ada, there) = parked_pair(&tandem).await;
+    let shown = parked(&tandem).await;
+    assert_eq!(answer(&tandem, &shown, "link", json!({})).await, 204);
+
+    assert_eq!(tandem.remote_id(&ada.id).await, there);
+    tandem.assert_equal(&ada.id).await;
+    assert_eq!(tandem.get(&ada.id).await.phone.as_deref(), Some("1"), "what only one side has is kept");
+    let events = tandem.events(&ada.id).await;
+    let contest = events.iter().find(|event| event["type"] == "conflict_resolved").unwrap();
+    let text = contest.to_string();
+    assert!(text.contains("\"Ada\"") && text.contains("\"Ada of Stripe\""), "{text}");
+    assert!(tandem.parked().await.is_empty());
+    assert_eq!((creates(&tandem).await, living(&tandem).await), (0, (1, 1)));
+    assert_eq!(answer(&tandem, &shown, "link", json!({})).await, 404);
+
+    tandem.stripe.edit(&there, &[("name", "Lovelace")]).await.unwrap();
+    tandem.settled().await;
+    assert_eq!(tandem.get(&ada.id).await.name.as_deref(), Some("Lovelace"), "they are in step from then on");
+}
+
+#[tokio::test]
+async fn a_person_says_that_they_are_two() {
+    let tandem = Tandem::start().await;
+    let (ada, there) = parked_pair(&tandem).await;
+    assert_eq!(answer(&tandem, &parked(&tandem).await, "dismiss", json!({})).await, 204);
+    tandem.assert_equal(&ada.id).await;
+    assert_ne!(tandem.remote_id(&ada.id).await, there);
+    assert!(tandem.parked().await.is_empty());
+
+    // The other is imported when it is told of.
+    tandem.stripe.edit(&there, &[("phone", "2")]).await.unwrap();
+    tandem.settled().await;
+    assert_eq!(living(&tandem).await, (2, 2));
+    assert!(tandem.parked().await.is_empty());
+}
+
+#[tokio::test]
+async fn told_of_from_both_sides_they_are_parked_twice_and_linked_once() {
+    let tandem = Tandem::start().await;
+    let (ada, there) = parked_pair(&tandem).await;
+    tandem.stripe.edit(&there, &[("phone", "2")]).await.unwrap();
+    tandem.settled().await;
+    let both = tandem.parked().await;
+    assert_eq!(both.len(), 2, "{both:?}");
+    for shown in &both {
+        assert_eq!((&shown["customer_id"], &shown["remote_id"]), (&json!(ada.id), &json!(there)));
+    }
+    assert_eq!(living(&tandem).await, (1, 1));
+
+    assert_eq!(answer(&tandem, &both[1], "link", json!({"candidate": ada.id})).await, 204);
+    assert!(tandem.parked().await.is_empty());
+    assert_eq!(tandem.remote_id(&ada.id).await, there);
+    assert_eq!(tandem.get(&ada.id).await.phone.as_deref(), Some("2"));
+    tandem.assert_equal(&ada.id).await;
+    assert_eq!(living(&tandem).await, (1, 1));
+}
+
+#[tokio::test]
+async fn told_of_from_both_sides_they_are_parted_by_either() {
+    for which in [0, 1] {
+        let tandem = Tandem::start().await;
+        let (_, there) = parked_pair(&tandem).await;
+        tandem.stripe.edit(&there, &[("phone", "2")]).await.unwrap();
+        tandem.settled().await;
+        let both = tandem.parked().await;
+        assert_eq!(answer(&tandem, &both[which], "dismiss", json!({})).await, 204);
+        assert!(tandem.parked().await.is_empty(), "{:?}", tandem.parked().await);
+        assert_eq!(living(&tandem).await, (2, 2));
+    }
+}
+
+#[tokio::test]
+async fn a_twin_here_of_what_is_born_in_stripe_is_parked_and_not_imported() {
+    let filter = "filter = { field = \"metadata.region\", equals = \"eu\" }";
+    let accounts = vec![Account::new("eu").with(filter)];
+    let tandem = Tandem::start_with(Setup { accounts, ..Setup::default() }).await;
+    let ada = tandem.create("Ada", "Ada@Old.example").await;
+    tandem.settled().await;
+    let born = tandem.stripe_of("eu").create(&[("name", "Ada"), ("email", "ada@OLD.example")]).await.unwrap();
+    tandem.settled().await;
+    let shown = parked(&tandem).await;
+    assert_eq!((&shown["gateway"], &shown["candidates"]), (&json!("eu"), &json!([ada.id])));
+    assert_eq!((&shown["customer_id"], &shown["remote_id"]), (&json!(ada.id), &json!(born.id)));
+    assert_eq!(tandem.customers().await.len(), 1);
+
+    assert_eq!(answer(&tandem, &shown, "retry", json!({})).await, 204);
+    let again = parked(&tandem).await;
+    assert_ne!(again["id"], shown["id"], "looked at again, and still so");
+
+    assert_eq!(answer(&tandem, &again, "link", json!({})).await, 204);
+    tandem.assert_equal(&ada.id).await;
+    assert_eq!(tandem.remote_id_at("eu", &ada.id).await, born.id);
+    assert_eq!((tandem.customers().await.len(), tandem.parked().await.len()), (1, 0));
+}
+
+#[tokio::test]
+async fn what_is_parked_and_then_deleted_is_no_question_any_more() {
+    let tandem = Tandem::start().await;
+    let (ada, there) = parked_pair(&tandem).await;
+    tandem.stripe.edit(&there, &[("phone", "2")]).await.unwrap();
+    tandem.settled().await;
+    assert_eq!(tandem.parked().await.len(), 2);
+    tandem.stripe.delete(&there).await.unwrap();
+    tandem.settled().await;
+    assert!(tandem.parked().await.is_empty(), "{:?}", tandem.parked().await);
+    tandem.assert_equal(&ada.id).await;
+
+    let tandem = Tandem::start().await;
+    let (ada, there) = parked_pair(&tandem).await;
+    tandem.stripe.edit(&there, &[("phone", "2")]).await.unwrap();
+    tandem.settled().await;
+    tandem.delete(&ada.id).await;
+    tandem.settled().await;
+    assert!(tandem.parked().await.is_empty(), "{:?}", tandem.parked().await);
+    tandem.local_id(&there).await;
+    assert_eq!(living(&tandem).await, (1, 1), "the other is imported after all");
+}
+
+#[tokio::test]
+async fn a_twin_that_died_unnoticed_takes_nobody_with_it() {
+    let tandem = Tandem::start().await;
+    let (ada, there) = parked_pair(&tandem).await;
+    tandem.stripe.drop_webhooks(1).await.unwrap();
+    tandem.stripe.delete(&there).await.unwrap();
+    assert_eq!(answer(&tandem, &parked(&tandem).await, "link", json!({})).await, 204);
+    tandem.assert_equal(&ada.id).await;
+    assert_ne!(tandem.remote_id(&ada.id).await, there);
+    for event in tandem.stripe.events().await.unwrap() {
+        tandem.stripe.deliver(&event.id).await.unwrap();
+    }
+    tandem.settled().await;
+    assert_eq!(living(&tandem).await, (1, 1));
+}
+
+#[tokio::test]
+async fn an_email_links_where_each_side_has_one_candidate() {
+    let tandem = with("email").await;
+    let there = stranger(&tandem, &[("name", "Ada"), ("email", EMAIL)]).await;
+    let ada = tandem.create("Ada", "Ada@Old.Example").await;
+    tandem.settled().await;
+    assert_eq!(tandem.remote_id(&ada.id).await, there);
+    tandem.assert_equal(&ada.id).await;
+    assert_eq!((creates(&tandem).await, living(&tandem).await), (0, (1, 1)));
+    assert!(tandem.parked().await.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_born_in_stripe_is_linked_by_its_email_too() {
+    let filter = "filter = { field = \"metadata.region\", equals = \"eu\" }\nmatch = \"email\"";
+    let accounts = vec![Account::new("eu").with(filter)];
+    let tandem = Tandem::start_with(Setup { accounts, ..Setup::default() }).await;
+    let ada = tandem.create("Ada", EMAIL).await;
+    tandem.settled().await;
+    let born = tandem.stripe_of("eu").create(&[("name", "Ada"), ("email", "ADA@old.example")]).await.unwrap();
+    tandem.settled().await;
+    assert_eq!(tandem.remote_id_at("eu", &ada.id).await, born.id);
+    tandem.assert_equal(&ada.id).await;
+    assert_eq!((tandem.customers().await.len(), tandem.parked().await.len()), (1, 0));
+}
+
+#[tokio::test]
+async fn of_several_candidates_a_person_chooses_one() {
+    let tandem = with("email").await;
+    let one = stranger(&tandem, &[("name", "One"), ("email", EMAIL)]).await;
+    let two = stranger(&tandem, &[("name", "Two"), ("email", EMAIL)]).await;
+    let ada = tandem.create("Ada", EMAIL).await;
+    tandem.settled().await;
+    let shown = parked(&tandem).await;
+    assert_eq!((&shown["customer_id"], &shown["remote_id"]), (&json!(ada.id), &Value::Null));
+    assert_eq!(shown["candidates"].as_array().unwrap().len(), 2);
+    for wrong in [json!({}), json!({"candidate": "cus_none"}), json!({"candidat": one})] {
+        assert_eq!(answer(&tandem, &shown, "link", wrong).await, 422);
+    }
+    assert_eq!(answer(&tandem, &shown, "link", json!({"candidate": two})).await, 204);
+    assert_eq!(tandem.remote_id(&ada.id).await, two);
+    tandem.assert_equal(&ada.id).await;
+}
+
+#[tokio::test]
+async fn two_customers_with_one_email_and_one_object_are_ambiguous() {
+    let tandem = with("email").await;
+    let there = stranger(&tandem, &[("email", EMAIL)]).await;
+    let slow = tandem.stripe.fault(stripe_sim::Fault::Hang.on("GET", "/v1/customers")).await.unwrap();
+    let one = tandem.create("One", EMAIL).await;
+    tandem.stripe.fault_reached(slow, 1).await.unwrap();
+    tandem.until("her email", || async { tandem.rows("emails", "true").await == 1 }).await;
+    let two = tandem.create("Two", EMAIL).await;
+    tandem.until("both emails", || async { tandem.rows("emails", "true").await == 2 }).await;
+    tandem.stripe.release_fault(slow).await.unwrap();
+    tandem.settled().await;
+    let parked = tandem.parked().await;
+    let mut asked: Vec<_> = parked.iter().map(|one| one["customer_id"].as_str().unwrap()).collect();
+    asked.sort_unstable();
+    let mut both = [one.id.as_str(), two.id.as_str()];
+    both.sort_unstable();
+    assert_eq!(asked, both, "{parked:?}");
+    assert!(parked.iter().all(|one| one["remote_id"] == json!(there)));
+}
+
+#[tokio::test]
+async fn nobody_looks_where_nothing_is_to_be_matched() {
+    let tandem = with("never").await;
+    stranger(&tandem, &[("email", EMAIL)]).await;
+    let ada = tandem.create("Ada", EMAIL).await;
+    tandem.settled().await;
+    tandem.assert_equal(&ada.id).await;
+    assert_eq!(living(&tandem).await, (1, 2));
+    let listed = |calls: Vec<stripe_sim::Call>| {
+        calls.into_iter().filter(|call| call.method == "GET" && call.path == "/v1/customers").count()
+    };
+    assert_eq!(listed(tandem.stripe.calls().await.unwrap()), 0);
+
+    // Without an email there is no twin, whatever the setting.
+    let tandem = Tandem::start().await;
+    stranger(&tandem, &[("name", "Ada")]).await;
+    let created = tandem.post("/customers", json!({"name": "Ada"})).await.json::<Value>().await.unwrap();
+    tandem.settled().await;
+    tandem.assert_equal(created["id"].as_str().unwrap()).await;
+    assert_eq!(listed(tandem.stripe.calls().await.unwrap()), 0);
+}
+
+#[tokio::test]
+async fn what_is_parked_for_another_reason_has_no_twin_to_be_linked_to() {
+    let tandem = Tandem::start().await;
+    let rejects = stripe_sim::Fault::status(400).code("email_invalid").on("POST", "/v1/customers");
+    tandem.stripe.fault(rejects).await.unwrap();
+    tandem.create("Ada", EMAIL).await;
+    tandem.settled().await;
+    let rejected = &tandem.parked().await[0];
+    assert_eq!((&rejected["kind"], &rejected["candidates"]), (&json!("rejected"), &json!([])));
+    assert_eq!(answer(&tandem, rejected, "link", json!({})).await, 409);
+}
+
+#[tokio::test]
+async fn an_object_that_carries_another_customers_id_is_no_twin() {
+    let tandem = Tandem::start().await;
+    let elsewhere = [("email", EMAIL), ("metadata[tandem_id]", "0192d3a4-0000-7000-8000-000000000001")];
+    stranger(&tandem, &elsewhere).await;
+    let ada = tandem.create("Ada", EMAIL).await;
+    tandem.settled().await;
+    tandem.assert_equal(&ada.id).await;
+    assert_eq!(living(&tandem).await, (1, 2));
+}
+
+#[tokio::test]
+async fn the_same_people_in_two_accounts_are_parked_and_not_doubled() {
+    let tandem = Tandem::start_with(Setup { accounts: vec![Account::new("eu")], ..Setup::default() }).await;
+    let here = stranger(&tandem, &[("name", "Ada"), ("email", EMAIL)]).await;
+    let there = tandem.stripe_of("eu").create(&[("name", "Ada"), ("email", EMAIL)]).await.unwrap();
+    tandem.settled().await;
+    let shown = parked(&tandem).await;
+    assert_eq!((&shown["gateway"], &shown["remote_id"]), (&json!("stripe"), &json!(here)));
+    assert_eq!(answer(&tandem, &shown, "link", json!({})).await, 204);
+    let id = tandem.local_id(&there.id).await;
+    tandem.assert_equal(&id).await;
+    assert_eq!(living(&tandem).await, (1, 1));
+}
