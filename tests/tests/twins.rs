@@ -306,6 +306,38 @@ async fn what_is_parked_for_another_reason_has_no_twin_to_be_linked_to() {
 }
 
 #[tokio::test]
+async fn a_kill_while_it_looks_leaves_one_question() {
+    let mut tandem = Tandem::start().await;
+    let there = stranger(&tandem, &[("name", "Ada"), ("email", EMAIL)]).await;
+    let slow = tandem.stripe.fault(stripe_sim::Fault::HangReply.on("GET", "/v1/customers")).await.unwrap();
+    tandem.create("Ada", EMAIL).await;
+    tandem.stripe.fault_reached(slow, 1).await.unwrap();
+    tandem.kill();
+    tandem.stripe.release_fault(slow).await.unwrap();
+    tandem.start_again().await;
+    tandem.until("the question", || async { !tandem.parked().await.is_empty() }).await;
+    tandem.settled().await;
+    // The sweep at the start tells of the other, too: then there are two, of one pair.
+    assert!(tandem.parked().await.iter().all(|parked| parked["remote_id"] == json!(there)));
+    assert_eq!((creates(&tandem).await, living(&tandem).await), (0, (1, 1)));
+}
+
+#[tokio::test]
+async fn our_own_copy_whose_link_was_lost_is_found_again_without_asking() {
+    let tandem = Tandem::start().await;
+    let ada = tandem.create("Ada", EMAIL).await;
+    tandem.settled().await;
+    let there = tandem.remote_id(&ada.id).await;
+    let lose = "UPDATE links SET remote_id = NULL, base = NULL, base_from = NULL, base_until = NULL";
+    sqlx::query(lose).execute(&tandem.database).await.unwrap();
+    tandem.patch(&ada.id, json!({"name": "Countess"})).await;
+    tandem.settled().await;
+    assert_eq!(tandem.remote_id(&ada.id).await, there);
+    tandem.assert_equal(&ada.id).await;
+    assert_eq!((creates(&tandem).await, tandem.parked().await.len()), (1, 0));
+}
+
+#[tokio::test]
 async fn an_object_that_carries_another_customers_id_is_no_twin() {
     let tandem = Tandem::start().await;
     let elsewhere = [("email", EMAIL), ("metadata[tandem_id]", "0192d3a4-0000-7000-8000-000000000001")];

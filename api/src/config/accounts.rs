@@ -94,7 +94,8 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
             stripe::ConfigError::Setting { setting, reason } => ConfigError::Setting { setting, reason },
             stripe::ConfigError::Http(_) => setting(stripe, "API_BASE", error.to_string()),
         })?;
-        let account = (stripe.secret_key.expose_secret(), stripe.account.as_deref(), stripe.api_base.as_str());
+        let base = stripe.api_base.trim_end_matches('/');
+        let account = (stripe.secret_key.expose_secret(), stripe.account.as_deref(), base);
         if let Some(other) = known.insert(account, &stripe.name) {
             let reason = format!("is the key of the gateway {other}, too, and for the same account: they would fight");
             return Err(setting(stripe, "SECRET_KEY", reason));

@@ -122,6 +122,9 @@ async fn objects(run: &mut Run<'_>, email: &str) -> Result<Vec<(String, Option<C
         })
         .filter(|(_, owner)| owner.is_none_or(|owner| owner == customer))
         .collect();
+    if found.is_empty() {
+        return Ok(found);
+    }
     let ids: Vec<&str> = found.iter().map(|(id, _)| id.as_str()).collect();
     let unlinked = twins::unlinked(&run.with.relaxed, run.name(), &ids).await?;
     Ok(found.into_iter().filter(|(id, _)| unlinked.contains(id)).collect())
