@@ -193,6 +193,79 @@ async fn customers_with_links_but_without_objects_are_planned_while_tandem_serve
     assert_eq!((items(&shown).len(), &shown["linked"]), (0, &json!(1)), "linked ones are counted");
 }
 
+/// Variants: an email that is there twice links to either; a linked customer's email links another; a second copy is created
+/// once more.
+#[tokio::test]
+async fn whoever_could_be_several_is_left_to_a_person() {
+    let tandem = Tandem::start().await;
+    let ada = tandem.create("Ada", "ada@x.example").await.id;
+    tandem.create("Bob", "bob@x.example").await;
+    tandem.settled().await;
+    let no = Fault::status(400).code("parameter_invalid_empty").on("POST", "/v1/customers").always();
+    tandem.stripe.fault(no).await.unwrap();
+    let eve = tandem.create("Eve", "eve@x.example").await.id;
+    let fay = tandem.create("Fay", "bob@x.example").await.id;
+    tandem.settled().await;
+    let copy = there(&tandem, &[("name", "Copy"), ("metadata[tandem_id]", &ada)]).await;
+    let bobby = there(&tandem, &[("name", "Bobby"), ("email", "BOB@x.example")]).await;
+    let eves = [
+        there(&tandem, &[("name", "Eve"), ("metadata[tandem_id]", &eve)]).await,
+        there(&tandem, &[("name", "Eve"), ("metadata[tandem_id]", &eve)]).await,
+    ];
+    let adas = there(&tandem, &[("name", "A."), ("email", "ada@X.example")]).await;
+
+    let number = plan(&tandem, &[]).await;
+    let mut expected = vec![
+        item("duplicate", "", &copy, "tandem_id"),
+        item("duplicate", "", &adas, "email"),
+        item("ambiguous", &fay, "", "email"),
+        item("ambiguous", "", &bobby, "email"),
+        item("ambiguous", &eve, "", "tandem_id"),
+        item("ambiguous", &eve, &eves[0], "tandem_id"),
+        item("ambiguous", &eve, &eves[1], "tandem_id"),
+    ];
+    expected.sort();
+    let shown = show(&tandem, &number, &[]).await;
+    assert_eq!((items(&shown), &shown["linked"]), (expected, &json!(2)));
+    let ran = tandem.ran_well(&["apply", &number, "--fields-from", "gateway"]).await;
+    assert!(ran.stdout.starts_with("0 carried out"), "{}", ran.stdout);
+    assert_eq!(tandem.run(&["apply", &number, "--only", "ambiguous"]).await.code, Some(2), "never, by any wish");
+
+    let ran = tandem.ran_well(&["apply", &number, "--only", "duplicate"]).await;
+    assert!(ran.stdout.starts_with("2 carried out"), "{}", ran.stdout);
+    tandem.until("the copy is parked", || async { tandem.rows("parked", "kind = 'duplicate'").await == 1 }).await;
+    tandem.settled().await;
+    assert_eq!(tandem.get(&tandem.local_id(&adas).await).await.email.as_deref(), Some("ada@X.example"));
+    assert_eq!(tandem.customers().await.len(), 5, "the second copy is no customer of its own");
+}
+
+/// Variant: a customer whose create is out is linked with another object, and is there twice.
+#[tokio::test]
+async fn whoever_is_just_being_created_is_not_linked() {
+    let tandem = Tandem::start().await;
+    let no = Fault::status(400).code("parameter_invalid_empty").on("POST", "/v1/customers");
+    tandem.stripe.fault(no).await.unwrap();
+    let ada = tandem.create("Ada", "ada@x.example").await.id;
+    tandem.settled().await;
+    there(&tandem, &[("name", "Ada"), ("email", "ada@x.example")]).await;
+    let number = plan(&tandem, &[]).await;
+
+    let out = tandem.stripe.fault(Fault::Hang.on("POST", "/v1/customers")).await.unwrap();
+    let parked = tandem.parked().await[0]["id"].as_i64().unwrap();
+    tandem.post(&format!("/parked/{parked}/retry"), json!({})).await;
+    tandem.stripe.fault_reached(out, 1).await.unwrap();
+    let ran = tandem.ran_well(&["apply", &number]).await;
+    assert!(ran.stdout.contains("1 are just being created there"), "{}", ran.stdout);
+    let shown = tandem.ran_well(&["plan", "stripe"]).await.stdout;
+    assert!(shown.contains("1 are being created there"), "{shown}");
+
+    tandem.stripe.release_fault(out).await.unwrap();
+    tandem.settled().await;
+    let ran = tandem.ran_well(&["apply", &number]).await;
+    assert!(ran.stdout.contains("1 have changed"), "{}", ran.stdout);
+    tandem.assert_equal(&ada).await;
+}
+
 #[tokio::test]
 async fn a_plan_and_its_application_may_be_killed_and_go_on() {
     let mut tandem = before_stripe().await;

@@ -176,6 +176,20 @@ async fn what_only_a_person_can_mend_is_left_with_its_reason() {
 }
 
 #[tokio::test]
+async fn what_a_person_wanted_so_is_no_drift() {
+    let unlink = [("TANDEM_STRIPE__DELETES_INBOUND", "unlink"), ("TANDEM_STRIPE__DELETES_OUTBOUND", "unlink")];
+    let tandem = unswept(&unlink).await;
+    let pairs = created(&tandem, &["Ada", "Bob", "Eve"]).await;
+    tandem.delete(&pairs[0].0.id).await;
+    tandem.stripe.delete(&pairs[1].1).await.unwrap();
+    tandem.stripe.create(&[("name", "Copy"), ("metadata[tandem_id]", &pairs[2].0.id)]).await.unwrap();
+    tandem.until("parked", || async { tandem.parked().await.len() == 1 }).await;
+    tandem.settled().await;
+    let ran = verify(&tandem, &[]).await;
+    assert_eq!((ran.code, &ran.json()["in_flight"]), (Some(0), &json!(0)), "{ran:?}");
+}
+
+#[tokio::test]
 async fn what_is_under_way_is_no_drift() {
     let tandem = unswept(&[]).await;
     let pairs = created(&tandem, &["Ada", "Bob"]).await;

@@ -11,6 +11,7 @@ mod rebuild;
 mod row;
 mod servers;
 mod stages;
+mod surveys;
 mod table;
 mod tandem;
 mod webhooks;
@@ -55,6 +56,7 @@ enum Part {
     Webhooks,
     Latency,
     Rebuild,
+    Surveys,
 }
 
 #[tokio::main]
@@ -102,6 +104,10 @@ async fn main() -> anyhow::Result<()> {
     if wanted(Part::Rebuild) {
         say("(d) rebuild");
         table.add(rebuild::measure(&servers, if quick { 10_000 } else { 100_000 }).await.context("rebuild")?);
+    }
+    if wanted(Part::Surveys) {
+        say("(f) plan and verify");
+        table.add(surveys::measure(&servers, if quick { 5_000 } else { 100_000 }).await.context("surveys")?);
     }
     table.finish();
     say("done\n");

@@ -60,7 +60,17 @@ impl Settings {
         self
     }
 
-    fn command(&self, arguments: &[&str]) -> anyhow::Result<std::process::Command> {
+    /// With a Stripe whose rate limits are kept: those of a test account.
+    pub fn paced_stripe(mut self, url: &str) -> Self {
+        self.environment.extend([
+            ("TANDEM_STRIPE__API_BASE", format!("{url}/")),
+            ("TANDEM_STRIPE__SECRET_KEY", "sk_test_bench".to_owned()),
+        ]);
+        self
+    }
+
+    /// `tandem` with these arguments.
+    pub fn command(&self, arguments: &[&str]) -> anyhow::Result<std::process::Command> {
         let mut command = command(&program()?, &[]);
         // Neither the caller's settings nor a tandem.toml may change what is measured.
         for name in std::env::vars_os().map(|(name, _)| name).filter(is_setting) {
@@ -102,11 +112,7 @@ impl Tandem {
 
     /// What it holds in memory, in MiB: its resident set, as Linux tells it.
     pub fn memory(&self) -> anyhow::Result<f64> {
-        let file = format!("/proc/{}/status", self.process.id());
-        let status = std::fs::read_to_string(&file).with_context(|| format!("could not read {file}"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
-        Ok(kib / 1024.0)
+        memory_of(self.process.id(), "VmRSS:")
     }
 
     /// Runs another `tandem` command with the same settings and returns how long it took.
@@ -122,6 +128,15 @@ impl Tandem {
     pub fn stop(&mut self) {
         self.process.stop(Signal::TERM, Duration::from_secs(20));
     }
+}
+
+/// What Linux says of a process's memory, in MiB: `VmRSS:` what it holds, `VmHWM:` the most that it held.
+pub fn memory_of(process: u32, what: &str) -> anyhow::Result<f64> {
+    let file = format!("/proc/{process}/status");
+    let status = std::fs::read_to_string(&file).with_context(|| format!("could not read {file}"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(what)).with_context(|| format!("no {what}"))?;
+    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kib / 1024.0)
 }
 
 /// Beside this program.
