@@ -167,8 +167,8 @@ async fn run(Arguments { config, command }: Arguments) -> Result<Ended, Failure>
     let file = config;
     let config = Config::load(file.clone())?;
     let quiet = !matches!(command, Command::Serve);
-    // The other commands talk to a person: their log is for what goes wrong.
-    let filter = if quiet && config.log == LOG { "warn" } else { &config.log };
+    // The other commands talk to a person: their log is for what goes wrong. That reading all customers takes long is no news.
+    let filter = if quiet && config.log == LOG { "warn,sqlx::query=error" } else { &config.log };
     crate::log::start(filter, config.log_format).map_err(|error| Told(format!("TANDEM_LOG: {error}")))?;
     match command {
         Command::Serve => serve::run(config, file).await,

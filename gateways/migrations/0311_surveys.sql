@@ -36,11 +36,6 @@ CREATE TABLE survey_objects (
     profile     jsonb  NOT NULL,
     -- Lower case by Unicode's rules.
     email_key   text   COLLATE "C",
-    -- What a plan does with it, with which customer, by what, and why.
-    fate        text,
-    partner     uuid,
-    matched_by  text,
-    reason      text,
     PRIMARY KEY (survey_id, remote_id)
 );
 
@@ -49,10 +44,6 @@ CREATE TABLE survey_customers (
     customer_id uuid   NOT NULL,
     profile     jsonb  NOT NULL,
     email_key   text   COLLATE "C",
-    fate        text,
-    partner     text,
-    matched_by  text,
-    reason      text,
     PRIMARY KEY (survey_id, customer_id)
 );
 

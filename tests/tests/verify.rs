@@ -122,6 +122,10 @@ async fn every_kind_of_drift_is_found_and_repaired() {
     assert!(csv.stdout.contains(&format!("differs,{},{there_ada},,name\n", ada.id)), "{csv:?}");
     assert!(!csv.stdout.contains("Countess"), "values are customers' data");
 
+    let table = tandem.run(&["verify", "stripe", "--values"]).await.stdout;
+    assert!(table.contains("    name: \"Ada\" here, \"Countess\" there\n"), "{table}");
+    assert!(table.ends_with("7 compared, 7 differ, 0 are being changed just now.\n"), "{table}");
+
     verify(&tandem, &["--repair"]).await;
     tandem.settled().await;
     let again = verify(&tandem, &[]).await;
@@ -149,13 +153,12 @@ async fn forget(tandem: &Tandem, id: &str) {
 #[tokio::test]
 async fn what_only_a_person_can_mend_is_left_with_its_reason() {
     let tandem = unswept(&[]).await;
-    let pairs = created(&tandem, &["Ada", "Bob"]).await;
-    let [(ada, _), (bob, there_bob)] = &pairs[..] else { panic!("two") };
-    sqlx::query("UPDATE links SET state = 'deleted' WHERE customer_id = $1::uuid")
-        .bind(&ada.id)
-        .execute(&tandem.database)
-        .await
-        .unwrap();
+    let pairs = created(&tandem, &["Ada", "Bob", "Eve"]).await;
+    let [(ada, _), (bob, there_bob), (eve, _)] = &pairs[..] else { panic!("three") };
+    for (id, change) in [(&ada.id, "state = 'deleted'"), (&eve.id, "remote_id = 'cus_ofAnotherAccount'")] {
+        let statement = format!("UPDATE links SET {change} WHERE customer_id = $1::uuid");
+        sqlx::query(&statement).bind(id).execute(&tandem.database).await.unwrap();
+    }
     // The same person on both sides, whom nobody has linked: repair must not double her on both.
     forget(&tandem, &bob.id).await;
     tandem.stripe.drop_webhooks(1).await.unwrap();
@@ -165,14 +168,22 @@ async fn what_only_a_person_can_mend_is_left_with_its_reason() {
     tandem.settled().await;
     let ran = verify(&tandem, &["--repair"]).await;
     let rows = ran.json()["rows"].as_array().unwrap().clone();
-    let remarks: Vec<(&str, &str)> =
+    let mut remarks: Vec<(&str, &str)> =
         rows.iter().map(|row| (row["kind"].as_str().unwrap(), row["remark"].as_str().unwrap())).collect();
+    remarks.sort();
     let twin = "the other side has one with this email that is not linked: see `tandem plan`";
     assert_eq!(
         remarks,
-        [("dead_on_one_side", "its link says that it is deleted"), ("missing_here", twin), ("not_linked", twin)]
+        [
+            ("dead_on_one_side", "its link says that it is deleted"),
+            ("missing_here", "the customer whose id it carries has another object"),
+            ("missing_here", twin),
+            ("missing_there", "the gateway never heard of it: is the key of another account?"),
+            ("not_linked", twin),
+        ]
     );
-    assert_eq!((tandem.customers().await.len(), tandem.stripe.customers().await.unwrap().len()), (2, 2));
+    assert_eq!((tandem.customers().await.len(), tandem.stripe.customers().await.unwrap().len()), (3, 3));
+    assert_eq!(tandem.rows("links", "due_seq > done_seq").await, 0);
 }
 
 #[tokio::test]
@@ -185,6 +196,8 @@ async fn what_a_person_wanted_so_is_no_drift() {
     tandem.stripe.create(&[("name", "Copy"), ("metadata[tandem_id]", &pairs[2].0.id)]).await.unwrap();
     tandem.until("parked", || async { tandem.parked().await.len() == 1 }).await;
     tandem.settled().await;
+    // And a Stripe that is away for a moment is waited for.
+    tandem.stripe.fault(Fault::status(503).on("GET", "/v1/customers").times(2)).await.unwrap();
     let ran = verify(&tandem, &[]).await;
     assert_eq!((ran.code, &ran.json()["in_flight"]), (Some(0), &json!(0)), "{ran:?}");
 }
@@ -249,6 +262,62 @@ async fn a_killed_verify_goes_on_where_it_was() {
     let lists = tandem.stripe.calls().await.unwrap().into_iter().filter(|call| call.path == "/v1/customers");
     let cursors: Vec<bool> = lists.map(|call| call.params.contains_key("starting_after")).collect();
     assert_eq!(cursors, [true, true], "the first page is not read again");
+}
+
+/// Variant: what was found before the kill is found once more.
+#[tokio::test]
+async fn a_verify_that_is_killed_while_it_looks_again_tells_each_difference_once() {
+    let tandem = unswept(&[]).await;
+    tandem.stripe.drop_webhooks(120).await.unwrap();
+    for n in 0..120 {
+        tandem.stripe.create(&[("name", &format!("c{n}"))]).await.unwrap();
+    }
+    let out = tandem.stripe.fault(Fault::Hang.on("GET", "/v1/customers/*").skip(105)).await.unwrap();
+    let verifying = tandem.begin(&["verify", "stripe"]);
+    tandem.stripe.fault_reached(out, 1).await.unwrap();
+    assert_eq!(tandem.rows("drifts", "true").await, 100);
+    drop(verifying);
+    tandem.stripe.clear_faults().await.unwrap();
+    tandem.stripe.clear_calls().await.unwrap();
+    let resumed = tandem
+        .find("the lock is given back", || async {
+            let ran = tandem.run(&["verify", "stripe", "--resume", "--format", "json"]).await;
+            (ran.code == Some(2)).then_some(ran)
+        })
+        .await;
+    let mut told = found(&resumed);
+    told.dedup();
+    assert_eq!((told.len(), &resumed.json()["drift"]), (120, &json!(120)));
+    let looks = tandem.stripe.calls().await.unwrap();
+    assert_eq!(looks.len(), 20, "nothing is read or looked at again: {looks:?}");
+}
+
+/// Variants: a side is read before an edit and the other after it; a link is taken for idle that was due in between.
+#[tokio::test]
+async fn edits_on_both_sides_meanwhile_are_no_drift() {
+    let tandem = unswept(&[]).await;
+    let names: Vec<String> = (0..12).map(|n| format!("c{n}")).collect();
+    let pairs = created(&tandem, &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let verified = std::sync::atomic::AtomicBool::new(false);
+    let editing = async {
+        let mut n = 0;
+        while !verified.load(std::sync::atomic::Ordering::Relaxed) {
+            let (customer, remote) = &pairs[n % pairs.len()];
+            tandem.patch(&customer.id, json!({"name": format!("here {n}")})).await;
+            tandem.stripe.edit(remote, &[("phone", &format!("{n}"))]).await.unwrap();
+            n += 1;
+        }
+    };
+    let verifying = async {
+        for _ in 0..3 {
+            let ran = verify(&tandem, &["--values"]).await;
+            assert_eq!(ran.code, Some(0), "{ran:?}");
+        }
+        verified.store(true, std::sync::atomic::Ordering::Relaxed);
+    };
+    tokio::join!(editing, verifying);
+    tandem.settled().await;
+    assert_eq!(verify(&tandem, &[]).await.json()["drift"], 0);
 }
 
 /// Variant: a list that stopped at an object which was deleted meanwhile cannot go on.

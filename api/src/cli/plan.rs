@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use tandem_gateways::{Action, Apply, FieldsFrom, Item, Plan, apply, items};
 
-use super::report::{Format, Report, Row};
+use super::report::{Column, Format, Report, Row};
 use super::sides::{self, Bar};
 use super::{Ended, Failure, Told};
 use crate::config::Config;
@@ -109,7 +109,7 @@ pub(super) async fn plan(config: &Config, asked: Planning) -> Result<Ended, Fail
     let tell = |progress| bar.tell(progress);
     let planned = tandem_gateways::plan(&sides, asked.match_metadata.as_deref(), asked.resume, &tell).await;
     bar.end();
-    let planned = planned?;
+    let planned = planned.map_err(sides::broken_off)?;
     println!("{}", summary(&planned));
     println!("Read it: tandem plan show {0} [--action link]. Carry it out: tandem apply {0}", planned.plan);
     Ok(Ended::Well)
@@ -148,13 +148,13 @@ async fn show(
 fn row(item: Item) -> Row {
     let fields = item.fields();
     let columns = vec![
-        ("n", Some(item.n.to_string())),
-        ("action", Some(item.action.as_str().to_owned())),
-        ("customer_id", item.customer_id.map(|id| id.to_string())),
-        ("remote_id", item.remote_id),
-        ("matched_by", item.matched_by),
-        ("state", Some(item.state)),
-        ("reason", item.reason),
+        Column::new("n", 6, Some(item.n.to_string())),
+        Column::new("action", 12, Some(item.action.as_str().to_owned())),
+        Column::new("customer_id", 36, item.customer_id.map(|id| id.to_string())),
+        Column::new("remote_id", 20, item.remote_id),
+        Column::new("matched_by", 9, item.matched_by),
+        Column::new("state", 7, Some(item.state)),
+        Column::new("reason", 1, item.reason),
     ];
     Row { columns, fields }
 }

@@ -19,8 +19,22 @@ pub(super) enum Format {
 
 /// One row: its columns, and the fields that differ.
 pub(super) struct Row {
-    pub(super) columns: Vec<(&'static str, Option<String>)>,
+    pub(super) columns: Vec<Column>,
     pub(super) fields: Vec<FieldDrift>,
+}
+
+/// One column of a row.
+pub(super) struct Column {
+    pub(super) name: &'static str,
+    /// Characters, as far as they can be known beforehand: rows are written as they come.
+    pub(super) width: usize,
+    pub(super) text: Option<String>,
+}
+
+impl Column {
+    pub(super) fn new(name: &'static str, width: usize, text: Option<String>) -> Self {
+        Self { name, width, text }
+    }
 }
 
 /// A report on its way to stdout.
@@ -77,9 +91,8 @@ impl Report {
     fn as_text(&self, row: &Row) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
         let mut line = String::new();
-        for (_, text) in &row.columns {
-            line += &format!("{:<18}", text.as_deref().unwrap_or("-"));
-            line += "  ";
+        for Column { width, text, .. } in &row.columns {
+            line += &format!("{:<width$}  ", text.as_deref().unwrap_or("-"));
         }
         if self.values {
             writeln!(out, "{}", line.trim_end())?;
@@ -95,7 +108,7 @@ impl Report {
 
     fn as_json(&self, row: &Row) -> Result<(), Failure> {
         let mut object: Map<String, Json> =
-            row.columns.iter().map(|(name, text)| ((*name).to_owned(), json!(text))).collect();
+            row.columns.iter().map(|one| (one.name.to_owned(), json!(one.text))).collect();
         let fields = row.fields.iter().map(|one| if self.values { json!(one) } else { json!({ "field": one.field }) });
         object.insert("fields".to_owned(), fields.collect());
         let comma = if self.rows > 0 { "," } else { "" };
@@ -108,10 +121,10 @@ impl Report {
         let (values, first) = (self.values, self.rows == 0);
         let Some(csv) = &mut self.csv else { return Ok(()) };
         if first {
-            let names = row.columns.iter().map(|(name, _)| *name).chain(["field"]);
+            let names = row.columns.iter().map(|one| one.name).chain(["field"]);
             csv.write_record(names.chain(["here", "there"].into_iter().filter(|_| values)))?;
         }
-        let columns: Vec<&str> = row.columns.iter().map(|(_, text)| text.as_deref().unwrap_or_default()).collect();
+        let columns: Vec<&str> = row.columns.iter().map(|one| one.text.as_deref().unwrap_or_default()).collect();
         let mut lines: Vec<[String; 3]> = row
             .fields
             .iter()

@@ -6,7 +6,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use tandem_domain::upcasters;
 use tandem_eventlog::{Store, Wake};
-use tandem_gateways::{Progress, Sides};
+use tandem_gateways::{Progress, Sides, SurveyError};
 
 use super::{Failure, Told};
 use crate::config::Config;
@@ -28,6 +28,17 @@ pub(super) async fn open(config: &Config, gateway: &str) -> Result<Sides, Failur
     let nats = connect::nats(config).await?;
     let store = Store::new(pool.clone(), Wake::new(nats, &config.feed().stream), upcasters);
     Ok(Sides { pool, store, gateway: one.gateway.clone() })
+}
+
+/// What was read is kept, and whoever reads this should know.
+pub(super) fn broken_off(error: SurveyError) -> Failure {
+    match &error {
+        SurveyError::Call(_) | SurveyError::Database(_) | SurveyError::Catalog(_) => {
+            eprintln!("What was done is kept: the same command with --resume goes on.");
+        }
+        SurveyError::Busy(_) | SurveyError::NoPlan(_) => {}
+    }
+    error.into()
 }
 
 /// How far it is, on stderr, where a person looks on.

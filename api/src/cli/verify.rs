@@ -2,7 +2,7 @@
 
 use tandem_gateways::{Drift, Repaired, Verified, drifts};
 
-use super::report::{Format, Report, Row};
+use super::report::{Column, Format, Report, Row};
 use super::sides::{self, Bar};
 use super::{Ended, Failure};
 use crate::config::Config;
@@ -31,7 +31,7 @@ pub(super) async fn run(config: &Config, asked: Verify) -> Result<Ended, Failure
     let bar = Bar::new();
     let verified = tandem_gateways::verify(&sides, asked.resume, &|progress| bar.tell(progress)).await;
     bar.end();
-    let verified = verified?;
+    let verified = verified.map_err(sides::broken_off)?;
     let repaired = match asked.repair {
         true => Some(tandem_gateways::repair(&sides, verified.run).await?),
         false => None,
@@ -58,10 +58,10 @@ fn row(drift: Drift) -> Row {
         (false, None, false) => None,
     };
     let columns = vec![
-        ("kind", Some(drift.kind.as_str().to_owned())),
-        ("customer_id", drift.customer_id.map(|id| id.to_string())),
-        ("remote_id", drift.remote_id),
-        ("remark", remark),
+        Column::new("kind", 16, Some(drift.kind.as_str().to_owned())),
+        Column::new("customer_id", 36, drift.customer_id.map(|id| id.to_string())),
+        Column::new("remote_id", 20, drift.remote_id),
+        Column::new("remark", 6, remark),
     ];
     Row { columns, fields: drift.fields }
 }

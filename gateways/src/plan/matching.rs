@@ -1,4 +1,6 @@
 //! Matching: which customer and which object are one. Done by the database, which holds both sides.
+//!
+//! Two tables that live as long as the transaction hold of each side only what is matched by, and what came of it.
 
 use sqlx::PgTransaction;
 
@@ -8,164 +10,171 @@ use crate::survey::Survey;
 /// Writes the plan's items and ends the survey, in one transaction.
 pub(super) async fn write(survey: &Survey<'_>, match_key: Option<&str>) -> Result<(), SurveyError> {
     let mut tx = survey.pool().begin().await?;
-    set_aside(&mut tx, survey).await?;
-    by_our_id(&mut tx, survey.id, "tandem_id", "o.customer_id::text", None).await?;
-    if let Some(key) = match_key {
-        let key = format!("metadata.{key}");
-        by_our_id(&mut tx, survey.id, "metadata", "o.profile ->> $3", Some(&key)).await?;
-        by_key(&mut tx, survey.id, "metadata", "profile ->> $3", Some(&key)).await?;
+    begin(&mut tx, survey.id, match_key).await?;
+    set_aside(&mut tx, survey.name().as_str()).await?;
+    by_our_id(&mut tx, "tandem_id", "claims").await?;
+    if match_key.is_some() {
+        by_our_id(&mut tx, "metadata", "match_key").await?;
+        by_key(&mut tx, "metadata", "match_key").await?;
     }
-    by_key(&mut tx, survey.id, "email", "email_key", None).await?;
-    alone(&mut tx, survey.id).await?;
-    items(&mut tx, survey.id).await?;
+    by_key(&mut tx, "email", "email_key").await?;
+    alone(&mut tx).await?;
+    end(&mut tx, survey.id).await?;
     tx.commit().await?;
     Ok(())
 }
 
+async fn begin(tx: &mut PgTransaction<'_>, survey: i64, match_key: Option<&str>) -> Result<(), sqlx::Error> {
+    let outcome = "fate text, partner text, matched_by text, reason text";
+    for statement in [
+        format!("CREATE TEMPORARY TABLE plan_here (id text, email_key text, match_key text, {outcome}) ON COMMIT DROP"),
+        format!(
+            "CREATE TEMPORARY TABLE plan_there (id text, claims text, email_key text, match_key text, {outcome})
+             ON COMMIT DROP"
+        ),
+    ] {
+        sqlx::query(&statement).execute(&mut **tx).await?;
+    }
+    let key = match_key.map(|key| format!("metadata.{key}"));
+    for statement in [
+        "INSERT INTO plan_here (id, email_key, match_key)
+         SELECT customer_id::text, email_key, profile ->> $2 FROM survey_customers WHERE survey_id = $1",
+        "INSERT INTO plan_there (id, claims, email_key, match_key)
+         SELECT remote_id, customer_id::text, email_key, profile ->> $2 FROM survey_objects WHERE survey_id = $1",
+    ] {
+        sqlx::query(statement).bind(survey).bind(&key).execute(&mut **tx).await?;
+    }
+    sqlx::query("ANALYZE plan_here, plan_there").execute(&mut **tx).await?;
+    Ok(())
+}
+
 /// What is linked, or about to be, is not planned.
-async fn set_aside(tx: &mut PgTransaction<'_>, survey: &Survey<'_>) -> Result<(), sqlx::Error> {
-    let statements = [
-        "UPDATE survey_customers c SET fate = 'linked' FROM links l
-         WHERE c.survey_id = $1 AND l.gateway = $2 AND l.customer_id = c.customer_id
-           AND (l.remote_id IS NOT NULL OR l.state <> 'active')",
-        "UPDATE survey_customers c SET fate = 'in_flight' FROM links l JOIN intents i ON i.link_id = l.id AND i.state = 'open'
-         WHERE c.survey_id = $1 AND l.gateway = $2 AND l.customer_id = c.customer_id AND c.fate IS NULL",
-        "UPDATE survey_objects o SET fate = 'linked' FROM links l
-         WHERE o.survey_id = $1 AND l.gateway = $2 AND l.remote_id = o.remote_id",
+async fn set_aside(tx: &mut PgTransaction<'_>, gateway: &str) -> Result<(), sqlx::Error> {
+    for statement in [
+        "UPDATE plan_here h SET fate = 'linked' FROM links l
+         WHERE l.gateway = $1 AND l.customer_id::text = h.id AND (l.remote_id IS NOT NULL OR l.state <> 'active')",
+        "UPDATE plan_here h SET fate = 'in_flight' FROM links l JOIN intents i ON i.link_id = l.id AND i.state = 'open'
+         WHERE l.gateway = $1 AND l.customer_id::text = h.id AND h.fate IS NULL",
+        "UPDATE plan_there t SET fate = 'linked' FROM links l WHERE l.gateway = $1 AND l.remote_id = t.id",
+    ] {
+        sqlx::query(statement).bind(gateway).execute(&mut **tx).await?;
+    }
+    for statement in [
         // The create that is out may have made this object.
-        "UPDATE survey_objects o SET fate = 'in_flight' FROM survey_customers c
-         WHERE o.survey_id = $1 AND $2 <> '' AND o.fate IS NULL AND c.survey_id = $1
-           AND c.customer_id = o.customer_id AND c.fate = 'in_flight'",
-        "UPDATE survey_objects o SET fate = 'duplicate', matched_by = 'tandem_id',
-                                     reason = 'the customer whose id it carries has another object'
-         FROM survey_customers c
-         WHERE o.survey_id = $1 AND $2 <> '' AND o.fate IS NULL AND c.survey_id = $1
-           AND c.customer_id = o.customer_id AND c.fate = 'linked'",
-    ];
-    for statement in statements {
-        sqlx::query(statement).bind(survey.id).bind(survey.name().as_str()).execute(&mut **tx).await?;
+        "UPDATE plan_there t SET fate = 'in_flight' FROM plan_here h
+         WHERE t.fate IS NULL AND h.id = t.claims AND h.fate = 'in_flight'",
+        "UPDATE plan_there t SET fate = 'duplicate', matched_by = 'tandem_id',
+                                 reason = 'the customer whose id it carries has another object'
+         FROM plan_here h WHERE t.fate IS NULL AND h.id = t.claims AND h.fate = 'linked'",
+    ] {
+        sqlx::query(statement).execute(&mut **tx).await?;
     }
     Ok(())
 }
 
-/// Objects that carry a customer's id. Of several that carry one, a person must say which it is.
-async fn by_our_id(
-    tx: &mut PgTransaction<'_>,
-    survey: i64,
-    matched_by: &str,
-    id: &str,
-    key: Option<&str>,
-) -> Result<(), sqlx::Error> {
+/// Objects that hold a customer's id in that column. Of several that hold one, a person must say which it is.
+async fn by_our_id(tx: &mut PgTransaction<'_>, matched_by: &str, column: &str) -> Result<(), sqlx::Error> {
     let statement = format!(
-        "WITH pairs AS (
-             SELECT o.remote_id, c.customer_id, count(*) OVER (PARTITION BY c.customer_id) AS objects
-             FROM survey_objects o JOIN survey_customers c ON c.customer_id::text = {id} AND c.survey_id = $1
-             WHERE o.survey_id = $1 AND o.fate IS NULL AND c.fate IS NULL AND ($3::text IS NULL OR $3 <> '')
-         ), found AS (
-             SELECT remote_id, customer_id, CASE WHEN objects = 1 THEN 'link' ELSE 'ambiguous' END AS fate,
-                    CASE WHEN objects > 1 THEN objects || ' objects carry the id of one customer' END AS reason
-             FROM pairs
+        "WITH found AS (
+             SELECT t.id AS object, h.id AS customer, count(*) OVER (PARTITION BY h.id) AS objects
+             FROM plan_there t JOIN plan_here h ON h.id = t.{column} WHERE t.fate IS NULL AND h.fate IS NULL
          ), there AS (
-             UPDATE survey_objects o SET fate = f.fate, partner = f.customer_id, matched_by = $2, reason = f.reason
-             FROM found f WHERE o.survey_id = $1 AND o.remote_id = f.remote_id
+             UPDATE plan_there t
+             SET fate = CASE WHEN objects = 1 THEN 'link' ELSE 'ambiguous' END, partner = f.customer, matched_by = $1,
+                 reason = CASE WHEN objects > 1 THEN objects || ' objects carry the id of one customer' END
+             FROM found f WHERE t.id = f.object
          )
-         UPDATE survey_customers c SET fate = f.fate, partner = CASE WHEN f.fate = 'link' THEN f.remote_id END,
-                                       matched_by = $2, reason = f.reason
-         FROM (SELECT DISTINCT ON (customer_id) * FROM found ORDER BY customer_id, remote_id) f
-         WHERE c.survey_id = $1 AND c.customer_id = f.customer_id"
+         UPDATE plan_here h
+         SET fate = CASE WHEN objects = 1 THEN 'link' ELSE 'ambiguous' END,
+             partner = CASE WHEN objects = 1 THEN f.object END, matched_by = $1,
+             reason = CASE WHEN objects > 1 THEN objects || ' objects carry the id of one customer' END
+         FROM found f WHERE h.id = f.customer"
     );
-    sqlx::query(&statement).bind(survey).bind(matched_by).bind(key).execute(&mut **tx).await?;
+    sqlx::query(&statement).bind(matched_by).execute(&mut **tx).await?;
     Ok(())
 }
 
-/// Customers and objects that hold the same under a key. They are one only if the key is there once on each side, among
-/// the linked, too; whoever shares it with none of the other side is left to what comes next.
-async fn by_key(
-    tx: &mut PgTransaction<'_>,
-    survey: i64,
-    matched_by: &str,
-    held: &str,
-    key: Option<&str>,
-) -> Result<(), sqlx::Error> {
+/// Customers and objects that hold the same in that column. They are one only if it is there once on each side, among the
+/// linked, too; whoever shares it with none of the other side is left to what comes next.
+async fn by_key(tx: &mut PgTransaction<'_>, matched_by: &str, column: &str) -> Result<(), sqlx::Error> {
     let statement = format!(
         "WITH here AS (
-             SELECT {held} AS held, count(*) AS n, count(*) FILTER (WHERE fate IS NULL) AS free,
-                    min(customer_id::text) FILTER (WHERE fate IS NULL) AS one
-             FROM survey_customers WHERE survey_id = $1 AND ($3::text IS NULL OR $3 <> '') GROUP BY 1
+             SELECT {column} AS held, count(*) AS n, count(*) FILTER (WHERE fate IS NULL) AS free,
+                    min(id) FILTER (WHERE fate IS NULL) AS one
+             FROM plan_here WHERE {column} IS NOT NULL GROUP BY 1
          ), there AS (
-             SELECT {held} AS held, count(*) AS n, count(*) FILTER (WHERE fate IS NULL) AS free,
-                    min(remote_id) FILTER (WHERE fate IS NULL) AS one
-             FROM survey_objects WHERE survey_id = $1 GROUP BY 1
+             SELECT {column} AS held, count(*) AS n, count(*) FILTER (WHERE fate IS NULL) AS free,
+                    min(id) FILTER (WHERE fate IS NULL) AS one
+             FROM plan_there WHERE {column} IS NOT NULL GROUP BY 1
          ), shared AS (
-             SELECT held, CASE WHEN here.n = 1 AND there.n = 1 THEN 'link' ELSE 'ambiguous' END AS fate,
-                    here.one AS customer, there.one AS object,
+             SELECT held, here.n = 1 AND there.n = 1 AS is_one, here.one AS customer, there.one AS object,
                     CASE WHEN here.n > 1 OR there.n > 1
-                         THEN here.n || ' customers and ' || there.n || ' objects share its ' || $2 END AS reason
-             FROM here JOIN there USING (held)
-             WHERE held IS NOT NULL AND here.free > 0 AND there.free > 0
+                         THEN here.n || ' customers and ' || there.n || ' objects share its ' || $1 END AS reason
+             FROM here JOIN there USING (held) WHERE here.free > 0 AND there.free > 0
          ), objects AS (
-             UPDATE survey_objects o SET fate = s.fate, matched_by = $2, reason = s.reason,
-                                         partner = CASE WHEN s.fate = 'link' THEN s.customer::uuid END
-             FROM shared s WHERE o.survey_id = $1 AND o.fate IS NULL AND {held} = s.held
+             UPDATE plan_there t SET fate = CASE WHEN is_one THEN 'link' ELSE 'ambiguous' END, matched_by = $1,
+                                     reason = s.reason, partner = CASE WHEN is_one THEN s.customer END
+             FROM shared s WHERE t.fate IS NULL AND t.{column} = s.held
          )
-         UPDATE survey_customers c SET fate = s.fate, matched_by = $2, reason = s.reason,
-                                       partner = CASE WHEN s.fate = 'link' THEN s.object END
-         FROM shared s WHERE c.survey_id = $1 AND c.fate IS NULL AND {held} = s.held"
+         UPDATE plan_here h SET fate = CASE WHEN is_one THEN 'link' ELSE 'ambiguous' END, matched_by = $1,
+                                reason = s.reason, partner = CASE WHEN is_one THEN s.object END
+         FROM shared s WHERE h.fate IS NULL AND h.{column} = s.held"
     );
-    sqlx::query(&statement).bind(survey).bind(matched_by).bind(key).execute(&mut **tx).await?;
+    sqlx::query(&statement).bind(matched_by).execute(&mut **tx).await?;
     Ok(())
 }
 
 /// Whoever has nobody on the other side is created there, unless its email is there already, or its own side has another
 /// with the same.
-async fn alone(tx: &mut PgTransaction<'_>, survey: i64) -> Result<(), sqlx::Error> {
-    for (table, fate) in [("survey_customers", "create_there"), ("survey_objects", "create_here")] {
+async fn alone(tx: &mut PgTransaction<'_>) -> Result<(), sqlx::Error> {
+    for (table, fate) in [("plan_here", "create_there"), ("plan_there", "create_here")] {
         let statement = format!(
-            "WITH held AS (
-                 SELECT email_key, count(*) FILTER (WHERE side = 'survey_customers') AS customers,
-                        count(*) FILTER (WHERE side = 'survey_objects') AS objects
-                 FROM (SELECT email_key, 'survey_customers' AS side FROM survey_customers WHERE survey_id = $1
-                       UNION ALL SELECT email_key, 'survey_objects' FROM survey_objects WHERE survey_id = $1) sides
-                 WHERE email_key IS NOT NULL GROUP BY email_key HAVING count(*) > 1
+            "WITH free AS (SELECT DISTINCT email_key FROM {table} WHERE fate IS NULL AND email_key IS NOT NULL),
+             counted AS (
+                 SELECT email_key, sum(here) AS customers, sum(1 - here) AS objects
+                 FROM (SELECT email_key, 1 AS here FROM plan_here UNION ALL SELECT email_key, 0 FROM plan_there) sides
+                 JOIN free USING (email_key) GROUP BY email_key HAVING count(*) > 1
              )
              UPDATE {table} t SET fate = 'duplicate', matched_by = 'email',
-                    reason = held.customers || ' customers and ' || held.objects || ' objects have its email'
-             FROM held WHERE t.survey_id = $1 AND t.fate IS NULL AND t.email_key = held.email_key"
+                    reason = c.customers || ' customers and ' || c.objects || ' objects have its email'
+             FROM counted c WHERE t.fate IS NULL AND t.email_key = c.email_key"
         );
-        sqlx::query(&statement).bind(survey).execute(&mut **tx).await?;
-        let statement = format!("UPDATE {table} SET fate = $2 WHERE survey_id = $1 AND fate IS NULL");
-        sqlx::query(&statement).bind(survey).bind(fate).execute(&mut **tx).await?;
+        sqlx::query(&statement).execute(&mut **tx).await?;
+        let statement = format!("UPDATE {table} SET fate = $1 WHERE fate IS NULL");
+        sqlx::query(&statement).bind(fate).execute(&mut **tx).await?;
     }
     Ok(())
 }
 
 /// The plan, and the end of the survey: what was read is let go of.
-async fn items(tx: &mut PgTransaction<'_>, survey: i64) -> Result<(), sqlx::Error> {
-    let statements = [
+async fn end(tx: &mut PgTransaction<'_>, survey: i64) -> Result<(), sqlx::Error> {
+    for statement in [
         "INSERT INTO plan_items (plan_id, n, action, customer_id, remote_id, matched_by, reason, here, there)
-         SELECT $1, row_number() OVER (ORDER BY rank, matched_by, customer_id, remote_id), action, customer_id, remote_id,
+         SELECT $1, row_number() OVER (ORDER BY rank, matched_by, customer_id, remote_id), fate, customer_id, remote_id,
                 matched_by, reason, here, there
          FROM (
-             SELECT array_position(ARRAY['link', 'create_there', 'create_here', 'ambiguous', 'duplicate'], fate) AS rank,
-                    fate AS action, c.customer_id, c.partner AS remote_id, c.matched_by, c.reason, c.profile AS here,
-                    (SELECT profile FROM survey_objects o WHERE o.survey_id = $1 AND o.remote_id = c.partner) AS there
-             FROM survey_customers c WHERE c.survey_id = $1 AND c.fate NOT IN ('linked', 'in_flight')
+             SELECT array_position(ARRAY['link', 'create_there', 'create_here', 'ambiguous', 'duplicate'], h.fate) AS rank,
+                    h.fate, c.customer_id, h.partner AS remote_id, h.matched_by, h.reason, c.profile AS here,
+                    o.profile AS there
+             FROM plan_here h JOIN survey_customers c ON c.survey_id = $1 AND c.customer_id = h.id::uuid
+             LEFT JOIN survey_objects o ON o.survey_id = $1 AND o.remote_id = h.partner
+             WHERE h.fate NOT IN ('linked', 'in_flight')
              UNION ALL
-             SELECT array_position(ARRAY['link', 'create_there', 'create_here', 'ambiguous', 'duplicate'], fate),
-                    fate, o.partner, o.remote_id, o.matched_by, o.reason, NULL, o.profile
-             FROM survey_objects o WHERE o.survey_id = $1 AND o.fate NOT IN ('linked', 'in_flight', 'link')
+             SELECT array_position(ARRAY['link', 'create_there', 'create_here', 'ambiguous', 'duplicate'], t.fate),
+                    t.fate, t.partner::uuid, t.id, t.matched_by, t.reason, NULL, o.profile
+             FROM plan_there t JOIN survey_objects o ON o.survey_id = $1 AND o.remote_id = t.id
+             WHERE t.fate NOT IN ('linked', 'in_flight', 'link')
          ) planned",
         "UPDATE surveys SET
-             objects = (SELECT count(*) FROM survey_objects WHERE survey_id = $1),
-             customers = (SELECT count(*) FROM survey_customers WHERE survey_id = $1),
-             compared = (SELECT count(*) FROM survey_customers WHERE survey_id = $1 AND fate = 'linked'),
-             in_flight = (SELECT count(*) FROM survey_customers WHERE survey_id = $1 AND fate = 'in_flight'),
+             objects = (SELECT count(*) FROM plan_there),
+             customers = (SELECT count(*) FROM plan_here),
+             compared = (SELECT count(*) FROM plan_here WHERE fate = 'linked'),
+             in_flight = (SELECT count(*) FROM plan_here WHERE fate = 'in_flight'),
              ended_at = clock_timestamp()
          WHERE id = $1",
         "DELETE FROM survey_objects WHERE survey_id = $1",
         "DELETE FROM survey_customers WHERE survey_id = $1",
-    ];
-    for statement in statements {
+    ] {
         sqlx::query(statement).bind(survey).execute(&mut **tx).await?;
     }
     Ok(())
