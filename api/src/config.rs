@@ -81,6 +81,9 @@ pub struct NatsConfig {
     pub stream: String,
     /// The first token of its subjects. `TANDEM_NATS__ROOT`, default `catalog`.
     pub root: String,
+    /// How many servers of a NATS cluster keep a copy of the stream, 1 to 5; a stream that is there already has to have as
+    /// many at least. `TANDEM_NATS__REPLICAS`, default 1.
+    pub replicas: usize,
 }
 
 /// How the API is served.
@@ -146,7 +149,7 @@ impl Config {
 
     /// The names in NATS.
     pub fn feed(&self) -> Feed {
-        Feed { stream: self.nats.stream.clone(), root: self.nats.root.clone() }
+        Feed { stream: self.nats.stream.clone(), root: self.nats.root.clone(), replicas: self.nats.replicas }
     }
 
     /// Whether the settings fit together.
@@ -172,6 +175,9 @@ impl Config {
         }
         if !is_token(&self.nats.stream) {
             return wrong("TANDEM_NATS__STREAM", "must be letters, digits, - or _");
+        }
+        if !(1..=5).contains(&self.nats.replicas) {
+            return wrong("TANDEM_NATS__REPLICAS", "must be 1 to 5");
         }
         if !self.nats.root.split('.').all(is_token) {
             return wrong("TANDEM_NATS__ROOT", "must be letters, digits, - or _");
@@ -200,8 +206,8 @@ fn is_token(text: &str) -> bool {
 
 impl Default for NatsConfig {
     fn default() -> Self {
-        let Feed { stream, root } = Feed::default();
-        Self { url: "nats://127.0.0.1:4222".into(), stream, root }
+        let Feed { stream, root, replicas } = Feed::default();
+        Self { url: "nats://127.0.0.1:4222".into(), stream, root, replicas }
     }
 }
 

@@ -7,11 +7,13 @@ pub struct Feed {
     pub stream: String,
     /// The first token of every subject.
     pub root: String,
+    /// How many servers of a NATS cluster keep a copy of the stream, when Tandem makes it; no fewer are accepted.
+    pub replicas: usize,
 }
 
 impl Default for Feed {
     fn default() -> Self {
-        Self { stream: "CATALOG".to_owned(), root: "catalog".to_owned() }
+        Self { stream: "CATALOG".to_owned(), root: "catalog".to_owned(), replicas: 1 }
     }
 }
 

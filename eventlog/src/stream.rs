@@ -65,10 +65,17 @@ pub enum StreamError {
         /// Ours.
         subjects: String,
     },
+    /// One server cannot keep several copies. A person has to make it a cluster, or ask for one copy.
+    #[error("nats-server is no cluster, and cannot keep {replicas} copies of the stream")]
+    NoCluster {
+        /// How many are asked for.
+        replicas: usize,
+    },
     /// The stream holds more than the database: an older backup of the database was restored. A person has to choose:
     /// restore the newer database, or `tandem stream rebuild`.
     #[error(
-        "the stream {stream} is at {stream_last}, ahead of the database at {database_last}: was a backup restored?"
+        "the stream {stream} is at {stream_last}, ahead of the database at {database_last}: was a backup restored? \
+         Restore the newer database, or make the stream anew: `tandem stream rebuild`"
     )]
     Ahead {
         /// Its name.
@@ -253,12 +260,13 @@ fn settings(feed: &Feed) -> Config {
         max_age: Duration::ZERO,
         allow_direct: true,
         compression: Some(Compression::S2),
-        num_replicas: 1,
+        num_replicas: feed.replicas,
         ..Config::default()
     }
 }
 
-/// What of a stream's settings would break a promise. Replicas, placement and description are the operator's.
+/// What of a stream's settings would break a promise. More replicas than asked for, placement and description are the
+/// operator's.
 fn differences(found: &Config, feed: &Feed) -> Vec<String> {
     let needed = settings(feed);
     let mut differences = Vec::new();
@@ -292,5 +300,9 @@ fn differences(found: &Config, feed: &Feed) -> Vec<String> {
         mirror,
         sources
     );
+    if found.num_replicas < needed.num_replicas {
+        let (found, needed) = (found.num_replicas, needed.num_replicas);
+        differences.push(format!("num_replicas is {found}, has to be {needed} at least"));
+    }
     differences
 }

@@ -7,7 +7,8 @@ use std::env;
 use std::ops::{Deref, DerefMut};
 use std::sync::OnceLock;
 
-use crate::{Error, Nats, NatsOptions, Postgres, PostgresOptions, Scratch, create_database, tools};
+use crate::error::io;
+use crate::{Error, Nats, NatsOptions, Postgres, PostgresOptions, Scratch, create_database, port, tools};
 
 /// Names a PostgreSQL server for tests, by the URL of any database on it; its user must be allowed to make databases.
 pub const DATABASE_URL: &str = "TANDEM_TEST_DATABASE_URL";
@@ -91,6 +92,32 @@ pub fn start_nats() -> Result<Own<Nats>, Error> {
     let scratch = Scratch::new()?;
     let options = NatsOptions::new(scratch.path().join("nats"));
     Ok(Own { server: Nats::start(&tools()?, options)?, _scratch: scratch })
+}
+
+/// Starts three nats-servers that are one cluster, each with the data of its own: for a stream of three copies.
+///
+/// # Panics
+/// When they can't be started.
+pub async fn own_nats_cluster() -> [Own<Nats>; 3] {
+    or_panic(blocking(start_nats_cluster).await)
+}
+
+/// The servers find each other while they start: JetStream answers once they have chosen a leader.
+fn start_nats_cluster() -> Result<[Own<Nats>; 3], Error> {
+    let routes = [port::free()?, port::free()?, port::free()?];
+    let urls = routes.map(|port| format!("nats://127.0.0.1:{port}")).join(", ");
+    let start = |index: usize| {
+        let scratch = Scratch::new()?;
+        let config = scratch.path().join("nats.conf");
+        let listen = routes[index];
+        let text = format!(
+            "server_name: n{index}\ncluster {{ name: tandem, listen: \"127.0.0.1:{listen}\", routes: [{urls}] }}\n"
+        );
+        std::fs::write(&config, text).map_err(io(format!("write {}", config.display())))?;
+        let options = NatsOptions { config: Some(config), ..NatsOptions::new(scratch.path().join("nats")) };
+        Ok(Own { server: Nats::start(&tools()?, options)?, _scratch: scratch })
+    };
+    Ok([start(0)?, start(1)?, start(2)?])
 }
 
 impl<S> Deref for Own<S> {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test has nothing better to do")]
 
+mod cluster;
 mod counter;
 mod erase;
 mod projector;

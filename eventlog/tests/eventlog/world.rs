@@ -37,7 +37,7 @@ impl World {
         let pool = pool(database_url).await;
         migrate(&pool).await.unwrap();
         let id = Uuid::new_v4().simple();
-        let feed = Feed { stream: format!("TEST_{id}"), root: format!("test_{id}") };
+        let feed = Feed { stream: format!("TEST_{id}"), root: format!("test_{id}"), replicas: 1 };
         let nats = connect(nats_url).await;
         let store = store(&pool, &nats, &feed);
         Self { pool, nats, nats_url: nats_url.to_owned(), feed, store }
@@ -112,11 +112,13 @@ pub async fn pool(url: &str) -> PgPool {
         .unwrap()
 }
 
-pub async fn connect(url: &str) -> Client {
+/// One server, or several separated by commas.
+pub async fn connect(urls: &str) -> Client {
     let options = async_nats::ConnectOptions::new()
         .reconnect_delay_callback(|_| Duration::from_millis(20))
         .retry_on_initial_connect();
-    options.connect(url).await.unwrap()
+    let servers: Vec<&str> = urls.split(',').collect();
+    options.connect(&servers[..]).await.unwrap()
 }
 
 pub fn store(pool: &PgPool, nats: &Client, feed: &Feed) -> Store<Counter> {
