@@ -67,7 +67,11 @@ impl PersistedEventRepository for Journal<'_, '_> {
             Some(transaction) => append(&mut ***transaction.lock().await, self.key, last, events).await,
             None => append(&self.pool, self.key, last, events).await,
         };
-        appended.map_err(|error| PersistenceError::UnknownError(Box::new(error)))
+        match appended {
+            Ok(0) => Err(PersistenceError::OptimisticLockError),
+            Ok(_) => Ok(()),
+            Err(error) => Err(PersistenceError::UnknownError(Box::new(error))),
+        }
     }
 
     async fn stream_events<A: Aggregate>(&self, id: &str) -> Result<ReplayStream, PersistenceError> {
@@ -79,26 +83,32 @@ impl PersistedEventRepository for Journal<'_, '_> {
     }
 }
 
-/// Key and events in one statement: one round trip, one commit, and nothing held between them.
+/// Key and events in one statement: one round trip, one commit, and nothing held between them. Returns how many events
+/// were stored: all, or none if the one before them is not there. Whoever remembers it has outlived a database that was
+/// restored from a backup.
 async fn append(
     database: impl PgExecutor<'_>,
     key: Option<&CommandKey>,
     last: &SerializedEvent,
     events: &[SerializedEvent],
-) -> Result<(), sqlx::Error> {
+) -> Result<u64, sqlx::Error> {
     if let ([event], None) = (events, key) {
         return append_one(database, event).await;
     }
+    let first = events.iter().map(|event| event.sequence).min().unwrap_or_default();
     let column = |of: fn(&SerializedEvent) -> String| events.iter().map(of).collect::<Vec<_>>();
     sqlx::query(
-        "WITH keyed AS (
+        "WITH follows AS MATERIALIZED (
+            SELECT WHERE $13 = 1
+                OR EXISTS (SELECT FROM events WHERE (aggregate_type, aggregate_id, sequence) = ($3, $4, $13 - 1))
+         ), keyed AS (
             INSERT INTO command_keys (key, fingerprint, aggregate_type, aggregate_id, version, events)
-            SELECT $1, $2, $3, $4, $5, $6 WHERE $1 IS NOT NULL
+            SELECT $1, $2, $3, $4, $5, $6 FROM follows WHERE $1 IS NOT NULL
          )
          INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata, event_id)
          SELECT $3, $4, e.sequence, e.event_type, e.event_version, e.payload, $7, e.event_id
          FROM unnest($8::bigint[], $9::text[], $10::text[], $11::jsonb[], $12::uuid[])
-              AS e(sequence, event_type, event_version, payload, event_id)
+              AS e(sequence, event_type, event_version, payload, event_id), follows
          ORDER BY e.sequence",
     )
     .bind(key.map(|key| &key.key))
@@ -113,9 +123,10 @@ async fn append(
     .bind(column(|event| event.event_version.clone()))
     .bind(events.iter().map(|event| event.payload.clone()).collect::<Vec<_>>())
     .bind(events.iter().map(|_| Uuid::now_v7()).collect::<Vec<_>>())
+    .bind(signed(first as u64))
     .execute(database)
-    .await?;
-    Ok(())
+    .await
+    .map(|stored| stored.rows_affected())
 }
 
 /// For the zoo: the key in a transaction of its own.
@@ -124,19 +135,20 @@ async fn append_apart(
     key: Option<&CommandKey>,
     last: &SerializedEvent,
     events: &[SerializedEvent],
-) -> Result<(), sqlx::Error> {
-    append(pool, None, last, events).await?;
-    match key {
-        Some(key) => store_key(pool, key, &last.aggregate_type, &last.aggregate_id, last.sequence as u64).await,
-        None => Ok(()),
+) -> Result<u64, sqlx::Error> {
+    let stored = append(pool, None, last, events).await?;
+    if let Some(key) = key {
+        store_key(pool, key, &last.aggregate_type, &last.aggregate_id, last.sequence as u64).await?;
     }
+    Ok(stored)
 }
 
 /// Most commands: one event and no key. Arrays would cost a tenth of the append.
-async fn append_one(database: impl PgExecutor<'_>, event: &SerializedEvent) -> Result<(), sqlx::Error> {
+async fn append_one(database: impl PgExecutor<'_>, event: &SerializedEvent) -> Result<u64, sqlx::Error> {
     sqlx::query(
         "INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata, event_id)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+         SELECT $1, $2, $3, $4, $5, $6, $7, $8
+         WHERE $3 = 1 OR EXISTS (SELECT FROM events WHERE (aggregate_type, aggregate_id, sequence) = ($1, $2, $3 - 1))",
     )
     .bind(&event.aggregate_type)
     .bind(&event.aggregate_id)
@@ -147,8 +159,8 @@ async fn append_one(database: impl PgExecutor<'_>, event: &SerializedEvent) -> R
     .bind(&event.metadata)
     .bind(Uuid::now_v7())
     .execute(database)
-    .await?;
-    Ok(())
+    .await
+    .map(|stored| stored.rows_affected())
 }
 
 /// What a key led to.

@@ -211,6 +211,11 @@ impl Projector {
         loop {
             let batch = timeout_at(look, reader.next()).await;
             if Instant::now() >= look {
+                // A backup that was restored takes it back: nothing would ever follow the position that we believe in.
+                let now = checkpoint::read(pool, self.name(), self.generation).await?;
+                if now.is_none_or(|now| now.position < at.position || now.epoch != at.epoch) {
+                    return Ok(None);
+                }
                 self.arrived(at.position, last_position(pool).await?, None);
                 look = Instant::now() + LOOK;
             }

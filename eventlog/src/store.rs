@@ -7,6 +7,7 @@ pub use error::{ExecuteError, StoreError};
 
 use crate::context::{CommandKey, Context};
 use crate::crash;
+use crate::database::signed;
 use crate::journal::{Journal, KeyOutcome, find_key, store_key};
 use crate::wake::Wake;
 use crate::zoo::plays;
@@ -136,9 +137,23 @@ where
     /// The aggregate at that version or a later one, from memory if it is there: for whoever is told of later ones anyhow.
     pub async fn load_since(&self, id: &str, version: u64) -> Result<Loaded<A>, StoreError> {
         match self.recent.get(id) {
-            Some(remembered) if remembered.version >= version => Ok(remembered),
+            Some(remembered) if remembered.version >= version && self.holds(&remembered).await? => Ok(remembered),
             _ => self.load(id).await,
         }
+    }
+
+    /// Whether what is remembered is in the database. It is not if that was restored from a backup of before.
+    async fn holds(&self, remembered: &Loaded<A>) -> Result<bool, StoreError> {
+        let (id, version) = (&remembered.id, signed(remembered.version));
+        sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM events WHERE (aggregate_type, aggregate_id, sequence) = ($1, $2, $3))",
+        )
+        .bind(A::TYPE)
+        .bind(id)
+        .bind(version)
+        .fetch_one(&self.pool)
+        .await
+        .map_err(StoreError::Unavailable)
     }
 
     /// The aggregate as it was at a version.

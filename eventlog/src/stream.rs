@@ -87,7 +87,10 @@ pub enum StreamError {
     },
     /// The stream belongs to another history, or something else published into it. A person has to look, and may
     /// `tandem stream rebuild`.
-    #[error("message {position} of the stream {stream} is not the event at that position")]
+    #[error(
+        "message {position} of the stream {stream} is not the event at that position: of another database, or of before \
+         a backup was restored? `tandem stream check` compares, `tandem stream rebuild` makes the stream anew"
+    )]
     Foreign {
         /// Its name.
         stream: String,
@@ -217,6 +220,11 @@ pub(crate) async fn create(nats: &Client, feed: &Feed, epoch: Uuid) -> Result<()
         Err(error) => Err(match error.kind() {
             CreateStreamErrorKind::JetStream(cause) if cause.error_code() == ErrorCode::STREAM_SUBJECT_OVERLAP => {
                 StreamError::Overlap { subjects: feed.subjects() }
+            }
+            CreateStreamErrorKind::JetStream(cause)
+                if cause.error_code() == ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED =>
+            {
+                StreamError::NoCluster { replicas: feed.replicas }
             }
             _ => StreamError::nats(error),
         }),

@@ -90,6 +90,12 @@ impl Postgres {
         self.options.port
     }
 
+    /// Where its data is: to copy while it is stopped.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        &self.options.data_dir
+    }
+
     /// Ends it at once, all its processes by SIGKILL, as a crash of the machine would.
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {

@@ -185,6 +185,28 @@ async fn a_message_deleted_from_the_stream_is_read_from_the_database() {
     assert_eq!((report.missing_in_stream.first, report.equal), (vec![1, 4, 5], 7));
 }
 
+/// Fails for a projector that goes by its memory: what is numbered anew, up to where it believes it is, never comes.
+#[tokio::test]
+async fn a_restored_backup_takes_a_running_projector_back() {
+    let world = World::new().await;
+    let relay = world.relay();
+    tokio::spawn(sum_projector(&world).await.run(CancellationToken::new()));
+    world.count(5).await;
+    eventually("all is applied", async || sum(&world).await == (5, 5)).await;
+    relay.reaches("published", |status| status.published == 5).await;
+    sqlx::raw_sql(
+        "DELETE FROM events WHERE position > 2; UPDATE feed SET last_position = 2;
+         UPDATE checkpoints SET position = 2; UPDATE sums SET value = 2, events = 2",
+    )
+    .execute(&world.pool)
+    .await
+    .unwrap();
+
+    world.count(3).await;
+
+    eventually("the new ones are applied", async || sum(&world).await == (5, 5)).await;
+}
+
 /// Fails for a projector that needs NATS: numbered events are in the database.
 #[tokio::test]
 async fn while_nats_is_away_projections_go_on() {

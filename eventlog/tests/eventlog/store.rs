@@ -74,6 +74,26 @@ async fn what_other_processes_append_counts_whatever_this_one_remembers() {
     assert!(matches!(created, Err(ExecuteError::VersionMismatch { actual: 6 })));
 }
 
+/// Fails for an append that only asks whether its own place is free: behind what a restored backup lacks, it would leave a
+/// hole in the history.
+#[tokio::test]
+async fn what_a_restored_backup_lacks_is_not_built_upon() {
+    let world = World::new().await;
+    let id = world.count(5).await;
+    // As a backup taken after the second event has it.
+    sqlx::query("DELETE FROM events WHERE sequence > 2").execute(&world.pool).await.unwrap();
+
+    assert_eq!(world.store.load_since(&id, 1).await.unwrap().version, 2);
+    let one = world.store.execute(&id, Command::Add(10), context()).await.unwrap();
+    assert_eq!((one.aggregate.value, one.version), (12, 3));
+
+    sqlx::query("DELETE FROM events WHERE sequence > 1").execute(&world.pool).await.unwrap();
+    let keyed = world.store.execute(&id, Command::Count(2), context().key("k", b"two")).await.unwrap();
+    assert_eq!((keyed.aggregate.value, keyed.version, keyed.replayed), (3, 3, false));
+    let loaded = world.store.load(&id).await.unwrap();
+    assert_eq!((loaded.aggregate, loaded.version), (Counter { value: 3 }, 3));
+}
+
 #[tokio::test]
 async fn an_unexpected_version_is_a_mismatch() {
     let world = World::new().await;

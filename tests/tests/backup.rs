@@ -1,0 +1,166 @@
+//! A backup of PostgreSQL is restored that is older than the stream and older than Stripe: noticed, said, mended, and what
+//! Stripe knows comes back from there.
+
+#![allow(clippy::unwrap_used, reason = "a test has nothing better to do, in its helper functions neither")]
+
+use std::path::{Path, PathBuf};
+
+use async_nats::jetstream;
+use serde_json::json;
+use tandem_local::test::{Own, own_postgres};
+use tandem_local::{Postgres, process};
+use tandem_tests::{Customer, Setup, Tandem};
+
+/// A Tandem on a PostgreSQL of its own, with two customers in step, as the backup knows them.
+struct World {
+    tandem: Tandem,
+    postgres: Own<Postgres>,
+    backup: PathBuf,
+    ada: Customer,
+    eve: Customer,
+}
+
+impl World {
+    async fn backed_up() -> Self {
+        let mut postgres = own_postgres().await;
+        let env = vec![("TANDEM_STRIPE__SWEEP_INTERVAL_MS", "500".to_owned())];
+        let setup = Setup { env, database_url: Some(postgres.url("postgres")), ..Setup::default() };
+        let mut tandem = Tandem::start_with(setup).await;
+        let ada = tandem.create("Ada", "ada@old.example").await;
+        let eve = tandem.create("Eve", "eve@old.example").await;
+        tandem.settled().await;
+        tandem.stop();
+        let backup = postgres.data_dir().with_extension("backup");
+        tokio::task::block_in_place(|| {
+            postgres.stop();
+            copy(postgres.data_dir(), &backup);
+            postgres.restart().unwrap();
+        });
+        tandem.start_again().await;
+        Self { tandem, postgres, backup, ada, eve }
+    }
+
+    /// What happens after the backup: all of it reaches Stripe.
+    async fn more_happens(&self) {
+        let Self { tandem, ada, eve, .. } = self;
+        tandem.patch(&ada.id, json!({"name": "Countess"})).await;
+        tandem.create("Bob", "bob@new.example").await;
+        tandem.stripe.create(&[("name", "Grace")]).await.unwrap();
+        tandem.delete(&eve.id).await;
+        tandem.until("Grace is imported", || async { tandem.customers().await.len() == 3 }).await;
+        tandem.settled().await;
+        let remote = tandem.remote_id(&ada.id).await;
+        tandem.stripe.edit(&remote, &[("phone", "+44 20 7946 0958")]).await.unwrap();
+        tandem.until("her phone", || async { tandem.get(&ada.id).await.phone.is_some() }).await;
+        tandem.settled().await;
+    }
+
+    /// The old files in place of the new.
+    fn restore(&mut self) {
+        tokio::task::block_in_place(|| {
+            self.postgres.stop();
+            let data = self.postgres.data_dir().to_owned();
+            std::fs::remove_dir_all(&data).unwrap();
+            copy(&self.backup, &data);
+            self.postgres.restart().unwrap();
+        });
+    }
+
+    async fn stream_last(&self) -> u64 {
+        let nats = async_nats::connect(&self.tandem.nats_url).await.unwrap();
+        let stream = jetstream::new(nats).get_stream(&self.tandem.stream).await.unwrap();
+        stream.cached_info().state.last_sequence
+    }
+
+    /// All that Stripe knows is here again, and the feed is dense and equal.
+    async fn assert_whole(&self) {
+        let Self { tandem, ada, eve, .. } = self;
+        tandem.until("what Stripe knows comes back", || async { tandem.customers().await.len() == 3 }).await;
+        tandem.until("Eve stays deleted", || async { tandem.status_of(&eve.id).await == 410 }).await;
+        tandem
+            .until("Ada's edits come back", || async {
+                let ada = tandem.get(&ada.id).await;
+                ada.name.as_deref() == Some("Countess") && ada.phone.is_some()
+            })
+            .await;
+        tandem.settled().await;
+        let mut names = vec![];
+        for customer in tandem.customers().await {
+            tandem.assert_equal(&customer.id).await;
+            names.push(customer.name.unwrap_or_default());
+        }
+        names.sort();
+        assert_eq!(names, ["Bob", "Countess", "Grace"]);
+        let living = tandem.stripe.customers().await.unwrap().into_iter().filter(|one| !one.deleted).count();
+        assert_eq!(living, 3, "nothing doubled");
+        assert_eq!(tandem.parked().await, [] as [serde_json::Value; 0]);
+        let (code, said) = tandem.command(&["stream", "check"]).await;
+        assert_eq!(code, Some(0), "{said}");
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    let copied = process::command(Path::new("cp"), &[]).arg("-a").arg(from).arg(to).status().unwrap();
+    assert!(copied.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restored_while_it_is_stopped_it_does_not_start_until_the_stream_is_rebuilt() {
+    let mut world = World::backed_up().await;
+    world.more_happens().await;
+    let last = world.stream_last().await;
+    world.tandem.stop();
+    world.restore();
+
+    let (code, said) = world.tandem.command(&["serve"]).await;
+
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("ahead of the database") && said.contains("`tandem stream rebuild`"), "{said}");
+    let (code, said) = world.tandem.command(&["status"]).await;
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("AHEAD of the database"), "{said}");
+    // It asks first, and nobody answers.
+    let (code, said) = world.tandem.command(&["stream", "rebuild"]).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("nothing was changed"), "{said}");
+    assert_eq!(world.stream_last().await, last, "nothing is published over it, and nothing is deleted");
+
+    let (code, said) = world.tandem.command(&["stream", "rebuild", "--yes"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    world.tandem.start_again().await;
+
+    world.assert_whole().await;
+}
+
+/// Fails for a process that goes by what it remembers of before: positions, versions, customers.
+#[tokio::test(flavor = "multi_thread")]
+async fn restored_while_it_runs_it_publishes_nothing_until_the_stream_is_rebuilt() {
+    let mut world = World::backed_up().await;
+    world.more_happens().await;
+    let last = world.stream_last().await;
+    world.restore();
+
+    let problem = world
+        .tandem
+        .find("it notices", || async {
+            let ready = world.tandem.http().get(world.tandem.at("/readyz")).send().await.ok()?;
+            let body: serde_json::Value = ready.json().await.ok()?;
+            body["relay"]["problem"].as_str().filter(|problem| problem.contains("stream rebuild")).map(str::to_owned)
+        })
+        .await;
+    assert!(problem.contains("ahead of the database"), "{problem}");
+    assert_eq!(world.stream_last().await, last);
+    // Writes are taken: they are in PostgreSQL, and built on what that holds.
+    let ada = world.tandem.patch(&world.ada.id, json!({"metadata": {"plan": "pro"}})).await;
+    let history = world.tandem.events(&world.ada.id).await;
+    let versions: Vec<u64> = history.iter().map(|event| event["version"].as_u64().unwrap()).collect();
+    assert_eq!(versions, (1..=ada.version).collect::<Vec<_>>(), "no hole");
+    assert_eq!(world.stream_last().await, last, "nothing is published over it");
+
+    let (code, said) = world.tandem.command(&["stream", "rebuild", "--yes"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    world.tandem.ready().await;
+
+    world.assert_whole().await;
+    assert_eq!(world.tandem.get(&world.ada.id).await.metadata["plan"], "pro");
+}
