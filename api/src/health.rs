@@ -136,6 +136,7 @@ pub(crate) async fn metrics(State(app): State<App>) -> Result<Response, Problem>
 }
 
 fn measure(lag: &FeedLag) {
+    metrics::gauge!("tandem_postgresql_writable").set(if lag.writable { 1 } else { 0 });
     metrics::gauge!("tandem_feed_position").set(lag.head as f64);
     metrics::gauge!("tandem_relay_unnumbered_events").set(lag.unnumbered as f64);
     metrics::gauge!("tandem_relay_unnumbered_seconds").set(lag.unnumbered_seconds);
@@ -158,9 +159,13 @@ impl App {
         let connected = self.nats.connection_state() == Connection::Connected;
         let nats = PartBody { ok: connected, problem: (!connected).then(|| "there is no connection".to_owned()) };
         let (postgresql, lag) = match measured {
-            Ok(lag) => (PartBody { ok: true, problem: None }, lag),
+            Ok(lag) => {
+                let problem = (!lag.writable).then(|| "it takes no writes: a standby, or set read-only".to_owned());
+                (PartBody { ok: lag.writable, problem }, lag)
+            }
             Err(problem) => {
-                let nothing = FeedLag { head: 0, unnumbered: 0, unnumbered_seconds: 0.0, projectors: vec![] };
+                let nothing =
+                    FeedLag { writable: false, head: 0, unnumbered: 0, unnumbered_seconds: 0.0, projectors: vec![] };
                 (PartBody { ok: false, problem: Some(problem) }, nothing)
             }
         };
@@ -198,6 +203,7 @@ impl App {
         let problem = status
             .stopped
             .clone()
+            .or_else(|| status.failing.clone())
             .or_else(|| late.then(|| "it is too far behind".to_owned()))
             .or_else(|| lag.is_none().then(|| "it has not begun".to_owned()));
         ProjectorBody {

@@ -28,7 +28,8 @@ pub async fn last_position(database: impl PgExecutor<'_>) -> Result<u64, sqlx::E
     Ok(unsigned(position))
 }
 
-/// Whether trying again later can help: the connection broke, the server restarts, locks or resources ran out.
+/// Whether trying again later can help: the connection broke, the server restarts or takes no writes, locks or resources
+/// ran out.
 ///
 /// Everything else (a violated constraint, a value that does not fit, a missing table) comes back the same each time.
 pub fn is_transient(error: &sqlx::Error) -> bool {
@@ -41,6 +42,10 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
         | sqlx::Error::WorkerCrashed
         | sqlx::Error::BeginFailed => true,
         sqlx::Error::Database(database) => database.code().is_some_and(|code| {
+            // A standby, or a server that is set read-only for a while.
+            if code == "25006" {
+                return true;
+            }
             // 08 connection, 40 rollback (deadlock, serialization), 53 resources, 55 locks, 57 operator intervention
             // (shutdown, cancelled), 58 system error.
             ["08", "40", "53", "55", "57", "58"].iter().any(|class| code.starts_with(class))

@@ -6,6 +6,8 @@ use sqlx::{FromRow, PgPool};
 /// The feed, and how far behind its readers are. Ages are by the database's clock.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FeedLag {
+    /// The database takes writes: it is no standby, and not set read-only.
+    pub writable: bool,
     /// The last position given to an event.
     pub head: i64,
     /// How many committed events the relay has not numbered yet.
@@ -48,12 +50,12 @@ pub async fn lag(pool: &PgPool) -> Result<FeedLag, sqlx::Error> {
     )
     .fetch_all(pool)
     .await?;
-    let (head, unnumbered, unnumbered_seconds) = sqlx::query_as(
-        "SELECT (SELECT last_position FROM feed), count(*),
+    let (writable, head, unnumbered, unnumbered_seconds) = sqlx::query_as(
+        "SELECT NOT current_setting('transaction_read_only')::boolean, (SELECT last_position FROM feed), count(*),
                 coalesce(extract(epoch FROM clock_timestamp() - min(recorded_at)), 0)::float8
          FROM events WHERE position IS NULL",
     )
     .fetch_one(pool)
     .await?;
-    Ok(FeedLag { head, unnumbered, unnumbered_seconds, projectors })
+    Ok(FeedLag { writable, head, unnumbered, unnumbered_seconds, projectors })
 }

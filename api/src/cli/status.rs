@@ -12,6 +12,8 @@ use crate::connect;
 #[derive(Debug, Serialize)]
 struct Status {
     healthy: bool,
+    /// PostgreSQL takes writes: it is no standby, and not set read-only.
+    writable: bool,
     relay: RelayStatus,
     projectors: Vec<ProjectorStatus>,
     gateways: Vec<GatewayStatus>,
@@ -24,6 +26,8 @@ struct RelayStatus {
     unnumbered_seconds: f64,
     /// The stream's last sequence; none if NATS does not answer.
     published: Option<u64>,
+    /// The stream holds more than the database: a backup was restored.
+    ahead: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -42,6 +46,8 @@ pub(super) async fn run(config: &Config, json: bool) -> Result<Ended, Failure> {
     let names: Vec<&str> = config.stripes().map(|stripe| stripe.name.as_str()).collect();
     let gateways = tandem_gateways::status(&pool, &names).await?;
     let published = last_sequence(&nats, &config.nats.stream).await;
+    // Read after the stream, which is never ahead of it otherwise.
+    let head = tandem_eventlog::last_position(&pool).await?;
 
     let late = config.http.ready_lag_seconds;
     let relay = RelayStatus {
@@ -49,6 +55,7 @@ pub(super) async fn run(config: &Config, json: bool) -> Result<Ended, Failure> {
         unnumbered: lag.unnumbered,
         unnumbered_seconds: lag.unnumbered_seconds,
         published,
+        ahead: published.is_some_and(|published| published > head),
     };
     let projectors: Vec<ProjectorStatus> = lag
         .projectors
@@ -61,11 +68,13 @@ pub(super) async fn run(config: &Config, json: bool) -> Result<Ended, Failure> {
             lag_seconds: one.seconds,
         })
         .collect();
-    let healthy = published.is_some()
+    let healthy = lag.writable
+        && published.is_some()
+        && !relay.ahead
         && relay.unnumbered_seconds <= late
         && projectors.iter().all(|one| one.lag_seconds <= late)
         && gateways.iter().all(|one| one.oldest_due_seconds <= late && one.parked == 0);
-    let status = Status { healthy, relay, projectors, gateways };
+    let status = Status { healthy, writable: lag.writable, relay, projectors, gateways };
     if json {
         println!("{}", serde_json::to_string_pretty(&status)?);
     } else {
@@ -81,11 +90,17 @@ async fn last_sequence(nats: &async_nats::Client, stream: &str) -> Option<u64> {
 }
 
 fn print(status: &Status) {
-    let RelayStatus { numbered, unnumbered, unnumbered_seconds, published } = &status.relay;
+    if !status.writable {
+        println!("PostgreSQL  takes no writes: a standby, or set read-only");
+    }
+    let RelayStatus { numbered, unnumbered, unnumbered_seconds, published, ahead } = &status.relay;
     let published = published.map_or("NATS or its stream is away".to_owned(), |last| last.to_string());
     println!(
         "relay       numbered {numbered}, in the stream {published}, waiting {unnumbered} for {unnumbered_seconds:.1} s"
     );
+    if *ahead {
+        println!("            the stream is AHEAD of the database: was a backup restored? See `tandem stream rebuild`");
+    }
     for one in &status.projectors {
         println!(
             "projector   {}: position {}, {} events and {:.1} s behind (generation {})",
