@@ -8,6 +8,8 @@ mod fixtures;
 mod link;
 mod observe;
 #[cfg(test)]
+mod outside;
+#[cfg(test)]
 mod properties;
 mod resolve;
 mod update;

@@ -110,6 +110,24 @@ mod tests {
     use chrono::TimeZone;
     use serde_json::json;
 
+    proptest::proptest! {
+        #[test]
+        fn a_message_of_anything_is_refused(
+            values in proptest::collection::vec("[ -~]{0,40}", 13),
+            data: Vec<u8>,
+        ) {
+            let names = [
+                POSITION, ID, AGGREGATE, SUBJECT, VERSION, EVENT, EVENT_VERSION, ORIGIN, CORRELATION, CAUSATION,
+                TRACEPARENT, TIME, EPOCH,
+            ];
+            let mut headers = HeaderMap::new();
+            for (name, value) in names.into_iter().zip(&values) {
+                headers.insert(name, value.as_str());
+            }
+            proptest::prop_assert!(parse(&headers, &data).is_err());
+        }
+    }
+
     #[test]
     fn a_message_reads_back_as_the_event_it_was_made_from() {
         let event = Recorded {

@@ -10,6 +10,7 @@ mod feed;
 mod input;
 mod keys;
 mod lists;
+mod outside;
 mod rebuild;
 mod service;
 mod versions;

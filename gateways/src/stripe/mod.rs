@@ -16,6 +16,8 @@ mod client;
 mod config;
 mod form;
 mod offset;
+#[cfg(test)]
+mod outside;
 mod pacing;
 mod refusal;
 mod translate;

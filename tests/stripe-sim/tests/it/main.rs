@@ -10,5 +10,6 @@ mod fixtures;
 mod idempotency;
 mod limits;
 mod lists;
+mod outside;
 mod state;
 mod webhooks;
