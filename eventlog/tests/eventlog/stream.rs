@@ -136,6 +136,24 @@ async fn a_restored_backup_stops_the_relay_until_the_stream_is_rebuilt() {
     world.settles_at(5).await;
 }
 
+/// Fails for a relay that publishes into the new stream what it read for the old.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_rebuilt_while_the_relay_publishes_is_whole() {
+    let world = World::new().await;
+    let relay = world.relay();
+    let mut written = 0;
+    for _ in 0..3 {
+        // More than one window of the relay's.
+        world.count(1500).await;
+        written += 1500;
+        relay.reaches("publishes", |status| status.published > written - 1500).await;
+
+        rebuild(&world.pool, &world.nats, &world.feed).await.unwrap();
+    }
+    relay.reaches("filled the last one", |status| status.stopped.is_none() && status.published == written).await;
+    world.settles_at(written).await;
+}
+
 /// Fails if the epoch is compared by messages alone: an empty stream of another database would be taken.
 #[tokio::test]
 async fn a_stream_of_another_database_is_refused() {
