@@ -20,7 +20,7 @@ fn now() -> DateTime<Utc> {
 }
 
 fn verify(signature: &[u8], body: &[u8]) -> Result<Notice, WebhookError> {
-    let webhooks = Webhooks { secrets: vec![SECRET.into()], account: None, livemode: Some(false) };
+    let webhooks = Webhooks::new(vec![SECRET.into()], None, Some(false));
     let mut headers = HeaderMap::new();
     if let Ok(value) = HeaderValue::from_bytes(signature) {
         headers.insert(HeaderName::from_static("stripe-signature"), value);
