@@ -17,9 +17,12 @@ use tracing::{debug, error};
 
 use crate::due::{Due, hear};
 use crate::inbox::Routed;
+use crate::ledger::Postgres;
 use crate::reconcile::Reconciler;
 use crate::sweep::{Sweeping, sweep};
+use crate::timer::Stopwatch;
 use crate::verify::watch;
+use crate::worker::Links;
 use crate::{
     Deletes, Filter, Gateway, GatewayStatus, GatewaysConfig, LinkStatus, Matching, Notice, Parked, ParkedError,
     RemoteChange, Sides, WebhookError, error_chain, inbox, join, link, parked, status, worker,
@@ -146,10 +149,15 @@ impl Gateways {
                 let (pool, store, gateway) = (self.pool.clone(), self.store.clone(), Arc::clone(&one.gateway));
                 tasks.spawn(watch(Sides { pool, store, gateway }, interval, shutdown.clone()));
             }
-            let with = Reconciler {
+            let ledger = Postgres {
                 pool: self.pool.clone(),
                 relaxed: self.relaxed.clone(),
                 store: self.store.clone(),
+                gateway: one.gateway.name().clone(),
+                lease: self.config.lease(),
+            };
+            let with = Reconciler {
+                ledger: Arc::new(ledger),
                 gateway: Arc::clone(&one.gateway),
                 policies: one.policies.clone(),
                 deletes: one.deletes,
@@ -157,8 +165,10 @@ impl Gateways {
                 matching: one.matching,
                 lease: self.config.lease(),
                 clock: Arc::clone(&self.clock),
+                timer: Arc::new(Stopwatch::start()),
             };
-            tasks.spawn(worker::work(with, leases.clone(), self.config.workers, self.due.clone(), shutdown.clone()));
+            let links = Links { pool: self.pool.clone(), relaxed: self.relaxed.clone(), leases: leases.clone() };
+            tasks.spawn(worker::work(with, links, self.config.workers, self.due.clone(), shutdown.clone()));
         }
         while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended {

@@ -93,6 +93,11 @@ pub(crate) async fn route(relaxed: &PgPool, gateway: &GatewayName) -> Result<Rou
                 park_duplicate(&mut tx, gateway, link_id, id, &change.remote_id).await?;
                 ("parked", link_id)
             }
+            Destination::Import => {
+                let link_id = import(&mut tx, gateway, &change.remote_id).await?;
+                due.insert(link_id);
+                ("waiting", link_id)
+            }
         };
         sqlx::query("UPDATE inbox SET state = $2, link_id = $3 WHERE id = $1")
             .bind(id)
@@ -132,10 +137,32 @@ async fn route_known(relaxed: &PgPool, gateway: &GatewayName) -> Result<(i64, i6
     .await
 }
 
-enum Destination {
+/// Where a change goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Destination {
     Link(i64),
     /// A second object that claims to be a copy of a customer which has one.
     Duplicate(i64),
+    /// It is new here.
+    Import,
+}
+
+/// By our id in the object: the link of that customer, with the object that it knows.
+pub(crate) fn by_our_id(change: &RemoteChange, ours: Option<(i64, Option<&str>)>) -> Destination {
+    match ours {
+        // Compared once more: the reply of our create may have been stored since the look by the remote's id.
+        Some((link_id, known)) if known.is_none_or(|known| known == change.remote_id.as_str()) => {
+            Destination::Link(link_id)
+        }
+        // The death of a second copy needs nobody's attention.
+        Some((link_id, _)) if change.kind != ChangeKind::Deleted => Destination::Duplicate(link_id),
+        Some(_) | None => Destination::Import,
+    }
+}
+
+/// Whose copy the object says it is.
+pub(crate) fn owner(change: &RemoteChange) -> Option<CustomerId> {
+    change.customer.filter(|_| !plays("import-without-tandem-id"))
 }
 
 /// By the remote's id; else by our id in the object (our own create, whose reply is still out); else it is new here.
@@ -147,34 +174,32 @@ async fn find_link(
     if let Some(link_id) = by_remote_id(tx, gateway, &change.remote_id).await? {
         return Ok(Destination::Link(link_id));
     }
-    if let Some(CustomerId(customer_id)) = change.customer.filter(|_| !plays("import-without-tandem-id")) {
+    if let Some(CustomerId(customer_id)) = owner(change) {
         let ours: Option<(i64, Option<String>)> =
             sqlx::query_as("SELECT id, remote_id FROM links WHERE gateway = $1 AND customer_id = $2")
                 .bind(gateway.as_str())
                 .bind(customer_id)
                 .fetch_optional(&mut **tx)
                 .await?;
-        match ours {
-            // Compared once more: the reply of our create may have been stored since the look by the remote's id.
-            Some((link_id, known)) if known.as_deref().is_none_or(|known| known == change.remote_id.as_str()) => {
-                return Ok(Destination::Link(link_id));
-            }
-            // The death of a second copy needs nobody's attention.
-            Some((link_id, _)) if change.kind != ChangeKind::Deleted => return Ok(Destination::Duplicate(link_id)),
-            Some(_) | None => {}
-        }
+        let known = ours.as_ref().map(|(link_id, known)| (*link_id, known.as_deref()));
+        return Ok(by_our_id(change, known));
     }
-    // A deletion makes a link, too: it blocks an import by an older event that comes later.
+    Ok(Destination::Import)
+}
+
+/// Makes a link for an object that is new here. A deletion makes one, too: it blocks an import by an older event that comes
+/// later.
+async fn import(tx: &mut PgTransaction<'_>, gateway: &GatewayName, remote_id: &RemoteId) -> Result<i64, sqlx::Error> {
     sqlx::query(
         "INSERT INTO links (gateway, customer_id, remote_id) VALUES ($1, $2, $3)
          ON CONFLICT (gateway, remote_id) DO NOTHING",
     )
     .bind(gateway.as_str())
     .bind(Uuid::now_v7())
-    .bind(change.remote_id.as_str())
+    .bind(remote_id.as_str())
     .execute(&mut **tx)
     .await?;
-    by_remote_id(tx, gateway, &change.remote_id).await?.map(Destination::Link).ok_or(sqlx::Error::RowNotFound)
+    by_remote_id(tx, gateway, remote_id).await?.ok_or(sqlx::Error::RowNotFound)
 }
 
 async fn by_remote_id(

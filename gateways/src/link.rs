@@ -175,6 +175,16 @@ pub(crate) async fn hold(database: impl PgExecutor<'_>, link: &Link, lease: Dura
     if held.rows_affected() == 1 || plays("unfenced-writes") { Ok(()) } else { Err(RunError::LeaseLost) }
 }
 
+/// Says whether the link is still kept in step.
+pub(crate) async fn turn(tx: &mut PgTransaction<'_>, link: &Link, state: LinkState) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE links SET state = $2 WHERE id = $1")
+        .bind(link.id)
+        .bind(state.as_str())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
 /// Ends a run after which nothing differs but fields on which a person shall decide. The link stays due if it was marked due meanwhile.
 pub(crate) async fn release(relaxed: &PgPool, link: &Link, contested: usize) -> Result<(), sqlx::Error> {
     sqlx::query(

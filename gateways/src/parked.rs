@@ -226,13 +226,19 @@ pub(crate) async fn rejected(
     Ok(())
 }
 
-/// Stores what is still refused. What is no longer so leaves nothing for a person to do.
-pub(crate) async fn supersede(tx: &mut PgTransaction<'_>, link: &Link, kept: &Refused) -> Result<(), sqlx::Error> {
+/// Stores what is refused.
+pub(crate) async fn refuse(tx: &mut PgTransaction<'_>, link: &Link, refused: &Refused) -> Result<(), sqlx::Error> {
     sqlx::query("UPDATE links SET refused = $2 WHERE id = $1")
         .bind(link.id)
-        .bind(Json(kept))
+        .bind(Json(refused))
         .execute(&mut **tx)
         .await?;
+    Ok(())
+}
+
+/// Stores what is still refused. What is no longer so leaves nothing for a person to do.
+pub(crate) async fn supersede(tx: &mut PgTransaction<'_>, link: &Link, kept: &Refused) -> Result<(), sqlx::Error> {
+    refuse(tx, link, kept).await?;
     sqlx::query(
         "UPDATE parked SET state = 'superseded', closed_at = clock_timestamp()
          WHERE link_id = $1 AND state = 'open' AND kind = 'rejected' AND COALESCE(field, '') = ANY($2)",

@@ -11,14 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgPool, PgTransaction};
+use futures::future::{Either, select};
 use tandem_domain::{Customer, CustomerError, GatewayName, Policies};
-use tandem_eventlog::{ExecuteError, Loaded, Store, StoreError};
-use tokio::time::Instant;
+use tandem_eventlog::{ExecuteError, Executed, Loaded, StoreError};
 
-use crate::intent::{self, Intent};
-use crate::link::{self, Link};
-use crate::{CallError, Clock, Deletes, Filter, Gateway, Matching, inbox};
+use crate::ledger::{Change, Ledger, NotCommitted, Step};
+use crate::link::Link;
+use crate::timer::Timer;
+use crate::{CallError, Clock, Deletes, Filter, Gateway, Matching};
 
 /// How many rounds one run takes before it lets others have a turn. Two are usual: push, then find nothing.
 const ROUNDS: usize = 8;
@@ -32,12 +32,12 @@ const ROUNDS: usize = 8;
 /// # Errors
 /// [`RunError`] says when to try again. The link stays due.
 pub(crate) async fn reconcile(run: &mut Run<'_>) -> Result<usize, RunError> {
-    let (mut open, mut told, mut customer) = run.look_around().await?;
+    let (mut open, mut told, mut customer) = run.with.ledger.look_around(&run.link).await?;
     for _ in 0..ROUNDS {
         // An open call first: nobody knows what the remote holds while it is out.
         if let Some(intent) = open {
             settle::settle(run, &intent).await?;
-            (told, customer) = run.look_again().await?;
+            (told, customer) = run.with.ledger.look_again(&run.link).await?;
         }
         // What the remote is known to hold now, merged into the catalog. One transaction.
         if let Some(observation) = observe::observe(run, told).await?
@@ -58,10 +58,7 @@ pub(crate) async fn reconcile(run: &mut Run<'_>) -> Result<usize, RunError> {
 /// What every run of one gateway needs.
 #[derive(Clone)]
 pub(crate) struct Reconciler {
-    pub pool: PgPool,
-    /// For leases, and for what is looked at again if it is lost: its commits do not wait for the disk.
-    pub relaxed: PgPool,
-    pub store: Store<Customer>,
+    pub ledger: Arc<dyn Ledger>,
     pub gateway: Arc<dyn Gateway>,
     pub policies: Policies,
     pub deletes: Deletes,
@@ -69,20 +66,21 @@ pub(crate) struct Reconciler {
     pub matching: Matching,
     pub lease: Duration,
     pub clock: Clock,
+    pub timer: Arc<dyn Timer>,
 }
 
 /// One run: a link under a lease.
 pub(crate) struct Run<'a> {
     pub with: &'a Reconciler,
     pub link: Link,
-    /// When the lease was last known to be ours.
-    held: Instant,
+    /// When the lease was last known to be ours, by the timer.
+    held: Duration,
 }
 
 impl<'a> Run<'a> {
     /// A link that was leased just now.
     pub fn new(with: &'a Reconciler, link: Link) -> Self {
-        Self { with, link, held: Instant::now() }
+        Self { with, link, held: with.timer.reading() }
     }
 
     fn gateway(&self) -> &'a dyn Gateway {
@@ -97,36 +95,22 @@ impl<'a> Run<'a> {
         (self.with.clock)()
     }
 
-    /// All that a run begins with, asked for at once: the open call, what the inbox says, and the customer. What comes
-    /// later marks the link due again.
-    async fn look_around(&self) -> Result<(Option<Intent>, Vec<inbox::Row>, Loaded<Customer>), RunError> {
-        let open = async { Ok(intent::open(&self.with.relaxed, self.link.id).await?) };
-        let told = async { Ok(inbox::waiting(&self.with.relaxed, self.link.id).await?) };
-        let (id, version) = (self.link.customer_id.to_string(), self.link.due_version);
-        let customer = async { Ok::<_, RunError>(self.with.store.load_since(&id, version).await?) };
-        tokio::try_join!(open, told, customer)
-    }
-
-    async fn look_again(&self) -> Result<(Vec<inbox::Row>, Loaded<Customer>), RunError> {
-        let told = async { Ok(inbox::waiting(&self.with.relaxed, self.link.id).await?) };
-        tokio::try_join!(told, self.load())
-    }
-
     async fn load(&self) -> Result<Loaded<Customer>, RunError> {
-        Ok(self.with.store.load(&self.link.customer_id.to_string()).await?)
+        self.with.ledger.load(self.link.customer_id).await
     }
 
-    /// A transaction that holds the link. Nothing is written under a lease that is lost.
-    async fn begin(&mut self) -> Result<PgTransaction<'static>, RunError> {
-        self.begin_in(&self.with.pool).await
+    /// Ends a step. Nothing is written under a lease that is lost.
+    async fn commit(&mut self, step: Step) -> Result<Option<Executed<Customer>>, NotCommitted> {
+        let asked = self.with.timer.reading();
+        let executed = self.with.ledger.commit(&self.link, step).await?;
+        self.held = asked;
+        Ok(executed)
     }
 
-    /// The same, in a pool.
-    async fn begin_in(&mut self, pool: &PgPool) -> Result<PgTransaction<'static>, RunError> {
-        let mut tx = pool.begin().await?;
-        link::hold(&mut *tx, &self.link, self.with.lease).await?;
-        self.held = Instant::now();
-        Ok(tx)
+    /// Stores these together, and nothing that the customer must decide.
+    async fn store(&mut self, changes: impl IntoIterator<Item = Change>) -> Result<(), RunError> {
+        self.commit(Step::of(changes)).await?;
+        Ok(())
     }
 
     /// Waits for a call, and keeps the lease while it lasts.
@@ -137,11 +121,12 @@ impl<'a> Run<'a> {
         let mut call = std::pin::pin!(call);
         loop {
             // A lease that was ours a moment ago still is: it lasts longer than any call.
-            if self.held.elapsed() > self.with.lease / 6 {
-                link::hold(&self.with.relaxed, &self.link, self.with.lease).await?;
-                self.held = Instant::now();
+            let asked = self.with.timer.reading();
+            if asked.saturating_sub(self.held) > self.with.lease / 6 {
+                self.with.ledger.hold(&self.link).await?;
+                self.held = asked;
             }
-            if let Ok(done) = tokio::time::timeout(self.with.lease / 3, &mut call).await {
+            if let Either::Left((done, _)) = select(&mut call, self.with.timer.wait(self.with.lease / 3)).await {
                 return Ok(done);
             }
         }

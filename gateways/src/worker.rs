@@ -48,16 +48,24 @@ impl Leases {
     }
 }
 
+/// Where this process's leases are.
+#[derive(Clone)]
+pub(crate) struct Links {
+    pub pool: PgPool,
+    pub relaxed: PgPool,
+    pub leases: Leases,
+}
+
 /// Leases and reconciles until told to stop; then lets the runs in hand end.
-pub(crate) async fn work(with: Reconciler, leases: Leases, workers: usize, wake: Wake, shutdown: CancellationToken) {
+pub(crate) async fn work(with: Reconciler, links: Links, workers: usize, wake: Wake, shutdown: CancellationToken) {
     let turns = Arc::new(Semaphore::new(workers));
     let mut runs = JoinSet::new();
     let mut rings = wake.listen().await;
     while !shutdown.is_cancelled() {
         while runs.try_join_next().is_some() {}
         let free = turns.available_permits();
-        let leased = match link::lease(&with.relaxed, with.gateway.name(), leases.holder, with.lease, free as i64).await
-        {
+        let (name, holder) = (with.gateway.name(), links.leases.holder);
+        let leased = match link::lease(&links.relaxed, name, holder, with.lease, free as i64).await {
             Ok(leased) => leased,
             Err(error) => {
                 debug!(error = %error_chain(&error), "links cannot be leased now");
@@ -69,11 +77,11 @@ pub(crate) async fn work(with: Reconciler, leases: Leases, workers: usize, wake:
             let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
             let with = with.clone();
             let span = info_span!("reconcile", customer.id = %link.customer_id, gateway = %with.gateway.name());
-            let (leases, token) = (leases.clone(), link.token);
-            leases.begin(token);
+            let (links, token) = (links.clone(), link.token);
+            links.leases.begin(token);
             let run = async move {
-                one(&with, link).await;
-                leases.end(token);
+                one(&with, &links, link).await;
+                links.leases.end(token);
                 drop(turn);
             };
             runs.spawn(run.instrument(span));
@@ -93,7 +101,7 @@ pub(crate) async fn work(with: Reconciler, leases: Leases, workers: usize, wake:
 }
 
 /// Reconciles one link and ends its lease.
-async fn one(with: &Reconciler, link: Link) {
+async fn one(with: &Reconciler, links: &Links, link: Link) {
     let mut run = Run::new(with, link);
     let result = reconcile(&mut run).await;
     let gateway = with.gateway.name().to_string();
@@ -108,18 +116,18 @@ async fn one(with: &Reconciler, link: Link) {
     let ended = match result {
         Ok(contested) => {
             crash::at("link-settled");
-            link::release(&with.relaxed, &run.link, contested).await
+            link::release(&links.relaxed, &run.link, contested).await
         }
         Err(RunError::LeaseLost) => Ok(()),
         Err(error) => {
             counter!("tandem_gateway_retries_total", "gateway" => gateway).increment(1);
             let reason = error_chain(&error);
-            let wait = wait_after(&error, run.link.attempts);
+            let wait = wait_after(&error, run.link.attempts, rand::random());
             match &error {
                 RunError::Log(_) => error!(error = %reason, "a link cannot be brought in step"),
                 _ => warn!(error = %reason, wait_ms = wait.as_millis() as u64, "a link must be tried again"),
             }
-            link::postpone(&with.pool, &run.link, wait, &reason).await
+            link::postpone(&links.pool, &run.link, wait, &reason).await
         }
     };
     if let Err(error) = ended {
@@ -127,8 +135,9 @@ async fn one(with: &Reconciler, link: Link) {
     }
 }
 
-fn wait_after(error: &RunError, attempts: i32) -> Duration {
-    let wait = backoff(attempts, rand::random());
+/// How long a link waits after its run ended with this error.
+pub(crate) fn wait_after(error: &RunError, attempts: i32, jitter: f64) -> Duration {
+    let wait = backoff(attempts, jitter);
     match error {
         RunError::Restless if attempts < 3 => Duration::ZERO,
         RunError::Call(CallError::Unavailable { retry_after: Some(asked), .. }) => wait.max(*asked),

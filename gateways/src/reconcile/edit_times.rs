@@ -7,7 +7,7 @@ use tandem_domain::{Customer, Field, Value};
 
 use super::merge::{Observation, Sighted};
 use super::{Run, RunError};
-use crate::intent::{self, Intent};
+use crate::intent::Intent;
 use crate::{ChangeKind, RemoteChange};
 
 /// How far before the catalog's own edit an edit at the gateway is looked for: as far as the clocks may differ.
@@ -28,7 +28,7 @@ pub(super) async fn look_up(
     let listed = run.gateway().changes(oldest + offset - LOOK_BACK, Some(&observation.remote_id));
     let changes = run.call(listed).await??;
     let keys: Vec<&str> = changes.iter().filter_map(|change| change.idempotency_key.as_deref()).collect();
-    let ours = intent::with_keys(&run.with.pool, run.link.id, &keys).await?;
+    let ours = run.with.ledger.intents(&run.link, &keys).await?;
     let found = last_edits(&changes, &ours, offset);
     if let Sighted::Present(profile, _) = &observation.sight {
         for field in guessed {

@@ -3,18 +3,17 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use sqlx::PgTransaction;
-use sqlx::types::Json;
 use tandem_domain::{
     Customer, CustomerCommand, Field, Interval, Observe, Overwritten, Profile, RemoteId, Sight, Spellings, Unlink,
 };
 use tandem_eventlog::zoo::plays;
-use tandem_eventlog::{CommandKey, Context, ExecuteError, Loaded, crash};
+use tandem_eventlog::{Context, Loaded};
 
 use super::{Run, RunError, edit_times};
-use crate::intent::{self, Outcome};
+use crate::OnDelete;
+use crate::intent::Outcome;
+use crate::ledger::{Change, Decision, NotCommitted, Sighting, Step};
 use crate::link::{Base, LinkState};
-use crate::{OnDelete, inbox, parked};
 
 /// A sight of the remote, with all that it settles.
 #[derive(Clone, Debug)]
@@ -96,17 +95,6 @@ pub(super) async fn merge(
             Sighted::Gone(_) => LinkState::Deleted,
             Sighted::Present(..) | Sighted::Nothing => run.link.state,
         };
-        if plays("append-before-base") {
-            append_first(run, &observe, Context::from_origin(run.name().as_str())).await?;
-        }
-        if plays("event-id-as-command-key") {
-            let mut context = Context::from_origin(run.name().as_str());
-            context.key = observation.causation.clone().map(|key| CommandKey { key, fingerprint: vec![] });
-            append_first(run, &observe, context).await?;
-        }
-        // Nobody acts on this before a later commit that does wait for the disk, the relay's or an intent's; and should
-        // the database lose it in a crash, it loses all of it, and what it came from is there as before.
-        let mut tx = run.begin_in(&run.with.relaxed).await?;
         let mut context = Context::from_origin(run.name().as_str());
         context.causation_id = observation.causation.clone();
         let command = if unlinks {
@@ -114,64 +102,44 @@ pub(super) async fn merge(
         } else {
             CustomerCommand::Observe(Box::new(observe))
         };
-        match run.with.store.execute_in(&mut tx, loaded, command, context).await {
+        let mut changes = vec![Change::See(sighting(run, &observation, state, &intake.spellings))];
+        changes.extend(settled(&observation));
+        changes.extend(observation.closes.iter().map(|(key, outcome)| Change::Close(key.clone(), *outcome)));
+        let decision = Decision { customer: loaded, command, context };
+        // Nobody acts on this before a later commit that does wait for the disk, the relay's or an intent's; and should
+        // the database lose it in a crash, it loses all of it, and what it came from is there as before.
+        match run.commit(Step { decision: Some(decision), changes, relaxed: true }).await {
             Ok(executed) => {
-                match settle_link(run, &mut tx, &observation, state, &intake.spellings).await {
-                    Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
-                        tx.rollback().await?;
-                        park_claimed(run, &observation).await?;
-                        return run.load().await;
-                    }
-                    settled => settled?,
-                }
-                finish(&mut tx, &observation).await?;
-                if let Some((key, outcome)) = &observation.closes {
-                    intent::close(&mut tx, key, *outcome).await?;
-                }
-                crash::at("merge-written");
-                tx.commit().await?;
-                crash::at("merge-committed");
                 remember(run, observation, state, intake.spellings);
-                if !executed.events.is_empty() {
-                    run.with.store.wake().ring();
-                    run.with.store.remember(&executed);
-                }
-                return Ok(executed.into());
+                return match executed {
+                    Some(executed) => Ok(executed.into()),
+                    None => run.load().await,
+                };
             }
-            Err(ExecuteError::Conflict) => {
-                tx.rollback().await?;
-                loaded = run.load().await?;
+            Err(NotCommitted::Claimed) => {
+                park_claimed(run, &observation).await?;
+                return run.load().await;
             }
-            Err(error) => return Err(error.into()),
+            Err(NotCommitted::Conflict) => loaded = run.load().await?,
+            Err(NotCommitted::Failed(error)) => return Err(error),
         }
     }
     Err(RunError::Restless)
 }
 
-/// For the zoo: events in a transaction of their own, before the base.
-async fn append_first(run: &Run<'_>, observe: &Observe, context: Context) -> Result<(), RunError> {
-    let command = CustomerCommand::Observe(Box::new(observe.clone()));
-    run.with.store.execute(&run.link.customer_id.to_string(), command, context).await?;
-    Ok(())
-}
-
 /// Nothing new was seen: usually the echo of a call whose reply told us.
 async fn tidy(run: &mut Run<'_>, observation: &Observation) -> Result<(), RunError> {
     // Should the database lose this in a crash, it finds nothing new once more.
-    let mut tx = run.begin_in(&run.with.relaxed).await?;
-    finish(&mut tx, observation).await?;
-    Ok(tx.commit().await?)
+    let changes = settled(observation).collect();
+    run.commit(Step { changes, relaxed: true, decision: None }).await?;
+    Ok(())
 }
 
-/// Ends what the observation came from.
-async fn finish(tx: &mut PgTransaction<'_>, observation: &Observation) -> Result<(), sqlx::Error> {
-    if !observation.rows.is_empty() {
-        inbox::finish(tx, &observation.rows).await?;
-    }
-    if !observation.echoes.is_empty() {
-        intent::echoes_checked(tx, &observation.echoes).await?;
-    }
-    Ok(())
+/// What the observation came from ends with it.
+fn settled(observation: &Observation) -> impl Iterator<Item = Change> {
+    let rows = (!observation.rows.is_empty()).then(|| Change::Finish(observation.rows.clone()));
+    let echoes = (!observation.echoes.is_empty()).then(|| Change::Checked(observation.echoes.clone()));
+    rows.into_iter().chain(echoes)
 }
 
 fn as_command(run: &Run<'_>, observation: &Observation, customer: &Customer) -> Observe {
@@ -208,55 +176,35 @@ fn as_command(run: &Run<'_>, observation: &Observation, customer: &Customer) -> 
     }
 }
 
-/// Stores what the remote was seen to hold.
-async fn settle_link(
-    run: &Run<'_>,
-    tx: &mut PgTransaction<'_>,
-    observation: &Observation,
-    state: LinkState,
-    spellings: &Spellings,
-) -> Result<(), sqlx::Error> {
-    let (base, interval) = match &observation.sight {
-        Sighted::Present(..) if plays("base-not-advanced-by-the-reply") && observation.closes.is_some() => (None, None),
-        Sighted::Present(profile, interval) => (Some(profile), Some(*interval)),
-        Sighted::Nothing => (None, None),
+/// What the remote was seen to hold.
+fn sighting(run: &Run<'_>, observation: &Observation, state: LinkState, spellings: &Spellings) -> Sighting {
+    let base = match &observation.sight {
+        Sighted::Present(..) if plays("base-not-advanced-by-the-reply") && observation.closes.is_some() => None,
+        Sighted::Present(profile, interval) => Some((profile.clone(), Some(*interval))),
+        Sighted::Nothing => None,
         // So that the same deletion, told again, finds nothing that nobody had seen.
         Sighted::Gone(last) => {
             let known = run.link.base.as_ref().map(|base| base.interval);
-            (last.as_ref().filter(|_| known.is_some()), known)
+            last.clone().filter(|_| known.is_some()).map(|last| (last, known))
         }
     };
-    sqlx::query(
-        "UPDATE links SET remote_id = $2, state = $3, spellings = $4, look = look AND $8,
-                          base = COALESCE($5, base),
-                          base_from = CASE WHEN $5::jsonb IS NULL THEN base_from ELSE $6 END,
-                          base_until = CASE WHEN $5::jsonb IS NULL THEN base_until ELSE $7 END
-         WHERE id = $1",
-    )
-    .bind(run.link.id)
-    .bind(observation.remote_id.as_str())
-    .bind(state.as_str())
-    .bind(Json(spellings))
-    .bind(base.map(Json))
-    .bind(interval.map(|interval| interval.from()))
-    .bind(interval.map(|interval| interval.until()))
-    .bind(matches!(observation.sight, Sighted::Nothing))
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
+    Sighting {
+        remote_id: observation.remote_id.clone(),
+        state,
+        spellings: spellings.clone(),
+        base,
+        looked: !matches!(observation.sight, Sighted::Nothing),
+    }
 }
 
 /// The object is linked to another customer: somebody took our id off it before its creation was told, and it was imported.
 /// A person must say which of the two customers it is.
 async fn park_claimed(run: &mut Run<'_>, observation: &Observation) -> Result<(), RunError> {
-    let mut tx = run.begin().await?;
-    if let Some((key, outcome)) = &observation.closes {
-        intent::close(&mut tx, key, *outcome).await?;
-    }
-    sqlx::query("UPDATE links SET state = 'unlinked' WHERE id = $1").bind(run.link.id).execute(&mut *tx).await?;
+    let closes = observation.closes.iter().map(|(key, outcome)| Change::Close(key.clone(), *outcome));
     let reason = format!("{} is linked to another customer", observation.remote_id);
-    parked::rejected(&mut tx, run.name(), &run.link, Some("metadata.tandem_id"), None, &reason).await?;
-    tx.commit().await?;
+    let field = Some("metadata.tandem_id".to_owned());
+    let rejected = Change::Reject { refused: None, field, code: None, reason };
+    run.store(closes.chain([Change::Become(LinkState::Unlinked), rejected])).await?;
     run.link.state = LinkState::Unlinked;
     Ok(())
 }

@@ -10,8 +10,9 @@ use super::edit_times::{changed_fields, edit_time};
 use super::merge::{Observation, Sighted};
 use super::settle::spellings_of;
 use super::{Run, RunError};
-use crate::inbox::{self, Row};
-use crate::intent::{self, Intent};
+use crate::inbox::Row;
+use crate::intent::Intent;
+use crate::ledger::Change;
 use crate::link::{Base, LinkState};
 use crate::{ChangeKind, Object, RemoteChange};
 
@@ -22,9 +23,7 @@ pub(super) async fn observe(run: &mut Run<'_>, mut rows: Vec<Row>) -> Result<Opt
     // Of several objects that carry our id only one is ours. The router finds the others again, and parks them.
     let strays: Vec<i64> = rows.extract_if(.., |row| row.change.remote_id != remote_id).map(|row| row.id).collect();
     if !strays.is_empty() {
-        let mut tx = run.begin().await?;
-        inbox::hand_back(&mut tx, &strays).await?;
-        tx.commit().await?;
+        run.store([Change::HandBack(strays)]).await?;
     }
     let asked = run.link.look && run.link.state == LinkState::Active;
     if rows.is_empty() && !asked {
@@ -150,7 +149,7 @@ async fn echoes_of(run: &Run<'_>, rows: &[Row]) -> Result<BTreeMap<String, Inten
     if keys.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let intents = intent::with_keys(&run.with.pool, run.link.id, &keys).await?;
+    let intents = run.with.ledger.intents(&run.link, &keys).await?;
     Ok(intents.into_iter().map(|intent| (intent.key.clone(), intent)).collect())
 }
 

@@ -3,17 +3,16 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use cqrs_es::Aggregate;
 use tandem_domain::{Customer, Field, Profile};
 use tandem_eventlog::zoo::plays;
 use tandem_eventlog::{Loaded, crash};
-use tokio::time::Instant;
 
 use super::{Run, RunError, twins};
-use crate::intent::{self, Intent};
+use crate::intent::Intent;
+use crate::ledger::Change;
 use crate::link::LinkState;
 use crate::parked::Refused;
-use crate::{OnDelete, Write, parked};
+use crate::{OnDelete, Write};
 
 /// Stores the next call as the link's open intent, and returns it. `None` when nothing differs.
 ///
@@ -39,20 +38,12 @@ pub(super) async fn push(run: &mut Run<'_>, loaded: &Loaded<Customer>) -> Result
     }
     let intent = write.map(|write| intend(run, &loaded.aggregate, loaded.version, write));
 
-    match &intent {
-        Some(intent) if refused == run.link.refused => {
-            intent::store(&run.with.pool, &run.link, run.with.lease, intent).await?;
-            run.held = Instant::now();
-        }
-        _ => {
-            let mut tx = run.begin().await?;
-            parked::supersede(&mut tx, &run.link, &refused).await?;
-            if let Some(intent) = &intent {
-                intent::store(&mut *tx, &run.link, run.with.lease, intent).await?;
-            }
-            tx.commit().await?;
-            run.link.refused = refused;
-        }
+    let opens = intent.clone().map(|intent| Change::Open(Box::new(intent)));
+    if refused == run.link.refused {
+        run.store(opens).await?;
+    } else {
+        run.store([Change::Supersede(refused.clone())].into_iter().chain(opens)).await?;
+        run.link.refused = refused;
     }
     if intent.is_some() {
         crash::at("intent-stored");
@@ -62,17 +53,13 @@ pub(super) async fn push(run: &mut Run<'_>, loaded: &Loaded<Customer>) -> Result
 
 /// For the zoo: the last event is this gateway's own.
 async fn came_from_there(run: &Run<'_>, id: &str) -> Result<bool, RunError> {
-    let last = tandem_eventlog::history(&run.with.pool, Customer::TYPE, id).await?.pop();
-    Ok(last.is_some_and(|event| event.origin == run.name().as_str()))
+    Ok(run.with.ledger.last_origin(id).await?.as_deref() == Some(run.name().as_str()))
 }
 
 /// The object there stays as it is. Its link stays, too, and blocks an import.
 async fn let_go(run: &mut Run<'_>) -> Result<Option<Intent>, RunError> {
     if run.link.state == LinkState::Active {
-        let mut tx = run.begin().await?;
-        sqlx::query("UPDATE links SET state = 'unlinked' WHERE id = $1").bind(run.link.id).execute(&mut *tx).await?;
-        parked::supersede(&mut tx, &run.link, &Refused::default()).await?;
-        tx.commit().await?;
+        run.store([Change::Become(LinkState::Unlinked), Change::Supersede(Refused::default())]).await?;
         run.link.state = LinkState::Unlinked;
     }
     Ok(None)

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::types::Json;
 use tandem_domain::{Field, Profile, Spelling, Spellings};
 use tandem_eventlog::crash;
 use tandem_eventlog::zoo::plays;
@@ -12,8 +11,9 @@ use tracing::info;
 use super::merge::{Observation, Sighted, merge};
 use super::observe::{look, overwritten};
 use super::{Run, RunError};
-use crate::intent::{self, Intent, Outcome};
-use crate::{Call, CallError, Object, Reply, Seen, Write, parked};
+use crate::intent::{Intent, Outcome};
+use crate::ledger::Change;
+use crate::{Call, CallError, Object, Reply, Seen, Write};
 
 /// Settles the open intent: afterwards there is none, or an error says when to try again.
 pub(super) async fn settle(run: &mut Run<'_>, intent: &Intent) -> Result<(), RunError> {
@@ -41,9 +41,7 @@ pub(super) async fn settle(run: &mut Run<'_>, intent: &Intent) -> Result<(), Run
                 abandon(run, intent).await?;
                 return Err(CallError::Failed { reason }.into());
             }
-            let mut tx = run.begin().await?;
-            intent::spoil(&mut tx, &intent.key).await?;
-            tx.commit().await?;
+            run.store([Change::Spoil(intent.key.clone())]).await?;
             match look_for(run, intent).await? {
                 Outcome::Executed => Ok(()),
                 // With a new key, but not before a while: what fails for one often fails for all.
@@ -135,9 +133,7 @@ async fn close(
 }
 
 async fn abandon(run: &mut Run<'_>, intent: &Intent) -> Result<Outcome, RunError> {
-    let mut tx = run.begin().await?;
-    intent::close(&mut tx, &intent.key, Outcome::Abandoned).await?;
-    tx.commit().await?;
+    run.store([Change::Close(intent.key.clone(), Outcome::Abandoned)]).await?;
     Ok(Outcome::Abandoned)
 }
 
@@ -181,15 +177,8 @@ async fn park(
     );
     let mut refused = run.link.refused.clone();
     refused.add(&intent.write, field.as_deref().and_then(|field| field.parse().ok()).as_ref());
-    let mut tx = run.begin().await?;
-    intent::close(&mut tx, &intent.key, Outcome::Abandoned).await?;
-    sqlx::query("UPDATE links SET refused = $2 WHERE id = $1")
-        .bind(run.link.id)
-        .bind(Json(&refused))
-        .execute(&mut *tx)
-        .await?;
-    parked::rejected(&mut tx, run.name(), &run.link, field.as_deref(), code.as_deref(), &reason).await?;
-    tx.commit().await?;
+    let closes = Change::Close(intent.key.clone(), Outcome::Abandoned);
+    run.store([closes, Change::Reject { refused: Some(refused.clone()), field, code, reason }]).await?;
     run.link.refused = refused;
     Ok(())
 }

@@ -10,8 +10,9 @@ use uuid::Uuid;
 
 use super::merge::{Observation, Sighted};
 use super::{Run, RunError};
+use crate::ledger::Change;
 use crate::link::LinkState;
-use crate::{Matching, Object, inbox, join, link, twins};
+use crate::{Matching, Object};
 
 /// Whether the customer may be created there. If not, it is parked, or linked to its twin.
 pub(super) async fn may_be_created(run: &mut Run<'_>, profile: &Profile) -> Result<bool, RunError> {
@@ -55,7 +56,7 @@ pub(super) async fn may_be_imported(
         settled(run).await?;
         return Ok(Some(observation));
     };
-    let found = twins::customers(&run.with.relaxed, run.name(), email).await?;
+    let found = run.with.ledger.twins(email).await?;
     match found.as_slice() {
         [] => {
             settled(run).await?;
@@ -85,10 +86,7 @@ async fn unless_dead_before(
     if !(alive && joined && matches!(observation.sight, Sighted::Gone(_))) {
         return Ok(Some(observation));
     }
-    let mut tx = run.begin().await?;
-    inbox::finish(&mut tx, &observation.rows).await?;
-    join::let_go(&mut tx, run.name(), &run.link, &observation.remote_id).await?;
-    tx.commit().await?;
+    run.store([Change::Finish(observation.rows), Change::LetGo(observation.remote_id)]).await?;
     (run.link.remote_id, run.link.look) = (None, false);
     Ok(None)
 }
@@ -96,7 +94,7 @@ async fn unless_dead_before(
 /// What it was parked for, if it was, is a question no longer.
 pub(super) async fn settled(run: &mut Run<'_>) -> Result<(), RunError> {
     if run.link.ambiguous {
-        twins::supersede(&run.with.relaxed, run.name(), &run.link).await?;
+        run.with.ledger.settled(&run.link).await?;
         run.link.ambiguous = false;
     }
     Ok(())
@@ -126,13 +124,13 @@ async fn objects(run: &mut Run<'_>, email: &str) -> Result<Vec<(String, Option<C
         return Ok(found);
     }
     let ids: Vec<&str> = found.iter().map(|(id, _)| id.as_str()).collect();
-    let unlinked = twins::unlinked(&run.with.relaxed, run.name(), &ids).await?;
+    let unlinked = run.with.ledger.unlinked(&ids).await?;
     Ok(found.into_iter().filter(|(id, _)| unlinked.contains(id)).collect())
 }
 
 /// No other customer with that email waits for an object.
 async fn is_alone(run: &Run<'_>, email: &str, customer: Uuid) -> Result<bool, RunError> {
-    let customers = twins::customers(&run.with.relaxed, run.name(), email).await?;
+    let customers = run.with.ledger.twins(email).await?;
     Ok(customers.iter().all(|one| *one == customer))
 }
 
@@ -142,22 +140,13 @@ async fn is_only_object(run: &mut Run<'_>, email: &str, remote_id: &RemoteId) ->
 
 /// Links the two. The run ends without its lease: the next one looks at the object, and merges.
 async fn unite(run: &mut Run<'_>, customer: Uuid, remote_id: RemoteId) -> Result<(), RunError> {
-    let mut tx = run.with.pool.begin().await?;
-    let pair = join::pair(&mut tx, run.name(), customer, &remote_id).await?;
-    link::hold(&mut *tx, &run.link, run.with.lease).await?;
-    // Linked meanwhile, or about to be: looked at again.
-    let pair = pair.ok_or(RunError::Restless)?;
-    join::join(&mut tx, pair).await?;
-    tx.commit().await?;
+    run.with.ledger.unite(&run.link, customer, &remote_id).await?;
     info!(customer.id = %customer, gateway = %run.name(), "linked a customer to the object with the same email");
     Ok(())
 }
 
 async fn park(run: &mut Run<'_>, candidates: &[String], rows: &[i64]) -> Result<(), RunError> {
-    let mut tx = run.begin().await?;
-    inbox::finish(&mut tx, rows).await?;
-    twins::park(&mut tx, run.name(), &run.link, candidates).await?;
-    tx.commit().await?;
+    run.store([Change::Finish(rows.to_vec()), Change::Ask(candidates.to_vec())]).await?;
     (run.link.look, run.link.ambiguous) = (false, true);
     info!(gateway = %run.name(), candidates = candidates.len(), "parked what may be a twin: a person must say");
     Ok(())

@@ -1,0 +1,153 @@
+//! The ledger: where a run reads what is known, and where a step ends, whole or not at all.
+
+mod postgres;
+
+use async_trait::async_trait;
+use tandem_domain::{Customer, CustomerCommand, CustomerId, Interval, Profile, RemoteId, Spellings};
+use tandem_eventlog::{Context, Executed, Loaded};
+use uuid::Uuid;
+
+use crate::RunError;
+use crate::inbox::Row;
+use crate::intent::{Intent, Outcome};
+use crate::link::{Link, LinkState};
+use crate::parked::Refused;
+
+pub(crate) use postgres::Postgres;
+
+/// What one gateway's runs know and write. PostgreSQL's, or a model's in memory.
+#[async_trait]
+pub(crate) trait Ledger: Send + Sync {
+    /// All that a run begins with: the open call, what the inbox says, and the customer. What comes later marks the link
+    /// due again.
+    async fn look_around(&self, link: &Link) -> Result<(Option<Intent>, Vec<Row>, Loaded<Customer>), RunError>;
+
+    /// The same, once the open call is settled.
+    async fn look_again(&self, link: &Link) -> Result<(Vec<Row>, Loaded<Customer>), RunError>;
+
+    /// The customer as it is now.
+    async fn load(&self, customer: CustomerId) -> Result<Loaded<Customer>, RunError>;
+
+    /// The link's intents with these keys, closed ones, too.
+    async fn intents(&self, link: &Link, keys: &[&str]) -> Result<Vec<Intent>, RunError>;
+
+    /// Renews the lease.
+    ///
+    /// # Errors
+    /// [`RunError::LeaseLost`] if somebody else has it.
+    async fn hold(&self, link: &Link) -> Result<(), RunError>;
+
+    /// Ends a step: all of it or nothing, and only under the lease, which it renews. Answers what the decision led to.
+    ///
+    /// # Errors
+    /// [`NotCommitted`]: nothing of it is stored, or, where the answer was lost, perhaps all.
+    async fn commit(&self, link: &Link, step: Step) -> Result<Option<Executed<Customer>>, NotCommitted>;
+
+    /// The customers that wait for an object and have this email.
+    async fn twins(&self, email: &str) -> Result<Vec<Uuid>, RunError>;
+
+    /// Of these objects those that are no customer's.
+    async fn unlinked(&self, objects: &[&str]) -> Result<Vec<String>, RunError>;
+
+    /// The link is no longer in question, if it was.
+    async fn settled(&self, link: &Link) -> Result<(), RunError>;
+
+    /// Makes one link of a customer's and an object's, on the word of either one's lease, which is over then.
+    async fn unite(&self, link: &Link, customer: Uuid, remote_id: &RemoteId) -> Result<(), RunError>;
+
+    /// For the zoo: where the customer's last event came from.
+    async fn last_origin(&self, customer: &str) -> Result<Option<String>, RunError>;
+}
+
+/// What one transaction does.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Step {
+    /// What the aggregate is told; its events go first.
+    pub decision: Option<Decision>,
+    /// What else is stored, in this order.
+    pub changes: Vec<Change>,
+    /// Losing it in a crash of the database loses nothing: it is found out again. Its commit waits for no disk.
+    pub relaxed: bool,
+}
+
+/// A command for the customer as it was when this was decided.
+#[derive(Clone, Debug)]
+pub(crate) struct Decision {
+    pub customer: Loaded<Customer>,
+    pub command: CustomerCommand,
+    pub context: Context,
+}
+
+/// One thing that a step stores.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    /// The remote was seen.
+    See(Sighting),
+    /// Inbox rows end.
+    Finish(Vec<i64>),
+    /// Inbox rows are new again, to be routed anew.
+    HandBack(Vec<i64>),
+    /// The echoes of these intents were looked at.
+    Checked(Vec<String>),
+    /// An intent ends.
+    Close(String, Outcome),
+    /// Sending the intent again would only repeat an answer.
+    Spoil(String),
+    /// An intent opens.
+    Open(Box<Intent>),
+    /// The link is no longer active.
+    Become(LinkState),
+    /// The remote rejected what is refused now: a person must look.
+    Reject { refused: Option<Refused>, field: Option<String>, code: Option<String>, reason: String },
+    /// This is still refused; what is no longer so leaves nothing for a person to do.
+    Supersede(Refused),
+    /// It may be the twin of one of these.
+    Ask(Vec<String>),
+    /// That object is not this customer's after all, and nobody's.
+    LetGo(RemoteId),
+}
+
+/// What the link says of the remote from now on.
+#[derive(Clone, Debug)]
+pub(crate) struct Sighting {
+    pub remote_id: RemoteId,
+    pub state: LinkState,
+    pub spellings: Spellings,
+    /// The new base, if it is another, and its interval, if that is known.
+    pub base: Option<(Profile, Option<Interval>)>,
+    /// The remote need not be asked any more.
+    pub looked: bool,
+}
+
+/// Why a step did not end.
+#[derive(Debug)]
+pub(crate) enum NotCommitted {
+    /// Others appended to the customer meanwhile: decide again.
+    Conflict,
+    /// The object is linked to another customer.
+    Claimed,
+    /// Try again later.
+    Failed(RunError),
+}
+
+impl From<RunError> for NotCommitted {
+    fn from(error: RunError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<NotCommitted> for RunError {
+    fn from(not: NotCommitted) -> Self {
+        match not {
+            NotCommitted::Conflict | NotCommitted::Claimed => Self::Restless,
+            NotCommitted::Failed(error) => error,
+        }
+    }
+}
+
+impl Step {
+    /// These changes and no decision.
+    pub fn of(changes: impl IntoIterator<Item = Change>) -> Self {
+        Self { changes: changes.into_iter().collect(), ..Self::default() }
+    }
+}

@@ -1,0 +1,195 @@
+//! The ledger in PostgreSQL: each step is one transaction that holds the link by its lease token.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use cqrs_es::Aggregate;
+use sqlx::types::Json;
+use sqlx::{PgPool, PgTransaction};
+use tandem_domain::{Customer, CustomerId, GatewayName, RemoteId};
+use tandem_eventlog::zoo::plays;
+use tandem_eventlog::{CommandKey, Context, ExecuteError, Executed, Loaded, Store, crash};
+use uuid::Uuid;
+
+use super::{Change, Decision, Ledger, NotCommitted, Sighting, Step};
+use crate::RunError;
+use crate::inbox::{self, Row};
+use crate::intent::{self, Intent};
+use crate::link::{self, Link};
+use crate::{join, parked, twins};
+
+/// One gateway's part of the database.
+pub(crate) struct Postgres {
+    pub pool: PgPool,
+    /// For leases, and for what is looked at again if it is lost: its commits do not wait for the disk.
+    pub relaxed: PgPool,
+    pub store: Store<Customer>,
+    pub gateway: GatewayName,
+    pub lease: Duration,
+}
+
+#[async_trait]
+impl Ledger for Postgres {
+    async fn look_around(&self, link: &Link) -> Result<(Option<Intent>, Vec<Row>, Loaded<Customer>), RunError> {
+        let open = async { Ok(intent::open(&self.relaxed, link.id).await?) };
+        let told = async { Ok(inbox::waiting(&self.relaxed, link.id).await?) };
+        let (id, version) = (link.customer_id.to_string(), link.due_version);
+        let customer = async { Ok::<_, RunError>(self.store.load_since(&id, version).await?) };
+        tokio::try_join!(open, told, customer)
+    }
+
+    async fn look_again(&self, link: &Link) -> Result<(Vec<Row>, Loaded<Customer>), RunError> {
+        let told = async { Ok(inbox::waiting(&self.relaxed, link.id).await?) };
+        tokio::try_join!(told, self.load(link.customer_id))
+    }
+
+    async fn load(&self, customer: CustomerId) -> Result<Loaded<Customer>, RunError> {
+        Ok(self.store.load(&customer.to_string()).await?)
+    }
+
+    async fn intents(&self, link: &Link, keys: &[&str]) -> Result<Vec<Intent>, RunError> {
+        Ok(intent::with_keys(&self.pool, link.id, keys).await?)
+    }
+
+    async fn hold(&self, link: &Link) -> Result<(), RunError> {
+        link::hold(&self.relaxed, link, self.lease).await
+    }
+
+    async fn commit(&self, link: &Link, step: Step) -> Result<Option<Executed<Customer>>, NotCommitted> {
+        // The usual end of a run that pushes: one statement, which holds the link itself.
+        if let (None, [Change::Open(intent)]) = (&step.decision, step.changes.as_slice()) {
+            intent::store(&self.pool, link, self.lease, intent).await?;
+            return Ok(None);
+        }
+        if let Some(decision) = &step.decision {
+            self.append_first(decision).await?;
+        }
+        let mut tx = if step.relaxed { &self.relaxed } else { &self.pool }.begin().await.map_err(RunError::from)?;
+        link::hold(&mut *tx, link, self.lease).await?;
+        let executed = match step.decision {
+            Some(Decision { customer, command, context }) => {
+                match self.store.execute_in(&mut tx, customer, command, context).await {
+                    Ok(executed) => Some(executed),
+                    Err(ExecuteError::Conflict) => {
+                        tx.rollback().await.map_err(RunError::from)?;
+                        return Err(NotCommitted::Conflict);
+                    }
+                    Err(error) => return Err(RunError::from(error).into()),
+                }
+            }
+            None => None,
+        };
+        for change in step.changes {
+            let sighting = matches!(change, Change::See(_));
+            match self.write(&mut tx, link, change).await {
+                Err(RunError::Database(sqlx::Error::Database(error))) if sighting && error.is_unique_violation() => {
+                    tx.rollback().await.map_err(RunError::from)?;
+                    return Err(NotCommitted::Claimed);
+                }
+                written => written?,
+            }
+        }
+        if executed.is_some() {
+            crash::at("merge-written");
+        }
+        tx.commit().await.map_err(RunError::from)?;
+        if let Some(executed) = &executed {
+            crash::at("merge-committed");
+            if !executed.events.is_empty() {
+                self.store.wake().ring();
+                self.store.remember(executed);
+            }
+        }
+        Ok(executed)
+    }
+
+    async fn twins(&self, email: &str) -> Result<Vec<Uuid>, RunError> {
+        Ok(twins::customers(&self.relaxed, &self.gateway, email).await?)
+    }
+
+    async fn unlinked(&self, objects: &[&str]) -> Result<Vec<String>, RunError> {
+        Ok(twins::unlinked(&self.relaxed, &self.gateway, objects).await?)
+    }
+
+    async fn settled(&self, link: &Link) -> Result<(), RunError> {
+        Ok(twins::supersede(&self.relaxed, &self.gateway, link).await?)
+    }
+
+    async fn unite(&self, link: &Link, customer: Uuid, remote_id: &RemoteId) -> Result<(), RunError> {
+        let mut tx = self.pool.begin().await?;
+        let pair = join::pair(&mut tx, &self.gateway, customer, remote_id).await?;
+        link::hold(&mut *tx, link, self.lease).await?;
+        // Linked meanwhile, or about to be: looked at again.
+        let pair = pair.ok_or(RunError::Restless)?;
+        join::join(&mut tx, pair).await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn last_origin(&self, customer: &str) -> Result<Option<String>, RunError> {
+        let last = tandem_eventlog::history(&self.pool, Customer::TYPE, customer).await?.pop();
+        Ok(last.map(|event| event.origin))
+    }
+}
+
+impl Postgres {
+    /// For the zoo: events in a transaction of their own, before the base.
+    async fn append_first(&self, decision: &Decision) -> Result<(), RunError> {
+        let mut context = Context::from_origin(self.gateway.as_str());
+        if plays("event-id-as-command-key") {
+            context.key = decision.context.causation_id.clone().map(|key| CommandKey { key, fingerprint: vec![] });
+        } else if !plays("append-before-base") {
+            return Ok(());
+        }
+        self.store.execute(&decision.customer.id, decision.command.clone(), context).await?;
+        Ok(())
+    }
+
+    async fn write(&self, tx: &mut PgTransaction<'_>, link: &Link, change: Change) -> Result<(), RunError> {
+        match change {
+            Change::See(sighting) => see(tx, link, &sighting).await?,
+            Change::Finish(rows) => inbox::finish(tx, &rows).await?,
+            Change::HandBack(rows) => inbox::hand_back(tx, &rows).await?,
+            Change::Checked(keys) => intent::echoes_checked(tx, &keys).await?,
+            Change::Close(key, outcome) => intent::close(tx, &key, outcome).await?,
+            Change::Spoil(key) => intent::spoil(tx, &key).await?,
+            Change::Open(intent) => intent::store(&mut **tx, link, self.lease, &intent).await?,
+            Change::Become(state) => link::turn(tx, link, state).await?,
+            Change::Reject { refused, field, code, reason } => {
+                if let Some(refused) = refused {
+                    parked::refuse(tx, link, &refused).await?;
+                }
+                parked::rejected(tx, &self.gateway, link, field.as_deref(), code.as_deref(), &reason).await?;
+            }
+            Change::Supersede(kept) => parked::supersede(tx, link, &kept).await?,
+            Change::Ask(candidates) => twins::park(tx, &self.gateway, link, &candidates).await?,
+            Change::LetGo(remote_id) => join::let_go(tx, &self.gateway, link, &remote_id).await?,
+        }
+        Ok(())
+    }
+}
+
+/// Stores what the remote was seen to hold.
+async fn see(tx: &mut PgTransaction<'_>, link: &Link, seen: &Sighting) -> Result<(), sqlx::Error> {
+    let (base, interval) = match &seen.base {
+        Some((profile, interval)) => (Some(profile), *interval),
+        None => (None, None),
+    };
+    sqlx::query(
+        "UPDATE links SET remote_id = $2, state = $3, spellings = $4, look = look AND $8,
+                          base = COALESCE($5, base),
+                          base_from = CASE WHEN $5::jsonb IS NULL THEN base_from ELSE $6 END,
+                          base_until = CASE WHEN $5::jsonb IS NULL THEN base_until ELSE $7 END
+         WHERE id = $1",
+    )
+    .bind(link.id)
+    .bind(seen.remote_id.as_str())
+    .bind(seen.state.as_str())
+    .bind(Json(&seen.spellings))
+    .bind(base.map(Json))
+    .bind(interval.map(|interval| interval.from()))
+    .bind(interval.map(|interval| interval.until()))
+    .bind(!seen.looked)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
