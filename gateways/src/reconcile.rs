@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::intent::{self, Intent};
 use crate::link::{self, Link};
-use crate::{CallError, Clock, Deletes, Filter, Gateway, Matching, inbox};
+use crate::{CallError, Clock, Deletes, Direction, Filter, Gateway, GuardConfig, Matching, guard, inbox};
 
 /// How many rounds one run takes before it lets others have a turn. Two are usual: push, then find nothing.
 const ROUNDS: usize = 8;
@@ -33,6 +33,7 @@ const ROUNDS: usize = 8;
 /// [`RunError`] says when to try again. The link stays due.
 pub(crate) async fn reconcile(run: &mut Run<'_>) -> Result<usize, RunError> {
     let (mut open, mut told, mut customer) = run.look_around().await?;
+    run.link.may_begin(open.is_some(), run.link.look || !told.is_empty())?;
     for _ in 0..ROUNDS {
         // An open call first: nobody knows what the remote holds while it is out.
         if let Some(intent) = open {
@@ -67,6 +68,7 @@ pub(crate) struct Reconciler {
     pub deletes: Deletes,
     pub filter: Option<Filter>,
     pub matching: Matching,
+    pub guard: GuardConfig,
     pub lease: Duration,
     pub clock: Clock,
 }
@@ -129,6 +131,21 @@ impl<'a> Run<'a> {
         Ok(tx)
     }
 
+    /// Counts a deletion in the transaction that makes it so. One too many pauses the direction, and nothing is deleted.
+    async fn guard_deletion(
+        &self,
+        mut tx: PgTransaction<'static>,
+        direction: Direction,
+    ) -> Result<PgTransaction<'static>, RunError> {
+        let Reconciler { pool, guard, .. } = self.with;
+        if guard::may_delete(&mut tx, self.name(), direction, self.link.customer_id, *guard).await? {
+            return Ok(tx);
+        }
+        tx.rollback().await?;
+        guard::stop_deleting(pool, self.name(), direction, *guard).await?;
+        Err(RunError::Paused(direction))
+    }
+
     /// Waits for a call, and keeps the lease while it lasts.
     async fn call<T>(
         &mut self,
@@ -163,6 +180,12 @@ pub(crate) enum RunError {
     /// The event log: again after a while.
     #[error("the event log did not do it")]
     Log(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The feed has not told of all that has happened here: again after a while.
+    #[error("the feed is behind")]
+    Behind,
+    /// Somebody, or the guard, paused a direction that it needs: again when that is resumed.
+    #[error("{0} is paused")]
+    Paused(Direction),
     /// Both sides kept changing: again, after others had a turn.
     #[error("both sides keep changing")]
     Restless,

@@ -14,7 +14,7 @@ use tandem_eventlog::{CommandKey, Context, ExecuteError, Loaded, crash};
 use super::{Run, RunError, edit_times};
 use crate::intent::{self, Outcome};
 use crate::link::{Base, LinkState};
-use crate::{OnDelete, inbox, parked};
+use crate::{Direction, OnDelete, inbox, parked};
 
 /// A sight of the remote, with all that it settles.
 #[derive(Clone, Debug)]
@@ -107,6 +107,9 @@ pub(super) async fn merge(
         // Nobody acts on this before a later commit that does wait for the disk, the relay's or an intent's; and should
         // the database lose it in a crash, it loses all of it, and what it came from is there as before.
         let mut tx = run.begin_in(&run.with.relaxed).await?;
+        if matches!((&observation.sight, &loaded.aggregate), (Sighted::Gone(_), Customer::Active { .. })) && !unlinks {
+            tx = run.guard_deletion(tx, Direction::Inbound).await?;
+        }
         let mut context = Context::from_origin(run.name().as_str());
         context.causation_id = observation.causation.clone();
         let command = if unlinks {

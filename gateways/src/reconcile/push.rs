@@ -13,7 +13,7 @@ use super::{Run, RunError, twins};
 use crate::intent::{self, Intent};
 use crate::link::LinkState;
 use crate::parked::Refused;
-use crate::{OnDelete, Write, parked};
+use crate::{Direction, OnDelete, Write, parked};
 
 /// Stores the next call as the link's open intent, and returns it. `None` when nothing differs.
 ///
@@ -37,15 +37,22 @@ pub(super) async fn push(run: &mut Run<'_>, loaded: &Loaded<Customer>) -> Result
     if write.is_none() && refused == run.link.refused {
         return Ok(None);
     }
+    if write.is_some() {
+        run.link.may(Direction::Outbound)?;
+    }
+    let deletes = matches!(write, Some(Write::Delete { .. }));
     let intent = write.map(|write| intend(run, &loaded.aggregate, loaded.version, write));
 
     match &intent {
-        Some(intent) if refused == run.link.refused => {
+        Some(intent) if refused == run.link.refused && !deletes => {
             intent::store(&run.with.pool, &run.link, run.with.lease, intent).await?;
             run.held = Instant::now();
         }
         _ => {
             let mut tx = run.begin().await?;
+            if deletes {
+                tx = run.guard_deletion(tx, Direction::Outbound).await?;
+            }
             parked::supersede(&mut tx, &run.link, &refused).await?;
             if let Some(intent) = &intent {
                 intent::store(&mut *tx, &run.link, run.with.lease, intent).await?;

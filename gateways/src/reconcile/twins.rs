@@ -3,15 +3,21 @@
 //! The look and what follows it are no one step: a twin that is born in between stays one. It is found when it is told of,
 //! if its other half is not linked by then.
 
+use std::time::Duration;
+
 use tandem_domain::{Customer, CustomerId, Field, Profile, RemoteId};
-use tandem_eventlog::Loaded;
+use tandem_eventlog::{Loaded, checkpoint};
 use tracing::info;
 use uuid::Uuid;
 
 use super::merge::{Observation, Sighted};
 use super::{Run, RunError};
+use crate::due::projection_name;
 use crate::link::LinkState;
 use crate::{Matching, Object, inbox, join, link, twins};
+
+/// How long an import waits for the feed before others have a turn.
+const FEED_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Whether the customer may be created there. If not, it is parked, or linked to its twin.
 pub(super) async fn may_be_created(run: &mut Run<'_>, profile: &Profile) -> Result<bool, RunError> {
@@ -55,6 +61,10 @@ pub(super) async fn may_be_imported(
         settled(run).await?;
         return Ok(Some(observation));
     };
+    // Emails follow the feed: behind it, a customer of a moment ago would be imported once more.
+    if !checkpoint::reached(&run.with.relaxed, &projection_name(run.name()), FEED_PATIENCE).await? {
+        return Err(RunError::Behind);
+    }
     let found = twins::customers(&run.with.relaxed, run.name(), email).await?;
     match found.as_slice() {
         [] => {
