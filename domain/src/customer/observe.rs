@@ -596,7 +596,7 @@ mod tests {
         let customer = customer([created(ada()), linked("cus_1")]);
         assert_eq!(customer.take_in(&overwrote(None)).guessed, BTreeSet::from([Field::Name]));
         assert_eq!(customer.take_in(&overwrote(Some(later()))).guessed, BTreeSet::new());
-        let catalog = Observe { policy: Policy::Catalog, ..overwrote(None) };
+        let catalog = Observe { policies: Policies::all(Policy::Catalog), ..overwrote(None) };
         assert_eq!(customer.take_in(&catalog).guessed, BTreeSet::new());
     }
 
