@@ -43,11 +43,7 @@ pub(crate) async fn may_delete(
         return Ok(true);
     }
     // One at a time, or many would each find room for one more.
-    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('guard ' || $1 || ' ' || $2, 0))")
-        .bind(gateway.as_str())
-        .bind(direction.as_str())
-        .execute(&mut **tx)
-        .await?;
+    lock(tx, gateway, direction).await?;
     sqlx::query(
         "INSERT INTO guarded (gateway, direction, what, customer_id) VALUES ($1, $2, $3, $4)
          ON CONFLICT (gateway, direction, what, customer_id) DO NOTHING",
@@ -123,12 +119,31 @@ pub(crate) async fn count(
     let touched: BTreeSet<(Direction, &str)> =
         changed.iter().map(|(direction, field, _)| (*direction, field.as_str())).collect();
     for (direction, field) in touched {
+        if too_many(tx, gateway, direction, field, config).await?.is_none() {
+            continue;
+        }
+        // Counted once more: a person may have resumed it in this instant, and nothing from before counts then.
+        lock(tx, gateway, direction).await?;
         if let Some(reason) = too_many(tx, gateway, direction, field, config).await?
             && pause::store(&mut **tx, gateway, Some(direction), &reason, "guard").await?
         {
             tell(gateway, direction, &reason);
         }
     }
+    Ok(())
+}
+
+/// One at a time decides about a direction, to the end of the transaction: whoever counts, and whoever resumes.
+pub(crate) async fn lock(
+    tx: &mut PgTransaction<'_>,
+    gateway: &GatewayName,
+    direction: Direction,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('guard ' || $1 || ' ' || $2, 0))")
+        .bind(gateway.as_str())
+        .bind(direction.as_str())
+        .execute(&mut **tx)
+        .await?;
     Ok(())
 }
 

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgExecutor, PgPool};
 use tandem_domain::GatewayName;
 
-use crate::RunError;
 use crate::link::Link;
+use crate::{RunError, guard};
 
 /// A direction of a gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -128,6 +128,9 @@ pub async fn resume(
     direction: Option<Direction>,
 ) -> Result<Vec<String>, sqlx::Error> {
     let mut tx = pool.begin().await?;
+    for one in Direction::ALL.into_iter().filter(|one| direction.is_none_or(|asked| asked == *one)) {
+        guard::lock(&mut tx, gateway, one).await?;
+    }
     let resumed =
         sqlx::query_scalar("DELETE FROM pauses WHERE gateway = $1 AND direction = ANY($2) RETURNING direction")
             .bind(gateway.as_str())
