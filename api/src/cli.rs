@@ -2,6 +2,7 @@
 
 mod check;
 mod migrate;
+mod pause;
 mod plan;
 mod rebuild;
 mod report;
@@ -104,6 +105,10 @@ enum Command {
     ///
     /// May be stopped at any time, and goes on when it is called again. `tandem serve` does what it leads to.
     Apply(plan::Applying),
+    /// Let a gateway stand still: edits meanwhile wait and coalesce
+    Pause(pause::Pausing),
+    /// Let a gateway go on that was paused, by a person or by the guard
+    Resume(pause::Resuming),
     /// Look after the JetStream stream
     #[command(subcommand)]
     Stream(Stream),
@@ -179,6 +184,8 @@ async fn run(Arguments { config, command }: Arguments) -> Result<Ended, Failure>
         Command::Verify(asked) => verify::run(&config, asked).await,
         Command::Plan(asked) => plan::plan(&config, asked).await,
         Command::Apply(asked) => plan::carry_out(&config, asked).await,
+        Command::Pause(asked) => pause::pause_gateway(&config, &asked).await,
+        Command::Resume(asked) => pause::resume_gateway(&config, &asked).await,
         Command::Stream(Stream::Check { json }) => check::check(&config, json).await,
         Command::Stream(Stream::Rebuild { yes }) => check::rebuild(&config, yes).await,
     }

@@ -14,6 +14,7 @@ mod customers;
 mod event_body;
 mod events;
 mod execute;
+mod gateways;
 mod health;
 mod keys;
 mod log;

@@ -10,7 +10,7 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::problem::Problem;
-use crate::{auth, conflicts, customer, customers, events, health, openapi, parked, request, webhooks};
+use crate::{auth, conflicts, customer, customers, events, gateways, health, openapi, parked, request, webhooks};
 
 /// The routes, and the document that describes them.
 pub(crate) fn routes(app: &App) -> (OpenApiRouter<App>, OpenApi) {
@@ -24,6 +24,9 @@ pub(crate) fn routes(app: &App) -> (OpenApiRouter<App>, OpenApi) {
         .routes(routes!(events::events))
         .routes(routes!(conflicts::list))
         .routes(routes!(conflicts::resolve))
+        .routes(routes!(gateways::list))
+        .routes(routes!(gateways::pause))
+        .routes(routes!(gateways::resume))
         .routes(routes!(parked::list))
         .routes(routes!(parked::retry))
         .routes(routes!(parked::dismiss))

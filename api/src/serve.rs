@@ -201,6 +201,7 @@ pub(crate) fn gateways(config: &Config, stripes: &[Arc<Stripe>]) -> Result<Vec<C
             deletes: Deletes { inbound: stripe.deletes_inbound, outbound: stripe.deletes_outbound },
             filter: stripe.filter.clone(),
             matching: stripe.matching,
+            guard: stripe.guard(),
             sweep_interval: Duration::from_millis(stripe.sweep_interval_ms),
             sweep_overlap: Duration::from_secs(stripe.sweep_overlap_s),
             verify_interval: (stripe.verify_interval_s > 0).then(|| Duration::from_secs(stripe.verify_interval_s)),

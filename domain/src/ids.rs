@@ -85,3 +85,28 @@ impl FromStr for GatewayName {
 pub struct InvalidId {
     expected: &'static str,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_written_as_they_are_read() {
+        let customer = "0192d3a4-0000-7000-8000-000000000001";
+        assert_eq!(customer.parse::<CustomerId>().unwrap().to_string(), customer);
+        let remote = RemoteId::from("cus_1".to_owned());
+        assert_eq!((remote.as_str(), remote.to_string().as_str()), ("cus_1", "cus_1"));
+        let gateway: GatewayName = "stripe-eu_2".parse().unwrap();
+        assert_eq!((gateway.as_str(), gateway.to_string().as_str()), ("stripe-eu_2", "stripe-eu_2"));
+    }
+
+    #[test]
+    fn a_gateways_name_has_1_to_32_lower_case_letters_digits_or_marks() {
+        for name in ["a", "7", "-", "_", &"a".repeat(32)] {
+            assert!(name.parse::<GatewayName>().is_ok(), "{name}");
+        }
+        for name in ["", "Stripe", "a b", "a.b", "é", &"a".repeat(33)] {
+            assert!(name.parse::<GatewayName>().is_err(), "{name}");
+        }
+    }
+}

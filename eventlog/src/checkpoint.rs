@@ -2,7 +2,9 @@
 
 use crate::database::{signed, unsigned};
 use crate::zoo::plays;
-use sqlx::{PgConnection, PgExecutor};
+use sqlx::{PgConnection, PgExecutor, PgPool};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 /// The generation of a projection that readers should read; `None` if it was never opened.
@@ -56,6 +58,35 @@ pub async fn position(
     generation: u32,
 ) -> Result<Option<u64>, sqlx::Error> {
     Ok(read(database, projection, generation).await?.map(|checkpoint| checkpoint.position))
+}
+
+/// Waits until the live generation of a projection has applied every event that was committed before this call; says
+/// whether it did within `patience`.
+///
+/// For whoever decides by what a projection keeps, and must not decide by less than has happened.
+pub async fn reached(pool: &PgPool, projection: &str, patience: Duration) -> Result<bool, sqlx::Error> {
+    let unnumbered: Option<i64> =
+        sqlx::query_scalar("SELECT max(ordinal) FROM events WHERE position IS NULL").fetch_one(pool).await?;
+    let deadline = Instant::now() + patience;
+    let mut head: Option<i64> = None;
+    loop {
+        let (waiting, last, applied): (bool, i64, i64) = sqlx::query_as(
+            "SELECT EXISTS (SELECT FROM events WHERE position IS NULL AND ordinal <= $2), (SELECT last_position FROM feed),
+                    COALESCE((SELECT position FROM checkpoints WHERE name = $1 AND live), 0)",
+        )
+        .bind(projection)
+        .bind(unnumbered)
+        .fetch_one(pool)
+        .await?;
+        // Once all of them have a position, they are not behind the last there is.
+        if !waiting && applied >= *head.get_or_insert(last) {
+            return Ok(true);
+        }
+        if Instant::now() >= deadline {
+            return Ok(false);
+        }
+        sleep(Duration::from_millis(2)).await;
+    }
 }
 
 /// One generation's checkpoint.

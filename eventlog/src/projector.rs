@@ -1,5 +1,7 @@
 //! A projection's loop: read the feed, apply a batch, move the checkpoint, all in one transaction.
 
+mod wrong;
+
 use crate::backoff::Backoff;
 use crate::checkpoint::{self, Checkpoint};
 use crate::crash;
@@ -273,34 +275,6 @@ impl Projector {
         crash::at("projector-committed");
         at.position = last.position;
         self.projection.applied(batch).await;
-        self.arrived(last.position, last.position, Some(last.recorded_at));
-        Ok(Step::Applied)
-    }
-
-    /// For the zoo: the checkpoint in a transaction of its own.
-    async fn apply_apart(
-        &self,
-        at: &mut Checkpoint,
-        batch: &[Recorded],
-        last: &Recorded,
-    ) -> Result<Step, ProjectionError> {
-        let mut connection = self.pool.acquire().await?;
-        let mut moved = true;
-        if plays("checkpoint-before-the-effects") {
-            moved = checkpoint::advance(&mut connection, self.name(), self.generation, *at, last.position).await?;
-        }
-        if moved {
-            let mut transaction = self.pool.begin().await?;
-            self.projection.apply(&mut transaction, batch).await?;
-            transaction.commit().await?;
-            if plays("checkpoint-after-the-effects") {
-                moved = checkpoint::advance(&mut connection, self.name(), self.generation, *at, last.position).await?;
-            }
-        }
-        if !moved {
-            return Ok(Step::Moved);
-        }
-        at.position = last.position;
         self.arrived(last.position, last.position, Some(last.recorded_at));
         Ok(Step::Applied)
     }

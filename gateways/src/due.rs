@@ -1,7 +1,7 @@
 //! Marking links due as the catalog changes: by the feed, which misses nothing, and sooner by what this process appends
 //! itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -15,45 +15,56 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 use uuid::Uuid;
 
-use crate::{error_chain, twins};
+use crate::{Direction, GuardConfig, error_chain, guard, twins};
 
 /// The projection that marks one gateway's links due, and keeps the emails by which twins are found. Marking again does no
 /// harm.
 pub(crate) struct Due {
     name: String,
     gateway: GatewayName,
+    guard: GuardConfig,
     wake: Wake,
     upcasters: Vec<Box<dyn EventUpcaster>>,
 }
 
 impl Due {
-    pub fn new(gateway: &GatewayName, wake: Wake) -> Arc<Self> {
-        let name = format!("gateway.{gateway}");
-        Arc::new(Self { name, gateway: gateway.clone(), wake, upcasters: upcasters() })
+    pub fn new(gateway: &GatewayName, guard: GuardConfig, wake: Wake) -> Arc<Self> {
+        Arc::new(Self { name: projection_name(gateway), gateway: gateway.clone(), guard, wake, upcasters: upcasters() })
     }
 
-    /// Whose links an event makes due, with the email that it set. What a reconciler itself records changes nothing that must
+    /// Whose links an event makes due, with the email that it set and the fields that it changed. What a reconciler itself records changes nothing that must
     /// be pushed.
-    fn concerns(&self, recorded: &Recorded) -> Result<Option<(CustomerId, Option<Email>)>, ProjectionError> {
+    fn concerns(&self, recorded: &Recorded) -> Result<Option<Concern>, ProjectionError> {
         if recorded.aggregate_type != Customer::TYPE {
             return Ok(None);
         }
         let id: CustomerId =
             recorded.aggregate_id.parse().map_err(|error| ProjectionError::CannotApply(Box::new(error)))?;
         Ok(match recorded.event::<Customer>(&self.upcasters)? {
-            CustomerEvent::Created { profile, .. } => Some((id, Some(profile.text(&Field::Email).map(str::to_owned)))),
-            CustomerEvent::Updated { mut changes, .. } => {
-                Some((id, changes.remove(&Field::Email).map(|change| change.after.and_then(as_text))))
+            CustomerEvent::Created { profile, .. } => {
+                Some((id, Some(profile.text(&Field::Email).map(str::to_owned)), vec![]))
             }
-            CustomerEvent::Deleted { .. } => Some((id, Some(None))),
+            CustomerEvent::Updated { mut changes, .. } => {
+                let fields = changes.keys().map(ToString::to_string).collect();
+                Some((id, changes.remove(&Field::Email).map(|change| change.after.and_then(as_text)), fields))
+            }
+            CustomerEvent::Deleted { .. } => Some((id, Some(None), vec![])),
             // What was held back until a person decided.
-            CustomerEvent::ConflictResolved(contest) if contest.policy == Policy::Ask => Some((id, None)),
+            CustomerEvent::ConflictResolved(contest) if contest.policy == Policy::Ask => Some((id, None, vec![])),
             CustomerEvent::Linked { .. }
             | CustomerEvent::Unlinked { .. }
             | CustomerEvent::ConflictOpened(_)
             | CustomerEvent::ConflictResolved(_) => None,
         })
     }
+}
+
+/// Whose links are due, the email if it was set or unset, and the changed fields.
+type Concern = (CustomerId, Option<Email>, Vec<String>);
+
+/// The name of a gateway's projection.
+pub(crate) fn projection_name(gateway: &GatewayName) -> String {
+    format!("gateway.{gateway}")
 }
 
 /// Unset or set.
@@ -73,13 +84,17 @@ impl Projection for Due {
     }
 
     async fn apply(&self, tx: &mut PgTransaction<'_>, batch: &[Recorded]) -> Result<(), ProjectionError> {
-        let (mut changed, mut emails) = (BTreeMap::new(), BTreeMap::new());
+        let (mut changed, mut emails, mut guarded) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
         for recorded in batch {
-            let Some((customer, email)) = self.concerns(recorded)? else { continue };
+            let Some((customer, email, fields)) = self.concerns(recorded)? else { continue };
+            let direction =
+                if recorded.origin == self.gateway.as_str() { Direction::Inbound } else { Direction::Outbound };
+            guarded.extend(fields.into_iter().map(|field| (direction, field, customer)));
             changed.insert(customer, recorded.version);
             emails.extend(email.map(|email| (customer, email)));
         }
         mark_changed(&mut **tx, &self.gateway, &changed).await?;
+        guard::count(tx, &self.gateway, &guarded, self.guard).await?;
         twins::keep_emails(tx, &self.gateway, &emails.into_iter().collect::<Vec<_>>()).await?;
         Ok(())
     }

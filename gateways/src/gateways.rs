@@ -24,8 +24,9 @@ use crate::timer::Stopwatch;
 use crate::verify::watch;
 use crate::worker::Links;
 use crate::{
-    Deletes, Filter, Gateway, GatewayStatus, GatewaysConfig, LinkStatus, Matching, Notice, Parked, ParkedError,
-    RemoteChange, Sides, WebhookError, error_chain, inbox, join, link, parked, status, worker,
+    Deletes, Direction, Filter, Gateway, GatewayStatus, GatewaysConfig, GuardConfig, LinkStatus, Matching, Notice,
+    Parked, ParkedError, Pause, RemoteChange, Sides, WebhookError, error_chain, guard, inbox, join, link, parked,
+    pause, status, worker,
 };
 
 /// Tells the time. A test's may stand still, or jump.
@@ -44,6 +45,8 @@ pub struct Configured {
     pub filter: Option<Filter>,
     /// What is done about twins.
     pub matching: Matching,
+    /// How much may happen at once.
+    pub guard: GuardConfig,
     /// How often its list of changes is read for what the webhooks missed.
     pub sweep_interval: Duration,
     /// How far back each sweep begins before the end of the last.
@@ -155,6 +158,7 @@ impl Gateways {
                 store: self.store.clone(),
                 gateway: one.gateway.name().clone(),
                 lease: self.config.lease(),
+                guard: one.guard,
             };
             let with = Reconciler {
                 ledger: Arc::new(ledger),
@@ -267,13 +271,52 @@ impl Gateways {
         Ok(())
     }
 
+    /// Pauses a direction of a gateway, or both.
+    ///
+    /// # Errors
+    /// The database is unavailable.
+    pub async fn pause(
+        &self,
+        gateway: &GatewayName,
+        direction: Option<Direction>,
+        reason: &str,
+    ) -> Result<(), sqlx::Error> {
+        pause::pause(&self.pool, gateway, direction, reason).await
+    }
+
+    /// Lets a direction of a gateway go on, or both.
+    ///
+    /// # Errors
+    /// The database is unavailable.
+    pub async fn resume(&self, gateway: &GatewayName, direction: Option<Direction>) -> Result<(), sqlx::Error> {
+        pause::resume(&self.pool, gateway, direction).await?;
+        self.due.ring();
+        Ok(())
+    }
+
+    /// What is paused.
+    ///
+    /// # Errors
+    /// The database is unavailable.
+    pub async fn pauses(&self) -> Result<Vec<Pause>, sqlx::Error> {
+        pause::pauses(&self.pool, &self.names()).await
+    }
+
+    /// The gateway of that name, if it is switched on.
+    pub fn named(&self, name: &str) -> Option<&GatewayName> {
+        self.configured.iter().map(|one| one.gateway.name()).find(|one| one.as_str() == name)
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.configured.iter().map(|one| one.gateway.name().as_str()).collect()
+    }
+
     /// How each gateway stands.
     ///
     /// # Errors
     /// The database is unavailable.
     pub async fn status(&self) -> Result<Vec<GatewayStatus>, sqlx::Error> {
-        let names: Vec<&str> = self.configured.iter().map(|one| one.gateway.name().as_str()).collect();
-        status::status(&self.pool, &names).await
+        status::status(&self.pool, &self.names()).await
     }
 
     /// What each gateway's projector, which marks links due, is doing in this process.
@@ -283,7 +326,7 @@ impl Gateways {
 }
 
 async fn follow(all: Gateways, one: Configured, shutdown: CancellationToken) {
-    let due = Due::new(one.gateway.name(), all.due.clone());
+    let due = Due::new(one.gateway.name(), one.guard, all.due.clone());
     let projector = Projector::new(all.pool.clone(), all.nats.clone(), all.feed.clone(), due);
     let mut status = projector.status();
     let shown = all.projectors.iter().find(|(name, _)| name == one.gateway.name()).map(|(_, shown)| shown);
@@ -337,6 +380,11 @@ async fn report(all: Gateways, shutdown: CancellationToken) {
                     gauge!("tandem_gateway_lag_seconds", "gateway" => name.clone()).set(status.oldest_due_seconds);
                     gauge!("tandem_gateway_inbox", "gateway" => name.clone()).set(status.inbox as f64);
                     gauge!("tandem_gateway_parked", "gateway" => name.clone()).set(status.parked as f64);
+                    for direction in Direction::ALL {
+                        let paused = status.paused.iter().any(|one| one == direction.as_str());
+                        gauge!("tandem_gateway_paused", "gateway" => name.clone(), "direction" => direction.as_str())
+                            .set(if paused { 1 } else { 0 });
+                    }
                     gauge!("tandem_gateway_contested", "gateway" => name.clone()).set(status.contested as f64);
                     let Some(verified_at) = status.verified_at else { continue };
                     gauge!("tandem_verify_compared", "gateway" => name.clone()).set(status.verify_compared as f64);
@@ -345,6 +393,10 @@ async fn report(all: Gateways, shutdown: CancellationToken) {
                 }
             }
             Err(error) => debug!(error = %error_chain(&error), "the gateways' state cannot be read now"),
+        }
+        for one in all.configured.iter() {
+            // What is forgotten late counts for nothing.
+            let _ = guard::forget(&all.pool, one.gateway.name(), one.guard).await;
         }
         tokio::select! {
             () = tokio::time::sleep(Duration::from_secs(2)) => {}

@@ -7,11 +7,11 @@ use tandem_domain::{Customer, CustomerCommand, CustomerId, Interval, Profile, Re
 use tandem_eventlog::{Context, Executed, Loaded};
 use uuid::Uuid;
 
-use crate::RunError;
 use crate::inbox::Row;
 use crate::intent::{Intent, Outcome};
 use crate::link::{Link, LinkState};
 use crate::parked::Refused;
+use crate::{Direction, RunError};
 
 pub(crate) use postgres::Postgres;
 
@@ -43,6 +43,9 @@ pub(crate) trait Ledger: Send + Sync {
     /// [`NotCommitted`]: nothing of it is stored, or, where the answer was lost, perhaps all.
     async fn commit(&self, link: &Link, step: Step) -> Result<Option<Executed<Customer>>, NotCommitted>;
 
+    /// Whether the feed has told of all that has happened here. Waits a moment.
+    async fn is_told(&self) -> Result<bool, RunError>;
+
     /// The customers that wait for an object and have this email.
     async fn twins(&self, email: &str) -> Result<Vec<Uuid>, RunError>;
 
@@ -66,6 +69,8 @@ pub(crate) struct Step {
     pub decision: Option<Decision>,
     /// What else is stored, in this order.
     pub changes: Vec<Change>,
+    /// A customer, or its object, dies of it: the guard counts, and may refuse.
+    pub deletes: Option<Direction>,
     /// Losing it in a crash of the database loses nothing: it is found out again. Its commit waits for no disk.
     pub relaxed: bool,
 }

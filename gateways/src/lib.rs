@@ -6,12 +6,14 @@ mod due;
 mod filter;
 mod gateway;
 mod gateways;
+mod guard;
 mod inbox;
 mod intent;
 mod join;
 mod ledger;
 mod link;
 mod parked;
+mod pause;
 mod plan;
 mod reconcile;
 mod status;
@@ -30,7 +32,9 @@ pub use gateway::{
 };
 pub(crate) use gateways::Inbox;
 pub use gateways::{AcceptError, Accepted, Clock, Configured, Gateways};
+pub use guard::GuardConfig;
 pub use parked::{Parked, ParkedError};
+pub use pause::{Direction, Pause, pause, pauses, resume};
 pub use plan::{
     Action, ActionCount, Applied, Apply, FieldCount, FieldsFrom, Item, Plan, apply, forget, gateway_of, items, plan,
     summary,

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::RunError;
 use crate::parked::Refused;
+use crate::pause::Paused;
 
 /// One customer at one gateway, as it was when it was leased or last written.
 #[derive(Clone, Debug)]
@@ -32,6 +33,8 @@ pub(crate) struct Link {
     /// Up to which version of the customer it was marked due.
     pub due_version: u64,
     pub attempts: i32,
+    /// What of its gateway stood still when it was leased.
+    pub paused: Paused,
     pub token: Uuid,
 }
 
@@ -89,6 +92,7 @@ impl FromRow<'_, PgRow> for Link {
             due_seq: row.try_get("due_seq")?,
             due_version: u64::try_from(row.try_get::<i64, _>("due_version")?).unwrap_or_default(),
             attempts: row.try_get("attempts")?,
+            paused: Paused { inbound: row.try_get("inbound_paused")?, outbound: row.try_get("outbound_paused")? },
             token: row.try_get("lease_token")?,
         })
     }
@@ -109,10 +113,12 @@ pub(crate) async fn lease(
                           lease_until = clock_timestamp() + make_interval(secs => $4)
          WHERE id = ANY(ARRAY(
              SELECT id FROM links
-             WHERE gateway = $1 AND due_seq > done_seq AND not_before <= clock_timestamp()
+             WHERE gateway = $1 AND due_seq > done_seq AND due_seq > paused_seq AND not_before <= clock_timestamp()
                AND (lease_token IS NULL OR lease_until < clock_timestamp())
              ORDER BY not_before LIMIT $2 FOR UPDATE SKIP LOCKED))
-         RETURNING links.*",
+         RETURNING links.*,
+             EXISTS (SELECT FROM pauses WHERE gateway = $1 AND direction = 'inbound') AS inbound_paused,
+             EXISTS (SELECT FROM pauses WHERE gateway = $1 AND direction = 'outbound') AS outbound_paused",
     )
     .bind(gateway.as_str())
     .bind(limit)

@@ -18,7 +18,7 @@ use tandem_eventlog::{ExecuteError, Executed, Loaded, StoreError};
 use crate::ledger::{Change, Ledger, NotCommitted, Step};
 use crate::link::Link;
 use crate::timer::Timer;
-use crate::{CallError, Clock, Deletes, Filter, Gateway, Matching};
+use crate::{CallError, Clock, Deletes, Direction, Filter, Gateway, Matching};
 
 /// How many rounds one run takes before it lets others have a turn. Two are usual: push, then find nothing.
 const ROUNDS: usize = 8;
@@ -33,6 +33,7 @@ const ROUNDS: usize = 8;
 /// [`RunError`] says when to try again. The link stays due.
 pub(crate) async fn reconcile(run: &mut Run<'_>) -> Result<usize, RunError> {
     let (mut open, mut told, mut customer) = run.with.ledger.look_around(&run.link).await?;
+    run.link.may_begin(open.is_some(), run.link.look || !told.is_empty())?;
     for _ in 0..ROUNDS {
         // An open call first: nobody knows what the remote holds while it is out.
         if let Some(intent) = open {
@@ -148,6 +149,12 @@ pub(crate) enum RunError {
     /// The event log: again after a while.
     #[error("the event log did not do it")]
     Log(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The feed has not told of all that has happened here: again after a while.
+    #[error("the feed is behind")]
+    Behind,
+    /// Somebody, or the guard, paused a direction that it needs: again when that is resumed.
+    #[error("{0} is paused")]
+    Paused(Direction),
     /// Both sides kept changing: again, after others had a turn.
     #[error("both sides keep changing")]
     Restless,

@@ -33,7 +33,7 @@ pub struct GatewayStatus {
     pub name: String,
     /// Links that wait or are worked on.
     pub due: i64,
-    /// How long the longest of them has waited.
+    /// How long the longest of them has waited, of those that do not wait for a resume.
     pub oldest_due_seconds: f64,
     /// Webhooks whose link is not known yet.
     pub inbox: i64,
@@ -41,6 +41,8 @@ pub struct GatewayStatus {
     pub parked: i64,
     /// Links with fields on which a person shall decide.
     pub contested: i64,
+    /// The directions that are paused: `inbound`, `outbound`.
+    pub paused: Vec<String>,
     /// When its list of changes was last read.
     pub swept_at: Option<DateTime<Utc>>,
     /// When both sides were compared last, to the end.
@@ -60,10 +62,11 @@ pub async fn status(pool: &PgPool, names: &[&str]) -> Result<Vec<GatewayStatus>,
         "SELECT g.name,
                 (SELECT count(*) FROM links WHERE gateway = g.name AND due_seq > done_seq) AS due,
                 COALESCE((SELECT extract(epoch FROM clock_timestamp() - min(due_since)) FROM links
-                          WHERE gateway = g.name AND due_seq > done_seq), 0)::float8 AS oldest_due_seconds,
+                          WHERE gateway = g.name AND due_seq > done_seq AND due_seq > paused_seq), 0)::float8 AS oldest_due_seconds,
                 (SELECT count(*) FROM inbox WHERE gateway = g.name AND state = 'new') AS inbox,
                 (SELECT count(*) FROM parked WHERE gateway = g.name AND state = 'open') AS parked,
                 (SELECT count(*) FROM links WHERE gateway = g.name AND contested > 0) AS contested,
+                ARRAY(SELECT direction FROM pauses WHERE gateway = g.name ORDER BY direction) AS paused,
                 (SELECT swept_at FROM sweeps WHERE gateway = g.name) AS swept_at,
                 v.ended_at AS verified_at, COALESCE(v.compared, 0) AS verify_compared,
                 (SELECT count(*) FROM drifts WHERE survey_id = v.id) AS verify_drift

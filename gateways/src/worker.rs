@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::link::{self, Link, backoff};
 use crate::reconcile::{Reconciler, Run, RunError, reconcile};
-use crate::{CallError, error_chain};
+use crate::{CallError, error_chain, pause};
 
 /// How long a worker that nobody wakes waits before it looks by itself: what waited out its backoff, and lost rings.
 const POLL: Duration = Duration::from_millis(200);
@@ -109,6 +109,8 @@ async fn one(with: &Reconciler, links: &Links, link: Link) {
         Ok(_) => "settled",
         Err(RunError::LeaseLost) => "lease_lost",
         Err(RunError::Restless) => "restless",
+        Err(RunError::Paused(_)) => "paused",
+        Err(RunError::Behind) => "feed_behind",
         Err(RunError::Call(_)) => "gateway_unavailable",
         Err(RunError::Database(_) | RunError::Log(_)) => "database_unavailable",
     };
@@ -119,6 +121,7 @@ async fn one(with: &Reconciler, links: &Links, link: Link) {
             link::release(&links.relaxed, &run.link, contested).await
         }
         Err(RunError::LeaseLost) => Ok(()),
+        Err(RunError::Paused(on)) => pause::wait(&links.pool, with.gateway.name(), &run.link, on).await,
         Err(error) => {
             counter!("tandem_gateway_retries_total", "gateway" => gateway).increment(1);
             let reason = error_chain(&error);
@@ -142,7 +145,13 @@ pub(crate) fn wait_after(error: &RunError, attempts: i32, jitter: f64) -> Durati
         RunError::Restless if attempts < 3 => Duration::ZERO,
         RunError::Call(CallError::Unavailable { retry_after: Some(asked), .. }) => wait.max(*asked),
         RunError::Call(CallError::Unauthorised { .. }) => wait.max(Duration::from_secs(5)),
-        RunError::Call(_) | RunError::Database(_) | RunError::Log(_) | RunError::LeaseLost | RunError::Restless => wait,
+        RunError::Call(_)
+        | RunError::Database(_)
+        | RunError::Log(_)
+        | RunError::LeaseLost
+        | RunError::Paused(_)
+        | RunError::Behind
+        | RunError::Restless => wait,
     }
 }
 

@@ -242,7 +242,8 @@ async fn whoever_could_be_several_is_left_to_a_person() {
 /// Variant: a customer whose create is out is linked with another object, and is there twice.
 #[tokio::test]
 async fn whoever_is_just_being_created_is_not_linked() {
-    let tandem = Tandem::start().await;
+    let env = vec![("TANDEM_STRIPE__MATCH", "never".to_owned())];
+    let tandem = Tandem::start_with(Setup { env, ..Setup::default() }).await;
     let no = Fault::status(400).code("parameter_invalid_empty").on("POST", "/v1/customers");
     tandem.stripe.fault(no).await.unwrap();
     let ada = tandem.create("Ada", "ada@x.example").await.id;

@@ -322,6 +322,27 @@ async fn a_kill_while_it_looks_leaves_one_question() {
     assert_eq!((creates(&tandem).await, living(&tandem).await), (0, (1, 1)));
 }
 
+/// Emails are kept by a projection of the feed. What it has not read yet is no reason to import somebody twice.
+#[tokio::test]
+async fn an_import_waits_for_what_the_feed_has_not_told_yet() {
+    let tandem = Tandem::start().await;
+    let slow = tandem.stripe.fault(stripe_sim::Fault::Hang.on("GET", "/v1/customers")).await.unwrap();
+    let mut behind = tandem.database.begin().await.unwrap();
+    let stop = "SELECT FROM checkpoints WHERE name = 'gateway.stripe' FOR UPDATE";
+    sqlx::query(stop).execute(&mut *behind).await.unwrap();
+    tandem.create("Ada", EMAIL).await;
+    tandem.stripe.fault_reached(slow, 1).await.unwrap();
+
+    let there = tandem.stripe.create(&[("name", "Ada"), ("email", EMAIL)]).await.unwrap().id;
+    let looked_at = format!("remote_id = '{there}' AND (last_error LIKE '%feed is behind%' OR base IS NOT NULL)");
+    tandem.until("a look at the new object", || async { tandem.rows("links", &looked_at).await == 1 }).await;
+    behind.commit().await.unwrap();
+    tandem.stripe.release_fault(slow).await.unwrap();
+    tandem.until("the question", || async { !tandem.parked().await.is_empty() }).await;
+    tandem.settled().await;
+    assert_eq!((creates(&tandem).await, living(&tandem).await), (0, (1, 1)));
+}
+
 #[tokio::test]
 async fn our_own_copy_whose_link_was_lost_is_found_again_without_asking() {
     let tandem = Tandem::start().await;

@@ -73,7 +73,7 @@ pub(super) async fn run(config: &Config, json: bool) -> Result<Ended, Failure> {
         && !relay.ahead
         && relay.unnumbered_seconds <= late
         && projectors.iter().all(|one| one.lag_seconds <= late)
-        && gateways.iter().all(|one| one.oldest_due_seconds <= late && one.parked == 0);
+        && gateways.iter().all(|one| one.oldest_due_seconds <= late && one.parked == 0 && one.paused.is_empty());
     let status = Status { healthy, writable: lag.writable, relay, projectors, gateways };
     if json {
         println!("{}", serde_json::to_string_pretty(&status)?);
@@ -113,6 +113,9 @@ fn print(status: &Status) {
             "gateway     {}: {} links due, the oldest for {:.1} s; {} webhooks unrouted; {} parked; {} contested; last sweep {swept}",
             one.name, one.due, one.oldest_due_seconds, one.inbox, one.parked, one.contested
         );
+        for direction in &one.paused {
+            println!("paused      {}: {direction}; `tandem resume {}` lets it go on", one.name, one.name);
+        }
         if let Some(at) = one.verified_at {
             let at = at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
             println!(

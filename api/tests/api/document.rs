@@ -52,6 +52,9 @@ async fn every_route_is_in_the_document() {
     /customers/{id}/events: get
     /customers/{id}/links: get
     /events: get
+    /gateways: get
+    /gateways/{name}/pause: post
+    /gateways/{name}/resume: post
     /healthz: get
     /metrics: get
     /openapi.json: get

@@ -236,7 +236,10 @@ mod tests {
             opened(Field::Phone, None, Some("2")),
         ] {
             let json = serde_json::to_value(&event).unwrap();
-            assert_eq!(json["type"], event.event_type());
+            assert_eq!(
+                (json["type"].as_str(), event.event_version().as_str()),
+                (Some(event.event_type().as_str()), "1.0")
+            );
             assert_eq!(serde_json::from_value::<CustomerEvent>(json).unwrap(), event);
         }
     }

@@ -217,7 +217,9 @@ impl Customer {
             return;
         }
         let mut winner = winner(policy, &ours, previous);
-        if !(untouched_here && untouched_there && !changes.contains_key(field)) {
+        // That the remote's spelling of it is adopted in this very moment is nobody's edit.
+        let decided = changes.get(field).is_some_and(|change| !change.adopted);
+        if !(untouched_here && untouched_there && !decided) {
             winner = Winner::Catalog;
         }
         if winner == Winner::Gateway {
@@ -537,6 +539,74 @@ mod tests {
         };
         given([created(ada()), linked("cus_1"), newer]).when(command(overwrote(Some(later())))).then_expect_events(
             vec![contest(Field::Name, (Some("Ada"), Some(at())), (Some("Ada L."), Some(later())), Winner::Catalog)],
+        );
+    }
+
+    #[test]
+    fn a_value_chosen_anew_here_is_not_taken_for_the_one_that_was_sent() {
+        let at_later = |before: &str, after: &str| CustomerEvent::Updated {
+            changes: Changes::from([(Field::Name, Change::edit(Some(text(before)), Some(text(after)), later()))]),
+            at: later(),
+        };
+        given([created(ada()), linked("cus_1"), at_later("Ada", "Countess"), at_later("Countess", "Ada")])
+            .when(command(overwrote(Some(later()))))
+            .then_expect_events(vec![contest(
+                Field::Name,
+                (Some("Ada"), Some(at())),
+                (Some("Ada L."), Some(later())),
+                Winner::Catalog,
+            )]);
+    }
+
+    /// What a call of ours wrote, spelled by the gateway in its own way, over an edit of [`later`].
+    fn overwrote_spelled() -> Observe {
+        let mut observe = observation(ada(), present(with_email("ada@x.example")));
+        observe.overwritten = vec![Overwritten {
+            field: Field::Email,
+            sent: Some(text("Ada@X.example")),
+            held: Some(text("ada@x.example")),
+            sent_edited_at: Some(at()),
+            previous: Side { value: Some(text("eve@x.example")), edited_at: Some(later()) },
+        }];
+        observe
+    }
+
+    fn restored(intake: &Intake) -> Option<&Change> {
+        intake.events.iter().find_map(|event| match event {
+            CustomerEvent::Updated { changes, .. } => changes.get(&Field::Email),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn an_unseen_edit_is_taken_back_whichever_spelling_of_ours_stands_here() {
+        let back = |before: &str| Change::edit(Some(text(before)), Some(text("eve@x.example")), later());
+        let mut as_sent = overwrote_spelled();
+        as_sent.spellings = spelled();
+        let unadopted = customer([created(with_email("Ada@X.example")), linked("cus_1")]);
+        assert_eq!(restored(&unadopted.take_in(&as_sent)), Some(&back("Ada@X.example")));
+
+        let as_held = Observe { base: with_email("ada@x.example"), ..overwrote_spelled() };
+        let adopted = customer([created(with_email("ada@x.example")), linked("cus_1")]);
+        assert_eq!(restored(&adopted.take_in(&as_held)), Some(&back("ada@x.example")));
+    }
+
+    #[test]
+    fn an_unseen_edit_of_unknown_time_is_said_to_be_guessed_where_times_decide() {
+        let customer = customer([created(ada()), linked("cus_1")]);
+        assert_eq!(customer.take_in(&overwrote(None)).guessed, BTreeSet::from([Field::Name]));
+        assert_eq!(customer.take_in(&overwrote(Some(later()))).guessed, BTreeSet::new());
+        let catalog = Observe { policies: Policies::all(Policy::Catalog), ..overwrote(None) };
+        assert_eq!(customer.take_in(&catalog).guessed, BTreeSet::new());
+    }
+
+    #[test]
+    fn of_two_edits_of_one_instant_the_catalogs_stays() {
+        let customer = customer([created(ada()), linked("cus_1"), updated(Field::Phone, None, Some("1"))]);
+        let there = edited(ada().with(Field::Phone, text("2")), Field::Phone, at());
+        assert_eq!(
+            customer.take_in(&observation(ada(), there)).events,
+            vec![contest(Field::Phone, (Some("1"), Some(at())), (Some("2"), Some(at())), Winner::Catalog)]
         );
     }
 

@@ -5,7 +5,7 @@ use crate::projector::{sum, sum_projector};
 use crate::world::{World, eventually};
 use std::path::Path;
 use std::process::Command as Run;
-use tandem_eventlog::{Context, ExecuteError};
+use tandem_eventlog::{Context, ExecuteError, history, relaxed};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -95,6 +95,34 @@ async fn postgresql_killed_while_writing_loses_nothing_that_was_answered() {
     assert_eq!(world.store.load(&id).await.unwrap().aggregate.value, 60);
     eventually("all is projected once", async || sum(&world).await == (60, 60)).await;
     eventually("the relay is well", async || relay.status.borrow().failing.is_none()).await;
+}
+
+/// Fails for an append that only asks whether its own place is free: what a crash took is remembered, and a hole would stay.
+#[tokio::test]
+async fn what_a_crash_of_postgresql_took_is_not_built_upon() {
+    let mut server = tandem_local::test::own_postgres().await;
+    let world = World::on(&server.url("postgres"), &tandem_local::test::nats().await).await;
+    // So that a commit that does not wait for the disk is not there by chance.
+    sqlx::query("ALTER SYSTEM SET wal_writer_delay = '10s'").execute(&world.pool).await.unwrap();
+    server.restart().unwrap();
+    eventually("it answers", async || sqlx::query("SELECT 1").execute(&world.pool).await.is_ok()).await;
+    let id = world.count(1).await;
+    let mut transaction = relaxed(&world.pool, 1).begin().await.unwrap();
+    let loaded = world.store.load(&id).await.unwrap();
+    let context = Context::from_origin("test");
+    let executed = world.store.execute_in(&mut transaction, loaded, Command::Add(5), context).await.unwrap();
+    transaction.commit().await.unwrap();
+    world.store.remember(&executed);
+
+    server.kill();
+    server.restart().unwrap();
+    let add = || world.store.execute(&id, Command::Add(10), Context::from_origin("test").key("k", b"add"));
+    eventually("it is added", async || add().await.is_ok()).await;
+
+    let versions: Vec<u64> =
+        history(&world.pool, "counter", &id).await.unwrap().iter().map(|event| event.version).collect();
+    assert_eq!(versions, (1..=versions.len() as u64).collect::<Vec<_>>(), "no hole");
+    assert_eq!(world.store.load(&id).await.unwrap().version, versions.len() as u64);
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -8,15 +8,15 @@ use sqlx::types::Json;
 use sqlx::{PgPool, PgTransaction};
 use tandem_domain::{Customer, CustomerId, GatewayName, RemoteId};
 use tandem_eventlog::zoo::plays;
-use tandem_eventlog::{CommandKey, Context, ExecuteError, Executed, Loaded, Store, crash};
+use tandem_eventlog::{CommandKey, Context, ExecuteError, Executed, Loaded, Store, checkpoint, crash};
 use uuid::Uuid;
 
 use super::{Change, Decision, Ledger, NotCommitted, Sighting, Step};
-use crate::RunError;
+use crate::due::projection_name;
 use crate::inbox::{self, Row};
 use crate::intent::{self, Intent};
 use crate::link::{self, Link};
-use crate::{join, parked, twins};
+use crate::{Direction, GuardConfig, RunError, guard, join, parked, twins};
 
 /// One gateway's part of the database.
 pub(crate) struct Postgres {
@@ -26,7 +26,11 @@ pub(crate) struct Postgres {
     pub store: Store<Customer>,
     pub gateway: GatewayName,
     pub lease: Duration,
+    pub guard: GuardConfig,
 }
+
+/// How long an import waits for the feed before others have a turn.
+const FEED_PATIENCE: Duration = Duration::from_secs(2);
 
 #[async_trait]
 impl Ledger for Postgres {
@@ -57,7 +61,7 @@ impl Ledger for Postgres {
 
     async fn commit(&self, link: &Link, step: Step) -> Result<Option<Executed<Customer>>, NotCommitted> {
         // The usual end of a run that pushes: one statement, which holds the link itself.
-        if let (None, [Change::Open(intent)]) = (&step.decision, step.changes.as_slice()) {
+        if let (None, None, [Change::Open(intent)]) = (&step.decision, step.deletes, step.changes.as_slice()) {
             intent::store(&self.pool, link, self.lease, intent).await?;
             return Ok(None);
         }
@@ -66,6 +70,9 @@ impl Ledger for Postgres {
         }
         let mut tx = if step.relaxed { &self.relaxed } else { &self.pool }.begin().await.map_err(RunError::from)?;
         link::hold(&mut *tx, link, self.lease).await?;
+        if let Some(direction) = step.deletes {
+            tx = self.guard_deletion(tx, link, direction).await?;
+        }
         let executed = match step.decision {
             Some(Decision { customer, command, context }) => {
                 match self.store.execute_in(&mut tx, customer, command, context).await {
@@ -101,6 +108,10 @@ impl Ledger for Postgres {
             }
         }
         Ok(executed)
+    }
+
+    async fn is_told(&self) -> Result<bool, RunError> {
+        Ok(checkpoint::reached(&self.relaxed, &projection_name(&self.gateway), FEED_PATIENCE).await?)
     }
 
     async fn twins(&self, email: &str) -> Result<Vec<Uuid>, RunError> {
@@ -142,6 +153,21 @@ impl Postgres {
         }
         self.store.execute(&decision.customer.id, decision.command.clone(), context).await?;
         Ok(())
+    }
+
+    /// Counts a deletion in the transaction that makes it so. One too many pauses the direction, and nothing is deleted.
+    async fn guard_deletion(
+        &self,
+        mut tx: PgTransaction<'static>,
+        link: &Link,
+        direction: Direction,
+    ) -> Result<PgTransaction<'static>, RunError> {
+        if guard::may_delete(&mut tx, &self.gateway, direction, link.customer_id, self.guard).await? {
+            return Ok(tx);
+        }
+        tx.rollback().await?;
+        guard::stop_deleting(&self.pool, &self.gateway, direction, self.guard).await?;
+        Err(RunError::Paused(direction))
     }
 
     async fn write(&self, tx: &mut PgTransaction<'_>, link: &Link, change: Change) -> Result<(), RunError> {

@@ -10,10 +10,10 @@ use tandem_eventlog::zoo::plays;
 use tandem_eventlog::{Context, Loaded};
 
 use super::{Run, RunError, edit_times};
-use crate::OnDelete;
 use crate::intent::Outcome;
 use crate::ledger::{Change, Decision, NotCommitted, Sighting, Step};
 use crate::link::{Base, LinkState};
+use crate::{Direction, OnDelete};
 
 /// A sight of the remote, with all that it settles.
 #[derive(Clone, Debug)]
@@ -105,10 +105,12 @@ pub(super) async fn merge(
         let mut changes = vec![Change::See(sighting(run, &observation, state, &intake.spellings))];
         changes.extend(settled(&observation));
         changes.extend(observation.closes.iter().map(|(key, outcome)| Change::Close(key.clone(), *outcome)));
+        let dies = matches!((&observation.sight, &loaded.aggregate), (Sighted::Gone(_), Customer::Active { .. }));
+        let deletes = (dies && !unlinks).then_some(Direction::Inbound);
         let decision = Decision { customer: loaded, command, context };
         // Nobody acts on this before a later commit that does wait for the disk, the relay's or an intent's; and should
         // the database lose it in a crash, it loses all of it, and what it came from is there as before.
-        match run.commit(Step { decision: Some(decision), changes, relaxed: true }).await {
+        match run.commit(Step { decision: Some(decision), changes, deletes, relaxed: true }).await {
             Ok(executed) => {
                 remember(run, observation, state, intake.spellings);
                 return match executed {
@@ -131,7 +133,7 @@ pub(super) async fn merge(
 async fn tidy(run: &mut Run<'_>, observation: &Observation) -> Result<(), RunError> {
     // Should the database lose this in a crash, it finds nothing new once more.
     let changes = settled(observation).collect();
-    run.commit(Step { changes, relaxed: true, decision: None }).await?;
+    run.commit(Step { changes, relaxed: true, ..Step::default() }).await?;
     Ok(())
 }
 

@@ -9,10 +9,10 @@ use tandem_eventlog::{Loaded, crash};
 
 use super::{Run, RunError, twins};
 use crate::intent::Intent;
-use crate::ledger::Change;
+use crate::ledger::{Change, Step};
 use crate::link::LinkState;
 use crate::parked::Refused;
-use crate::{OnDelete, Write};
+use crate::{Direction, OnDelete, Write};
 
 /// Stores the next call as the link's open intent, and returns it. `None` when nothing differs.
 ///
@@ -36,15 +36,17 @@ pub(super) async fn push(run: &mut Run<'_>, loaded: &Loaded<Customer>) -> Result
     if write.is_none() && refused == run.link.refused {
         return Ok(None);
     }
+    if write.is_some() {
+        run.link.may(Direction::Outbound)?;
+    }
+    let deletes = matches!(write, Some(Write::Delete { .. })).then_some(Direction::Outbound);
     let intent = write.map(|write| intend(run, &loaded.aggregate, loaded.version, write));
 
+    let supersedes = (refused != run.link.refused).then(|| Change::Supersede(refused.clone()));
     let opens = intent.clone().map(|intent| Change::Open(Box::new(intent)));
-    if refused == run.link.refused {
-        run.store(opens).await?;
-    } else {
-        run.store([Change::Supersede(refused.clone())].into_iter().chain(opens)).await?;
-        run.link.refused = refused;
-    }
+    let changes = supersedes.into_iter().chain(opens).collect();
+    run.commit(Step { changes, deletes, ..Step::default() }).await?;
+    run.link.refused = refused;
     if intent.is_some() {
         crash::at("intent-stored");
     }

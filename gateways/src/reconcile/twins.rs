@@ -56,6 +56,10 @@ pub(super) async fn may_be_imported(
         settled(run).await?;
         return Ok(Some(observation));
     };
+    // Emails follow the feed: behind it, a customer of a moment ago would be imported once more.
+    if !run.with.ledger.is_told().await? {
+        return Err(RunError::Behind);
+    }
     let found = run.with.ledger.twins(email).await?;
     match found.as_slice() {
         [] => {

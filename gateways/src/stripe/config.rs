@@ -10,7 +10,7 @@ use serde::de::{Error, IntoDeserializer};
 use serde::{Deserialize, Deserializer};
 use tandem_domain::{FieldSet, GatewayName, Policies, Policy};
 
-use crate::{Filter, Matching, OnDelete};
+use crate::{Filter, GuardConfig, Matching, OnDelete};
 
 /// How Tandem speaks to one Stripe account.
 ///
@@ -80,6 +80,21 @@ pub struct StripeConfig {
     /// `ask`, `email` or `never`. `TANDEM_STRIPE__MATCH`, default `ask`.
     #[serde(default, rename = "match")]
     pub matching: Matching,
+    /// Most customers deleted within `guard_window_s`, in each direction, before that direction is paused; 0 is no limit.
+    /// `TANDEM_STRIPE__GUARD_DELETES`, default 50.
+    #[serde(default = "guard_deletes")]
+    pub guard_deletes: u32,
+    /// Most customers, of a hundred, one of whose fields changes within `guard_window_s`, in each direction, before that
+    /// direction is paused; 0 is no limit. `TANDEM_STRIPE__GUARD_CHANGES_PERCENT`, default 25.
+    #[serde(default = "guard_changes_percent")]
+    pub guard_changes_percent: u32,
+    /// So many customers may change whatever their share: in a small catalog a few are many.
+    /// `TANDEM_STRIPE__GUARD_CHANGES_AT_LEAST`, default 200.
+    #[serde(default = "guard_changes_at_least")]
+    pub guard_changes_at_least: u32,
+    /// Within which time deletions and changes are counted, in seconds. `TANDEM_STRIPE__GUARD_WINDOW_S`, default 600.
+    #[serde(default = "guard_window_s")]
+    pub guard_window_s: u32,
     /// From one sweep of Stripe's events to the next, in milliseconds. `TANDEM_STRIPE__SWEEP_INTERVAL_MS`, default
     /// 60000.
     #[serde(default = "sweep_interval_ms")]
@@ -130,9 +145,23 @@ impl StripeConfig {
             deletes_outbound: OnDelete::default(),
             filter: None,
             matching: Matching::default(),
+            guard_deletes: guard_deletes(),
+            guard_changes_percent: guard_changes_percent(),
+            guard_changes_at_least: guard_changes_at_least(),
+            guard_window_s: guard_window_s(),
             sweep_interval_ms: sweep_interval_ms(),
             sweep_overlap_s: sweep_overlap_s(),
             verify_interval_s: 0,
+        }
+    }
+
+    /// How much may happen at once.
+    pub fn guard(&self) -> GuardConfig {
+        GuardConfig {
+            deletes: self.guard_deletes,
+            changes_percent: self.guard_changes_percent,
+            changes_at_least: self.guard_changes_at_least,
+            window_s: self.guard_window_s,
         }
     }
 
@@ -173,6 +202,12 @@ impl StripeConfig {
         }
         if let Some(Err(reason)) = self.filter.as_ref().map(Filter::check) {
             return Err(wrong("TANDEM_STRIPE__FILTER", reason));
+        }
+        if self.guard_changes_percent > 100 {
+            return Err(wrong("TANDEM_STRIPE__GUARD_CHANGES_PERCENT", "must be from 0 to 100"));
+        }
+        if self.guard_window_s == 0 {
+            return Err(wrong("TANDEM_STRIPE__GUARD_WINDOW_S", "must be at least 1"));
         }
         milliseconds("TANDEM_STRIPE__SWEEP_INTERVAL_MS", self.sweep_interval_ms)?;
         Ok(Checked {
@@ -304,6 +339,22 @@ fn name() -> String {
 
 fn section() -> String {
     "stripe".to_owned()
+}
+
+fn guard_deletes() -> u32 {
+    GuardConfig::default().deletes
+}
+
+fn guard_changes_percent() -> u32 {
+    GuardConfig::default().changes_percent
+}
+
+fn guard_changes_at_least() -> u32 {
+    GuardConfig::default().changes_at_least
+}
+
+fn guard_window_s() -> u32 {
+    GuardConfig::default().window_s
 }
 
 fn api_base() -> String {

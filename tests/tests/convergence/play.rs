@@ -18,6 +18,7 @@ pub enum Born {
 pub async fn play(history: &History) -> Result<(), String> {
     let env = [
         ("TANDEM_STRIPE__POLICY", history.policy),
+        ("TANDEM_STRIPE__MATCH", "never"),
         ("TANDEM_STRIPE__SWEEP_INTERVAL_MS", "400"),
         ("TANDEM_STRIPE__TIMEOUT_MS", "2000"),
         ("TANDEM_GATEWAYS__LEASE_MS", "10000"),

@@ -1,0 +1,185 @@
+//! `/gateways`: how each stands, and pausing it.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use serde::{Deserialize, Serialize};
+use tandem_domain::GatewayName;
+use tandem_gateways::{Direction, GatewayStatus, Pause};
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::body;
+use crate::customer_body::Timestamp;
+use crate::problem::{Common, OfBody, Problem, ProblemBody};
+
+/// All gateways.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct GatewayList {
+    /// By name.
+    data: Vec<GatewayBody>,
+}
+
+/// How a gateway stands.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Gateway)]
+pub(crate) struct GatewayBody {
+    /// Its name.
+    name: String,
+    /// Links that wait or are worked on.
+    due: i64,
+    /// How long the longest of them has waited, in seconds, of those that do not wait for a resume.
+    oldest_due_seconds: f64,
+    /// What is parked.
+    parked: i64,
+    /// Links with fields on which a person shall decide.
+    contested: i64,
+    /// What stands still.
+    pauses: Vec<PauseBody>,
+    /// When its list of changes was last read.
+    swept_at: Option<Timestamp>,
+}
+
+/// A direction that stands still.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Pause)]
+pub(crate) struct PauseBody {
+    /// `inbound`: from the gateway to the catalog; `outbound`: the other way.
+    direction: String,
+    /// Why.
+    reason: String,
+    /// `person`, or `guard`: too much changed at once.
+    paused_by: String,
+    /// Since when.
+    paused_at: Timestamp,
+}
+
+impl From<Pause> for PauseBody {
+    fn from(Pause { direction, reason, paused_by, paused_at, .. }: Pause) -> Self {
+        Self { direction, reason, paused_by, paused_at: Timestamp(paused_at) }
+    }
+}
+
+/// Show how the gateways stand
+#[utoipa::path(
+    get, path = "/gateways", tag = "gateways", operation_id = "list_gateways",
+    responses((status = 200, description = "All that are switched on", body = GatewayList), Common)
+)]
+#[tracing::instrument(name = "gateways.list", skip_all)]
+pub(crate) async fn list(State(app): State<App>) -> Result<Json<GatewayList>, Problem> {
+    let pauses = app.gateways.pauses().await?;
+    let body = |status: GatewayStatus| GatewayBody {
+        pauses: pauses.iter().filter(|pause| pause.gateway == status.name).cloned().map(Into::into).collect(),
+        name: status.name,
+        due: status.due,
+        oldest_due_seconds: status.oldest_due_seconds,
+        parked: status.parked,
+        contested: status.contested,
+        swept_at: status.swept_at.map(Timestamp),
+    };
+    Ok(Json(GatewayList { data: app.gateways.status().await?.into_iter().map(body).collect() }))
+}
+
+/// Which direction, and why.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schema(example = json!({"direction": "inbound", "reason": "an import runs in Stripe"}))]
+pub(crate) struct PauseRequest {
+    /// `inbound`: from the gateway to the catalog; `outbound`: the other way; both without it.
+    direction: Option<DirectionWord>,
+    /// Why, for those who find it paused: 200 characters at most.
+    reason: Option<String>,
+}
+
+/// Which direction.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schema(example = json!({"direction": "inbound"}))]
+pub(crate) struct ResumeRequest {
+    /// `inbound` or `outbound`; both without it.
+    direction: Option<DirectionWord>,
+}
+
+/// One of the two.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum DirectionWord {
+    Inbound,
+    Outbound,
+}
+
+impl From<DirectionWord> for Direction {
+    fn from(word: DirectionWord) -> Self {
+        match word {
+            DirectionWord::Inbound => Self::Inbound,
+            DirectionWord::Outbound => Self::Outbound,
+        }
+    }
+}
+
+/// Pause a gateway
+///
+/// What changes meanwhile waits, and goes on together when it is resumed. A direction that is paused already stays as it is.
+#[utoipa::path(
+    post, path = "/gateways/{name}/pause", tag = "gateways", operation_id = "pause_gateway",
+    params(("name" = String, Path, description = "The gateway, such as stripe")),
+    request_body(content = PauseRequest, content_type = "application/json"),
+    responses(
+        (status = 204, description = "It is paused"),
+        (status = 404, description = "No gateway has this name", body = ProblemBody, content_type = "application/problem+json"),
+        Common, OfBody,
+    )
+)]
+#[tracing::instrument(name = "gateways.pause", skip_all, fields(gateway = name))]
+pub(crate) async fn pause(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    bytes: axum::body::Body,
+) -> Result<StatusCode, Problem> {
+    let PauseRequest { direction, reason } = read(&headers, bytes).await?;
+    let reason = reason.unwrap_or_else(|| "a person paused it".to_owned());
+    if reason.chars().count() > 200 || reason.chars().any(char::is_control) {
+        return Err(Problem::invalid("reason", "must have at most 200 characters, and no control characters"));
+    }
+    app.gateways.pause(named(&app, &name)?, direction.map(Into::into), &reason).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Resume a gateway
+///
+/// What has waited goes on, and the guard counts from now on.
+#[utoipa::path(
+    post, path = "/gateways/{name}/resume", tag = "gateways", operation_id = "resume_gateway",
+    params(("name" = String, Path, description = "The gateway, such as stripe")),
+    request_body(content = ResumeRequest, content_type = "application/json"),
+    responses(
+        (status = 204, description = "It goes on"),
+        (status = 404, description = "No gateway has this name", body = ProblemBody, content_type = "application/problem+json"),
+        Common, OfBody,
+    )
+)]
+#[tracing::instrument(name = "gateways.resume", skip_all, fields(gateway = name))]
+pub(crate) async fn resume(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    bytes: axum::body::Body,
+) -> Result<StatusCode, Problem> {
+    let ResumeRequest { direction } = read(&headers, bytes).await?;
+    app.gateways.resume(named(&app, &name)?, direction.map(Into::into)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// A body that may be left out.
+async fn read<T: serde::de::DeserializeOwned + Default>(
+    headers: &HeaderMap,
+    bytes: axum::body::Body,
+) -> Result<T, Problem> {
+    let bytes = body::read(bytes, body::JSON_LIMIT).await?;
+    if bytes.is_empty() { Ok(T::default()) } else { body::json(headers, &bytes, &["application/json"]) }
+}
+
+fn named<'a>(app: &'a App, name: &str) -> Result<&'a GatewayName, Problem> {
+    app.gateways.named(name).ok_or_else(|| Problem::not_found("no gateway has this name"))
+}

@@ -1,0 +1,199 @@
+//! The guard: where a bad script changes or deletes much at once on one side, the other is kept from following.
+
+use std::collections::BTreeSet;
+
+use sqlx::{PgPool, PgTransaction};
+use tandem_domain::{CustomerId, GatewayName};
+use tracing::error;
+
+use crate::pause::{self, Direction};
+
+/// How much may happen at once, in each direction of a gateway, before that direction is paused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuardConfig {
+    /// Most deletions within the window; 0 is no limit.
+    pub deletes: u32,
+    /// The most customers, of a hundred linked, one of whose fields changes within the window; 0 is no limit.
+    pub changes_percent: u32,
+    /// So many customers may change whatever the share: in a small catalog a few are many.
+    pub changes_at_least: u32,
+    /// The window, in seconds.
+    pub window_s: u32,
+}
+
+impl Default for GuardConfig {
+    fn default() -> Self {
+        Self { deletes: 50, changes_percent: 25, changes_at_least: 200, window_s: 600 }
+    }
+}
+
+/// What a deletion is counted as. No field is called so.
+const DELETED: &str = "deleted";
+
+/// Counts a deletion that is about to happen, in the transaction that makes it so. `false`: it is one too many, the direction
+/// is to be paused, and the transaction rolled back.
+pub(crate) async fn may_delete(
+    tx: &mut PgTransaction<'_>,
+    gateway: &GatewayName,
+    direction: Direction,
+    CustomerId(customer): CustomerId,
+    config: GuardConfig,
+) -> Result<bool, sqlx::Error> {
+    if config.deletes == 0 {
+        return Ok(true);
+    }
+    // One at a time, or many would each find room for one more.
+    lock(tx, gateway, direction).await?;
+    sqlx::query(
+        "INSERT INTO guarded (gateway, direction, what, customer_id) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (gateway, direction, what, customer_id) DO NOTHING",
+    )
+    .bind(gateway.as_str())
+    .bind(direction.as_str())
+    .bind(DELETED)
+    .bind(customer)
+    .execute(&mut **tx)
+    .await?;
+    let recent: i64 = sqlx::query_scalar(&format!("SELECT count(*) FROM guarded {RECENT}"))
+        .bind(gateway.as_str())
+        .bind(direction.as_str())
+        .bind(DELETED)
+        .bind(f64::from(config.window_s))
+        .fetch_one(&mut **tx)
+        .await?;
+    Ok(recent <= i64::from(config.deletes))
+}
+
+/// Of one gateway, direction and kind, within the window and since it was resumed last.
+const RECENT: &str = "
+    WHERE gateway = $1 AND direction = $2 AND what = $3
+      AND at > greatest(clock_timestamp() - make_interval(secs => $4),
+                        (SELECT counted_from FROM guards WHERE gateway = $1 AND direction = $2))";
+
+/// Pauses the direction because of deletions.
+pub(crate) async fn stop_deleting(
+    pool: &PgPool,
+    gateway: &GatewayName,
+    direction: Direction,
+    config: GuardConfig,
+) -> Result<(), sqlx::Error> {
+    let GuardConfig { deletes, window_s, .. } = config;
+    let reason = format!("more than {deletes} customers deleted within {window_s} s");
+    if pause::store(pool, gateway, Some(direction), &reason, "guard").await? {
+        tell(gateway, direction, &reason);
+    }
+    Ok(())
+}
+
+/// A field of a customer that changed.
+pub(crate) type Changed = (Direction, String, CustomerId);
+
+/// Counts what the feed tells, in the projection's own transaction, and pauses a direction in which a field changes everywhere.
+pub(crate) async fn count(
+    tx: &mut PgTransaction<'_>,
+    gateway: &GatewayName,
+    changed: &BTreeSet<Changed>,
+    config: GuardConfig,
+) -> Result<(), sqlx::Error> {
+    if config.changes_percent == 0 || changed.is_empty() {
+        return Ok(());
+    }
+    let (mut directions, mut fields, mut customers) = (vec![], vec![], vec![]);
+    for (direction, field, CustomerId(customer)) in changed {
+        directions.push(direction.as_str());
+        fields.push(field.as_str());
+        customers.push(*customer);
+    }
+    sqlx::query(
+        "INSERT INTO guarded (gateway, direction, what, customer_id)
+         SELECT $1, direction, what, customer_id FROM unnest($2::text[], $3::text[], $4::uuid[])
+             AS t (direction, what, customer_id) ORDER BY 2, 3, 4
+         ON CONFLICT (gateway, direction, what, customer_id) DO UPDATE SET at = excluded.at",
+    )
+    .bind(gateway.as_str())
+    .bind(&directions)
+    .bind(&fields)
+    .bind(&customers)
+    .execute(&mut **tx)
+    .await?;
+    let touched: BTreeSet<(Direction, &str)> =
+        changed.iter().map(|(direction, field, _)| (*direction, field.as_str())).collect();
+    for (direction, field) in touched {
+        if too_many(tx, gateway, direction, field, config).await?.is_none() {
+            continue;
+        }
+        // Counted once more: a person may have resumed it in this instant, and nothing from before counts then.
+        lock(tx, gateway, direction).await?;
+        if let Some(reason) = too_many(tx, gateway, direction, field, config).await?
+            && pause::store(&mut **tx, gateway, Some(direction), &reason, "guard").await?
+        {
+            tell(gateway, direction, &reason);
+        }
+    }
+    Ok(())
+}
+
+/// One at a time decides about a direction, to the end of the transaction: whoever counts, and whoever resumes.
+pub(crate) async fn lock(
+    tx: &mut PgTransaction<'_>,
+    gateway: &GatewayName,
+    direction: Direction,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('guard ' || $1 || ' ' || $2, 0))")
+        .bind(gateway.as_str())
+        .bind(direction.as_str())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// Why the direction must be paused, if it must.
+async fn too_many(
+    tx: &mut PgTransaction<'_>,
+    gateway: &GatewayName,
+    direction: Direction,
+    field: &str,
+    config: GuardConfig,
+) -> Result<Option<String>, sqlx::Error> {
+    let GuardConfig { changes_percent, changes_at_least, window_s, .. } = config;
+    // Cheap at first: most of the time it is far from enough.
+    let recent: i64 =
+        sqlx::query_scalar(&format!("SELECT count(*) FROM (SELECT FROM guarded {RECENT} LIMIT $5) AS recent"))
+            .bind(gateway.as_str())
+            .bind(direction.as_str())
+            .bind(field)
+            .bind(f64::from(window_s))
+            .bind(i64::from(changes_at_least) + 1)
+            .fetch_one(&mut **tx)
+            .await?;
+    if recent <= i64::from(changes_at_least) {
+        return Ok(None);
+    }
+    let too_many: bool = sqlx::query_scalar(&format!(
+        "SELECT (SELECT count(*) FROM guarded {RECENT}) * 100
+              > (SELECT count(*) FROM links WHERE gateway = $1 AND state = 'active') * $5::bigint"
+    ))
+    .bind(gateway.as_str())
+    .bind(direction.as_str())
+    .bind(field)
+    .bind(f64::from(window_s))
+    .bind(i64::from(changes_percent))
+    .fetch_one(&mut **tx)
+    .await?;
+    Ok(too_many
+        .then(|| format!("{field} changed for more than {changes_percent}% of the customers within {window_s} s")))
+}
+
+/// Forgets what is older than the window.
+pub(crate) async fn forget(pool: &PgPool, gateway: &GatewayName, config: GuardConfig) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM guarded WHERE gateway = $1 AND at < clock_timestamp() - make_interval(secs => $2)")
+        .bind(gateway.as_str())
+        .bind(f64::from(config.window_s))
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+fn tell(gateway: &GatewayName, direction: Direction, reason: &str) {
+    error!(%gateway, %direction, reason, "paused: `tandem resume {gateway}` lets it go on");
+}
