@@ -204,8 +204,11 @@ impl Customer {
         if now == previous.value.as_ref() {
             return;
         }
-        let untouched_here = (now == sent.as_ref() || now == held.as_ref())
-            && self.stamp(field).map(|stamp| stamp.edited_at) == *sent_edited_at;
+        // Another gateway's spelling of it, adopted since, is nobody's edit either.
+        let stamp = self.stamp(field);
+        let spelled = stamp.is_some_and(|stamp| stamp.adopted);
+        let untouched_here = (now == sent.as_ref() || now == held.as_ref() || spelled)
+            && stamp.map(|stamp| stamp.edited_at) == *sent_edited_at;
         let untouched_there = remote.get(field) == held.as_ref();
         let ours = Side { value: sent.clone(), edited_at: *sent_edited_at };
         let policy = observe.policies.of(field);
@@ -589,6 +592,18 @@ mod tests {
         let as_held = Observe { base: with_email("ada@x.example"), ..overwrote_spelled() };
         let adopted = customer([created(with_email("ada@x.example")), linked("cus_1")]);
         assert_eq!(restored(&adopted.take_in(&as_held)), Some(&back("ada@x.example")));
+    }
+
+    #[test]
+    fn an_unseen_edit_is_taken_back_over_another_gateways_spelling_of_ours() {
+        let (before, after) = (Some(text("Ada@X.example")), Some(text("ADA@X.EXAMPLE")));
+        let adopted = Change { before, after, edited_at: at(), adopted: true };
+        let changes = Changes::from([(Field::Email, adopted)]);
+        let history =
+            [created(with_email("Ada@X.example")), linked("cus_1"), CustomerEvent::Updated { changes, at: later() }];
+        let observe = Observe { base: with_email("ada@x.example"), ..overwrote_spelled() };
+        let back = Change::edit(Some(text("ADA@X.EXAMPLE")), Some(text("eve@x.example")), later());
+        assert_eq!(restored(&customer(history).take_in(&observe)), Some(&back));
     }
 
     #[test]
