@@ -6,7 +6,8 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 SEEDS := $(shell date +%s)000..
 HOURS := 1
-.PHONY: help run test soak bench lint fmt clean
+HISTORIES := 1000000
+.PHONY: help run test soak model bench lint fmt clean
 MAKEFLAGS += --no-print-directory
 
 help: ## Show this list
@@ -27,6 +28,10 @@ soak: ## Play new random histories of edits and faults on both sides (HOURS=1; S
 	@cd "$(ROOT)" && cargo build --workspace --bins
 	@cd "$(ROOT)" && TANDEM_TEST_SEEDS=$(SEEDS) TANDEM_TEST_HOURS=$(HOURS) cargo run --quiet -p tandem-local -- test -- \
 		cargo test --workspace --test convergence -- --nocapture new_seeds
+
+model: ## Play random histories without servers, on a model of Stripe, network and database (HISTORIES=1000000)
+	@cd "$(ROOT)" && TANDEM_TEST_MODEL_SEEDS=$${TANDEM_TEST_MODEL_SEEDS:-0..$(HISTORIES)} \
+		cargo test --workspace --lib -- --nocapture model::histories
 
 bench: ## Measure speed against the bare parts, on an optimised build (ARGS="...": options of tandem-bench)
 	@cd "$(ROOT)" && deploy/bootstrap

@@ -12,6 +12,8 @@ mod intent;
 mod join;
 mod ledger;
 mod link;
+#[cfg(test)]
+mod model;
 mod parked;
 mod pause;
 mod plan;

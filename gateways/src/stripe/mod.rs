@@ -41,6 +41,8 @@ use self::client::Client;
 use self::pacing::Endpoint;
 use self::webhook::Webhooks;
 use crate::{Call, CallError, Gateway, Listed, Notice, Object, RemoteChange, Reply, Seen, WebhookError, Write};
+#[cfg(test)]
+pub(crate) use offset::Offset;
 
 pub use config::{ConfigError, StripeConfig};
 

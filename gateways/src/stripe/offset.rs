@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 /// What the `Date` of the last replies says about Stripe's clock. Each leaves a range; the truth lies in all of them.
 #[derive(Debug, Default)]
-pub(super) struct Offset {
+pub(crate) struct Offset {
     ranges: Mutex<VecDeque<Range>>,
 }
 

@@ -1,0 +1,198 @@
+//! What holds at rest, whatever happened. The same promises as of `tests/tests/convergence/check.rs`.
+
+use chrono::TimeDelta;
+use tandem_domain::{Customer, CustomerEvent, Field, Policy, Value, Winner};
+
+use super::history::BEGINS;
+use super::play::Play;
+use super::world::State;
+use crate::ChangeKind;
+use crate::link::LinkState;
+
+/// Checks every promise; the error names the one that is broken.
+pub(super) fn check(play: &mut Play) -> Result<(), String> {
+    {
+        let state = play.world.lock();
+        for side in 0..state.sides.len() {
+            one_copy_each(&state, side)?;
+            equal(&state, side)?;
+        }
+        nothing_lost(&state)?;
+        latest_stands(&state)?;
+    }
+    silent(play)
+}
+
+/// A living object for each living customer, linked, and no other.
+fn one_copy_each(state: &State, side: usize) -> Result<(), String> {
+    let side = &state.sides[side];
+    let here = state.customers.values().filter(|stored| matches!(stored.customer, Customer::Active { .. })).count();
+    let there: Vec<_> = side.remote.objects.iter().filter(|(_, held)| !held.gone).map(|(id, _)| id).collect();
+    let linked: Vec<_> = side
+        .links
+        .iter()
+        .filter(|row| row.link.state == LinkState::Active)
+        .filter_map(|row| row.link.remote_id.as_ref())
+        .collect();
+    let same = linked.len() == there.len() && there.iter().all(|id| linked.contains(id));
+    if here == there.len() && same {
+        return Ok(());
+    }
+    Err(format!("{here} live here, {there:?} there, linked are {linked:?}"))
+}
+
+/// Catalog, gateway and base hold the same, or a pair that the gateway made; what is dead on one side is dead on both.
+fn equal(state: &State, side: usize) -> Result<(), String> {
+    let side = &state.sides[side];
+    for row in side.links.iter().filter(|row| row.link.remote_id.is_some()) {
+        let link = &row.link;
+        let Some(held) = link.remote_id.as_ref().and_then(|id| side.remote.objects.get(id)) else { continue };
+        let stored = state.customers.get(&link.customer_id);
+        let customer = stored.map_or(&Customer::Unborn, |stored| &stored.customer);
+        match customer {
+            Customer::Active { profile, .. } if !held.gone => {
+                let base = link.base.as_ref().map(|base| &base.profile);
+                let (name, told) = (profile.text(&Field::Name), held.profile.text(&Field::Name));
+                let equal = if state.setting.normalises { folded(name) == folded(told) } else { name == told };
+                if base != Some(&held.profile) || !equal {
+                    return Err(format!("here {profile:?}, there {:?}, base {base:?}", held.profile));
+                }
+            }
+            Customer::Deleted { .. } | Customer::Unborn if held.gone => {}
+            _ => return Err(format!("dead on one side only: {customer:?}, gone there: {}", held.gone)),
+        }
+    }
+    Ok(())
+}
+
+fn folded(name: Option<&str>) -> Option<String> {
+    name.map(str::to_lowercase)
+}
+
+/// A value that the name had, and whether a person on this side wrote it.
+#[derive(Clone, Debug)]
+struct Written {
+    value: Option<String>,
+    by_hand: bool,
+}
+
+/// Every value that a person wrote is there still, or was replaced by somebody who could see it, or is in a conflict.
+fn nothing_lost(state: &State) -> Result<(), String> {
+    for (id, stored) in &state.customers {
+        let mut sides = vec![written_here(stored.events.iter().map(|(event, origin)| (event, origin.is_none())))];
+        for side in &state.sides {
+            let link = side.links.iter().find(|row| row.link.customer_id == *id);
+            let remote_id = link.and_then(|row| row.link.remote_id.as_ref());
+            sides.push(written_there(side.remote.changes.iter().filter(|change| Some(&change.remote_id) == remote_id)));
+        }
+        let contested: Vec<Option<String>> = stored
+            .events
+            .iter()
+            .filter_map(|(event, _)| match event {
+                CustomerEvent::ConflictResolved(contest) => Some([&contest.catalog, &contest.remote]),
+                _ => None,
+            })
+            .flatten()
+            .map(|side| text(side.value.as_ref()))
+            .collect();
+        for (nth, mine) in sides.iter().enumerate() {
+            for pair in mine.windows(2) {
+                let [lost, next] = pair else { continue };
+                // Whoever edits a side has seen what is on it.
+                if !lost.by_hand || next.by_hand || lost.value == next.value {
+                    continue;
+                }
+                let others = || sides.iter().enumerate().filter(|(other, _)| *other != nth);
+                let crossed = others().any(|(_, other)| other.iter().any(|written| written.value == lost.value));
+                if !crossed && !contested.contains(&lost.value) {
+                    return Err(format!("{lost:?} of {nth} is lost: {sides:?}, in conflicts {contested:?}"));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn text(value: Option<&Value>) -> Option<String> {
+    folded(value.and_then(Value::as_text))
+}
+
+fn written_here<'a>(events: impl Iterator<Item = (&'a CustomerEvent, bool)>) -> Vec<Written> {
+    events
+        .filter_map(|(event, by_hand)| match event {
+            CustomerEvent::Created { profile, .. } => Some(Written { value: text(profile.get(&Field::Name)), by_hand }),
+            CustomerEvent::Updated { changes, .. } => {
+                let after = changes.get(&Field::Name)?.after.as_ref();
+                Some(Written { value: text(after), by_hand })
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+fn written_there<'a>(changes: impl Iterator<Item = &'a crate::RemoteChange>) -> Vec<Written> {
+    changes
+        .filter(|change| change.kind != ChangeKind::Deleted)
+        .map(|change| Written {
+            value: text(change.profile.get(&Field::Name)),
+            by_hand: change.idempotency_key.is_none(),
+        })
+        .collect()
+}
+
+/// How far apart two edits are surely in order, whatever the clocks say before they are compared.
+const APART: TimeDelta = TimeDelta::seconds(12);
+
+/// By `latest` an edit that is surely the last stands, in whatever order it became known. Not one that returns to an older
+/// value: if nobody looked in between, the gateway holds what it held, and the merge sees no edit there.
+fn latest_stands(state: &State) -> Result<(), String> {
+    let [older @ .., (at, last)] = state.written.as_slice() else { return Ok(()) };
+    let surely = older.last().is_none_or(|(before, _)| *at - *before >= APART);
+    let again = last == BEGINS || older.iter().any(|(_, value)| value == last);
+    if state.setting.policy != Policy::Latest || !surely || again {
+        return Ok(());
+    }
+    for stored in state.customers.values() {
+        if let Customer::Active { profile, .. } = &stored.customer
+            && text(profile.get(&Field::Name)) != Some(last.to_lowercase())
+            && !stored.events.iter().any(|(event, _)| edited_since(event, last, profile.get(&Field::Name)))
+        {
+            return Err(format!("{last} was written last, and {profile:?} stands"));
+        }
+    }
+    Ok(())
+}
+
+/// The edit was written over by a call of ours, and the catalog holds neither: it was edited besides, and then keeps its own,
+/// whatever the times. Both are in the conflict.
+fn edited_since(event: &CustomerEvent, last: &str, stands: Option<&Value>) -> bool {
+    let CustomerEvent::ConflictResolved(contest) = event else { return false };
+    contest.winner == Winner::Catalog
+        && text(contest.remote.value.as_ref()) == Some(last.to_lowercase())
+        && text(contest.catalog.value.as_ref()) != text(stands)
+}
+
+/// Looking at every link again changes nothing, here or there. Where two gateways spell in their own ways, the first look may
+/// find the spelling of a value that came from there, and take it over: once for an edit.
+fn silent(play: &mut Play) -> Result<(), String> {
+    if play.world.lock().setting.gateways > 1 {
+        look_again(play)?;
+    }
+    let before = counted(&play.world.lock());
+    look_again(play)?;
+    let after = counted(&play.world.lock());
+    if before == after { Ok(()) } else { Err(format!("no rest: calls and events {before:?}, then {after:?}")) }
+}
+
+fn look_again(play: &mut Play) -> Result<(), String> {
+    for row in play.world.lock().sides.iter_mut().flat_map(|side| &mut side.links) {
+        row.link.due_seq += 1;
+        row.link.look = row.link.remote_id.is_some();
+    }
+    play.rest()
+}
+
+/// The calls that change something, and the events.
+fn counted(state: &State) -> (usize, usize) {
+    (state.writes(), state.customers.values().map(|stored| stored.events.len()).sum())
+}
