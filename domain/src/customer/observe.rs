@@ -240,7 +240,7 @@ impl Customer {
     /// A deletion ends everything. What one side had not seen of the other becomes a conflict, not silence.
     /// `local` is `None` where the catalog had deleted it before: nothing of ours is unseen then. So it is with `remote`.
     fn bury(&self, observe: &Observe, local: Option<&Profile>, remote: Option<&Profile>) -> Vec<CustomerEvent> {
-        let mut lost: BTreeMap<Field, (Side, Side)> = BTreeMap::new();
+        let mut lost: Vec<(Field, Side, Side)> = vec![];
         let fields: BTreeSet<&Field> = [Some(&observe.base), local, remote]
             .into_iter()
             .flatten()
@@ -253,16 +253,14 @@ impl Customer {
             let theirs = remote.map_or(base, |remote| remote.get(field));
             if ours != theirs {
                 let catalog = Side { value: ours.cloned(), edited_at: self.stamp(field).map(|stamp| stamp.edited_at) };
-                lost.insert(field.clone(), (catalog, Side { value: theirs.cloned(), edited_at: None }));
+                lost.push((field.clone(), catalog, Side { value: theirs.cloned(), edited_at: None }));
             }
         }
         for Overwritten { field, sent, sent_edited_at, previous, .. } in &observe.overwritten {
             let ours = Side { value: sent.clone(), edited_at: *sent_edited_at };
-            lost.insert(field.clone(), (ours, previous.clone()));
+            lost.push((field.clone(), ours, previous.clone()));
         }
-        lost.into_iter()
-            .map(|(field, (ours, theirs))| observe.contest(&field, ours, theirs, Winner::Deletion))
-            .collect()
+        lost.into_iter().map(|(field, ours, theirs)| observe.contest(&field, ours, theirs, Winner::Deletion)).collect()
     }
 }
 
@@ -648,6 +646,21 @@ mod tests {
         given([created(ada()), linked("cus_1"), deleted()])
             .when(gone(ada(), Some(ada().with(Field::Phone, text("2")))))
             .then_expect_events(vec![contest(Field::Phone, (None, None), (Some("2"), None), Winner::Deletion)]);
+    }
+
+    #[test]
+    fn each_unseen_edit_is_told_of_after_a_deletion_though_several_were_of_one_field() {
+        let mut observe = overwrote(Some(earlier()));
+        let second = Side { value: Some(text("Countess")), edited_at: Some(later()) };
+        observe.overwritten.push(Overwritten { previous: second.clone(), ..observe.overwritten[0].clone() });
+        let lost = |theirs: Side| {
+            let there = (theirs.value.as_ref().and_then(Value::as_text), theirs.edited_at);
+            contest(Field::Name, (Some("Ada"), Some(at())), there, Winner::Deletion)
+        };
+        let first = observe.overwritten[0].previous.clone();
+        given([created(ada()), linked("cus_1"), deleted()])
+            .when(command(observe))
+            .then_expect_events(vec![lost(first), lost(second)]);
     }
 
     #[test]
