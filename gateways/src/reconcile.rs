@@ -1,5 +1,6 @@
 //! Bringing one link in step: settle, observe, merge, push, until nothing differs.
 
+mod echoes;
 mod edit_times;
 mod merge;
 mod observe;

@@ -9,4 +9,4 @@ mod tandem;
 pub use accounts::Account;
 pub use catalog::Customer;
 pub use command::Ran;
-pub use tandem::{Setup, Tandem};
+pub use tandem::{KEY, Setup, Tandem};

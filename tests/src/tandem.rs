@@ -12,7 +12,8 @@ use tandem_local::process::{Process, command};
 use tandem_local::{Scratch, Signal, port, test};
 
 pub(crate) const WEBHOOK_SECRET: &str = "whsec_test";
-pub(crate) const KEY: &str = "sk_test_tandem";
+/// The key that Tandem sends to the local Stripe.
+pub const KEY: &str = "sk_test_tandem";
 
 /// A running Tandem, its database, its stream and its Stripe.
 pub struct Tandem {

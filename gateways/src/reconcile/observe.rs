@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
-use tandem_domain::{Interval, Order, Overwritten, RemoteId, Side};
+use tandem_domain::{Interval, Order, RemoteId};
 use tandem_eventlog::zoo::plays;
 
+use super::echoes::{self, Echo};
 use super::edit_times::{changed_fields, edit_time};
 use super::merge::{Observation, Sighted};
 use super::settle::spellings_of;
 use super::{Run, RunError};
 use crate::inbox::Row;
-use crate::intent::Intent;
 use crate::ledger::Change;
 use crate::link::{Base, LinkState};
 use crate::{ChangeKind, Object, RemoteChange};
@@ -29,7 +29,7 @@ pub(super) async fn observe(run: &mut Run<'_>, mut rows: Vec<Row>) -> Result<Opt
     if rows.is_empty() && !asked {
         return Ok(None);
     }
-    let echoes = echoes_of(run, &rows).await?;
+    let echoes = echoes::among(run, &rows).await?;
 
     let mut observation = match judge(run, &rows, &echoes) {
         Judgement::Known | Judgement::News(_) if asked => look(run, remote_id).await?,
@@ -39,7 +39,7 @@ pub(super) async fn observe(run: &mut Run<'_>, mut rows: Vec<Row>) -> Result<Opt
             gone
         }
         Judgement::Known => Observation::new(remote_id, Sighted::Nothing),
-        Judgement::News(change) => taken(run, remote_id, change, echo(&echoes, change)),
+        Judgement::News(row) => taken(run, remote_id, row, echoes.get(&row.id)),
         Judgement::Unclear(change) => {
             let mut looked = look(run, remote_id).await?;
             looked.causation = Some(change.event_id.clone());
@@ -48,13 +48,14 @@ pub(super) async fn observe(run: &mut Run<'_>, mut rows: Vec<Row>) -> Result<Opt
     };
     observation.rows = rows.iter().map(|row| row.id).collect();
     for row in &rows {
-        // A call that was given up and arrived after all is nobody's news: the catalog has had its say since.
-        if let Some(late) = echo(&echoes, &row.change).filter(|intent| !intent.executed) {
-            observation.spellings.extend(spellings_of(late, &row.change.profile));
+        let Some(echo) = echoes.get(&row.id) else { continue };
+        if echo.is_late() {
+            observation.spellings.extend(spellings_of(&echo.intent, &row.change.profile));
         }
-        let Some(intent) = echo(&echoes, &row.change).filter(|intent| !intent.echo_checked) else { continue };
-        observation.echoes.push(intent.key.clone());
-        observation.overwritten.extend(overwritten(intent, &row.change));
+        if echo.is_first() {
+            observation.echoes.push(echo.intent.key.clone());
+        }
+        observation.overwritten.extend(echo.overwritten(run, &row.change));
     }
     Ok(Some(observation))
 }
@@ -75,25 +76,25 @@ enum Judgement<'a> {
     /// Nothing that our last sight of it does not include.
     Known,
     /// One change that is surely later than our last sight: its object is what the remote holds.
-    News(&'a RemoteChange),
+    News(&'a Row),
     /// It cannot be known without asking.
     Unclear(&'a RemoteChange),
 }
 
-fn judge<'a>(run: &Run<'_>, rows: &'a [Row], echoes: &BTreeMap<String, Intent>) -> Judgement<'a> {
+fn judge<'a>(run: &Run<'_>, rows: &'a [Row], echoes: &BTreeMap<i64, Echo>) -> Judgement<'a> {
     let deletion = rows.iter().rev().find(|row| row.change.kind == ChangeKind::Deleted);
     match (run.link.state, deletion) {
         (LinkState::Active | LinkState::Deleted, Some(row)) => return Judgement::Gone(&row.change),
         (LinkState::Active, None) => {}
         (LinkState::Deleted, None) | (LinkState::Unlinked, _) => return Judgement::Known,
     }
-    let mut news: Option<&RemoteChange> = None;
+    let mut news: Option<&Row> = None;
     if plays("every-snapshot-as-it-comes") {
-        return rows.last().map_or(Judgement::Known, |row| Judgement::News(&row.change));
+        return rows.last().map_or(Judgement::Known, Judgement::News);
     }
-    for Row { change, .. } in rows {
-        // Our own call, whose reply told us.
-        if echo(echoes, change).is_some_and(|intent| intent.executed || plays("every-event-with-our-key-dropped")) {
+    for row in rows {
+        let change = &row.change;
+        if echoes.get(&row.id).is_some_and(Echo::is_known) {
             continue;
         }
         let order = match &run.link.base {
@@ -108,7 +109,7 @@ fn judge<'a>(run: &Run<'_>, rows: &'a [Row], echoes: &BTreeMap<String, Intent>) 
         match order {
             Order::Before => {}
             Order::After if news.is_none() || POINTWISE.into_iter().any(plays) => {
-                news = Some(change);
+                news = Some(row);
             }
             Order::After | Order::Overlapping => return Judgement::Unclear(change),
         }
@@ -132,50 +133,14 @@ fn by_previous(change: &RemoteChange, base: &Base) -> Order {
 }
 
 /// The object inside an event, with the time of the edit that the event tells of.
-fn taken(run: &Run<'_>, remote_id: RemoteId, change: &RemoteChange, ours: Option<&Intent>) -> Observation {
+fn taken(run: &Run<'_>, remote_id: RemoteId, row: &Row, echo: Option<&Echo>) -> Observation {
+    let change = &row.change;
     let interval = Interval::of_event(change.created);
     let mut observation = Observation::new(remote_id, Sighted::Present(change.profile.clone(), interval));
     let there = edit_time(change) - run.gateway().clock_offset();
     // A late send of ours tells what a person chose here, when they chose it.
-    let edit = |field| ours.and_then(|intent| intent.edited_at(field)).unwrap_or(there);
+    let edit = |field| echo.and_then(|echo| echo.intent.edited_at(field)).unwrap_or(there);
     observation.edited_at = changed_fields(change).into_iter().map(|field| (field.clone(), edit(field))).collect();
     observation.causation = Some(change.event_id.clone());
     observation
-}
-
-/// Our intents that the rows are echoes of, by key.
-async fn echoes_of(run: &Run<'_>, rows: &[Row]) -> Result<BTreeMap<String, Intent>, RunError> {
-    let keys: Vec<&str> = rows.iter().filter_map(|row| row.change.idempotency_key.as_deref()).collect();
-    if keys.is_empty() {
-        return Ok(BTreeMap::new());
-    }
-    let intents = run.with.ledger.intents(&run.link, &keys).await?;
-    Ok(intents.into_iter().map(|intent| (intent.key.clone(), intent)).collect())
-}
-
-fn echo<'a>(echoes: &'a BTreeMap<String, Intent>, change: &RemoteChange) -> Option<&'a Intent> {
-    change.idempotency_key.as_ref().and_then(|key| echoes.get(key))
-}
-
-/// The edits that our call wrote over although nobody here had seen them: what stood there is not what we believed.
-pub(super) fn overwritten(intent: &Intent, change: &RemoteChange) -> Vec<Overwritten> {
-    let mut unseen = vec![];
-    if plays("unchecked-echoes") {
-        return unseen;
-    }
-    for (field, sent) in intent.sent() {
-        let (Some(previous), Some(against)) = (change.previous.get(&field), intent.against.get(&field)) else {
-            continue;
-        };
-        if previous != against {
-            unseen.push(Overwritten {
-                sent,
-                held: change.profile.get(&field).cloned(),
-                sent_edited_at: intent.edited_at(&field),
-                previous: Side { value: previous.clone(), edited_at: None },
-                field,
-            });
-        }
-    }
-    unseen
 }

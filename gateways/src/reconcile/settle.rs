@@ -8,8 +8,9 @@ use tandem_eventlog::crash;
 use tandem_eventlog::zoo::plays;
 use tracing::info;
 
+use super::echoes::overwritten;
 use super::merge::{Observation, Sighted, merge};
-use super::observe::{look, overwritten};
+use super::observe::look;
 use super::{Run, RunError};
 use crate::intent::{Intent, Outcome};
 use crate::ledger::Change;
@@ -97,7 +98,7 @@ async fn look_for(run: &mut Run<'_>, intent: &Intent) -> Result<Outcome, RunErro
     let outcome = match ours {
         Some(change) => {
             now.spellings = spellings_of(intent, &change.profile);
-            now.overwritten = overwritten(intent, change);
+            now.overwritten = overwritten(intent, change, &intent.against);
             now.echoes.push(intent.key.clone());
             Outcome::Executed
         }

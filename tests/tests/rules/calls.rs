@@ -9,6 +9,9 @@ use tandem_tests::{Setup, Tandem};
 
 use crate::{conflicts, no_twins, with_ada};
 
+/// In seconds.
+const DAY: u64 = 24 * 60 * 60;
+
 /// Variant: a replayed reply is taken for a sight of now, and the edit made since is overwritten or lost.
 #[tokio::test]
 async fn an_edit_in_stripe_after_a_lost_reply_survives_the_repeat() {
@@ -101,6 +104,37 @@ async fn a_send_that_arrives_after_it_was_given_up_is_put_right() {
 
     assert_eq!(tandem.get(&ada.id).await.name.as_deref(), Some("Lady Lovelace"));
     tandem.assert_equal(&ada.id).await;
+}
+
+/// Variant: every event of a call whose reply told us is dropped. Stripe forgets a key after a day: what the network
+/// repeats after that is carried out once more, over a newer edit.
+#[tokio::test]
+async fn a_call_that_is_carried_out_once_more_after_its_key_is_forgotten_is_put_right() {
+    let (tandem, ada, remote) = with_ada().await;
+    tandem.patch(&ada.id, json!({"name": "Countess"})).await;
+    tandem.settled().await;
+    let calls = tandem.stripe.calls_when(1, |call| call.method == "POST").await.unwrap();
+    tandem.patch(&ada.id, json!({"name": "Lady Lovelace"})).await;
+    tandem.settled().await;
+    tandem.stripe.advance(Duration::from_secs(DAY + 3600)).await.unwrap();
+    let key = calls[0].idempotency_key.as_deref().unwrap();
+    let repeated = tandem
+        .http()
+        .post(format!("{}{}", tandem.stripe.url(), calls[0].path))
+        .bearer_auth(tandem_tests::KEY)
+        .header("Idempotency-Key", key)
+        .form(&calls[0].params)
+        .send()
+        .await
+        .unwrap();
+    assert!(repeated.status().is_success(), "{repeated:?}");
+    assert_eq!(tandem.stripe.get(&remote).await.unwrap().name.as_deref(), Some("Countess"));
+    tandem.stripe.webhooks_idle().await.unwrap();
+    tandem.settled().await;
+
+    assert_eq!(tandem.get(&ada.id).await.name.as_deref(), Some("Lady Lovelace"));
+    tandem.assert_equal(&ada.id).await;
+    assert_eq!(conflicts(&tandem, &ada).await, Vec::<Value>::new(), "nobody edited there");
 }
 
 /// Variant: a webhook is answered before it is stored: what Stripe then forgets is lost with the process.
@@ -215,7 +249,6 @@ async fn a_create_too_old_for_its_key_is_looked_for_in_the_list() {
 /// Variant: search instead of list, which lags behind writes: the customer is made twice.
 #[tokio::test]
 async fn a_create_too_old_for_the_list_of_events_is_looked_for_in_the_list_of_customers() {
-    const DAY: u64 = 24 * 60 * 60;
     let stripe = Settings { search_lag_ms: 40 * DAY * 1000, ..Settings::default() };
     let mut tandem = Tandem::start_with(Setup { stripe, ..no_twins() }).await;
     tandem.stripe.drop_webhooks(1).await.unwrap();
