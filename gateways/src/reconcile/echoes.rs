@@ -43,7 +43,8 @@ pub(super) struct Echo {
 impl Echo {
     /// Nothing new: the call's reply told us.
     pub fn is_known(&self) -> bool {
-        self.intent.executed && self.is_first() || plays("every-event-with-our-key-dropped")
+        let told = self.is_first() || plays("every-event-of-an-executed-call-dropped");
+        self.intent.executed && told || plays("every-event-with-our-key-dropped")
     }
 
     /// The call was given up and arrived after all, or was carried out once more after the remote had forgotten its key.
@@ -54,7 +55,8 @@ impl Echo {
 
     /// Whether the call was carried out here as it was meant to be: once. After what its reply was seen to be, it was again.
     pub fn is_first(&self) -> bool {
-        !self.intent.echo_checked && !(self.intent.executed && self.order == Some(Order::After))
+        let again = self.intent.executed && self.order == Some(Order::After);
+        !(self.intent.echo_checked || again)
     }
 
     /// The edits that this wrote over although nobody here had seen them: what stood there is not what we believed.

@@ -33,6 +33,7 @@ caught! {
     key_past_its_life by calls::a_create_too_old_for_its_key_is_looked_for_in_the_list;
     search_instead_of_list by calls::a_create_too_old_for_the_list_of_events_is_looked_for_in_the_list_of_customers;
     every_event_with_our_key_dropped by calls::a_send_that_arrives_after_it_was_given_up_is_put_right;
+    every_event_of_an_executed_call_dropped by calls::a_call_that_is_carried_out_once_more_after_its_key_is_forgotten_is_put_right;
     acknowledged_before_stored by calls::a_webhook_that_cannot_be_stored_is_not_acknowledged;
     base_not_advanced_by_the_reply by conflicts::a_value_changed_back_while_the_call_was_out_is_changed_back_there_too;
     origin_suppresses_a_push by conflicts::a_later_edit_that_our_slow_push_overwrote_is_restored;
