@@ -189,7 +189,7 @@ impl Customer {
     }
 
     /// Decides between what a call of ours wrote and the unseen edit that it wrote over. Theirs is taken back only if
-    /// nobody has touched the field since: neither here, nor there.
+    /// nobody has touched the field there since, nor here, but for an edit that is older and loses against the latest.
     fn restore(
         &self,
         observe: &Observe,
@@ -210,8 +210,14 @@ impl Customer {
         let untouched_here = (now == sent.as_ref() || now == held.as_ref() || spelled)
             && stamp.map(|stamp| stamp.edited_at) == *sent_edited_at;
         let untouched_there = remote.get(field) == held.as_ref();
-        let ours = Side { value: sent.clone(), edited_at: *sent_edited_at };
         let policy = observe.policies.of(field);
+        let older_here =
+            policy == Policy::Latest && stamp.is_some_and(|stamp| previous.edited_at > Some(stamp.edited_at));
+        let ours = if older_here && !untouched_here {
+            self.side(field)
+        } else {
+            Side { value: sent.clone(), edited_at: *sent_edited_at }
+        };
         if matches!(policy, Policy::Latest | Policy::Ask) && previous.edited_at.is_none() {
             intake.guessed.insert(field.clone());
         }
@@ -222,7 +228,7 @@ impl Customer {
         let mut winner = winner(policy, &ours, previous);
         // That the remote's spelling of it is adopted in this very moment is nobody's edit.
         let decided = changes.get(field).is_some_and(|change| !change.adopted);
-        if !(untouched_here && untouched_there && !decided) {
+        if !((untouched_here || older_here) && untouched_there && !decided) {
             winner = Winner::Catalog;
         }
         if winner == Winner::Gateway {
@@ -540,6 +546,22 @@ mod tests {
         };
         given([created(ada()), linked("cus_1"), newer]).when(command(overwrote(Some(later())))).then_expect_events(
             vec![contest(Field::Name, (Some("Ada"), Some(at())), (Some("Ada L."), Some(later())), Winner::Catalog)],
+        );
+    }
+
+    #[test]
+    fn an_unseen_edit_is_taken_back_over_an_older_one_here() {
+        let older = CustomerEvent::Updated {
+            changes: Changes::from([(Field::Name, Change::edit(Some(text("Ada")), Some(text("Countess")), later()))]),
+            at: later(),
+        };
+        let latest = later() + chrono::TimeDelta::seconds(1);
+        let there = (Some("Ada L."), Some(latest));
+        given([created(ada()), linked("cus_1"), older]).when(command(overwrote(Some(latest)))).then_expect_events(
+            vec![
+                contest(Field::Name, (Some("Countess"), Some(later())), there, Winner::Gateway),
+                taken_at(Field::Name, Some("Countess"), Some("Ada L."), latest),
+            ],
         );
     }
 
