@@ -246,7 +246,7 @@ impl Customer {
     /// A deletion ends everything. What one side had not seen of the other becomes a conflict, not silence.
     /// `local` is `None` where the catalog had deleted it before: nothing of ours is unseen then. So it is with `remote`.
     fn bury(&self, observe: &Observe, local: Option<&Profile>, remote: Option<&Profile>) -> Vec<CustomerEvent> {
-        let mut lost: Vec<(Field, Side, Side)> = vec![];
+        let mut lost = vec![];
         let fields: BTreeSet<&Field> = [Some(&observe.base), local, remote]
             .into_iter()
             .flatten()
@@ -259,14 +259,15 @@ impl Customer {
             let theirs = remote.map_or(base, |remote| remote.get(field));
             if ours != theirs {
                 let catalog = Side { value: ours.cloned(), edited_at: self.stamp(field).map(|stamp| stamp.edited_at) };
-                lost.push((field.clone(), catalog, Side { value: theirs.cloned(), edited_at: None }));
+                let theirs = Side { value: theirs.cloned(), edited_at: None };
+                lost.push(observe.contest(field, catalog, theirs, Winner::Deletion));
             }
         }
         for Overwritten { field, sent, sent_edited_at, previous, .. } in &observe.overwritten {
             let ours = Side { value: sent.clone(), edited_at: *sent_edited_at };
-            lost.push((field.clone(), ours, previous.clone()));
+            lost.push(observe.contest(field, ours, previous.clone(), Winner::Deletion));
         }
-        lost.into_iter().map(|(field, ours, theirs)| observe.contest(&field, ours, theirs, Winner::Deletion)).collect()
+        lost
     }
 }
 

@@ -53,7 +53,8 @@ impl Echo {
         !self.is_known() && self.order != Some(Order::Before)
     }
 
-    /// Whether the call was carried out here as it was meant to be: once. After what its reply was seen to be, it was again.
+    /// Whether this tells of the one time that the call was meant to be carried out. What is surely later than the sight
+    /// that its reply gave is a repeat.
     pub fn is_first(&self) -> bool {
         let again = self.intent.executed && self.order == Some(Order::After);
         !(self.intent.echo_checked || again)
@@ -64,7 +65,7 @@ impl Echo {
         if self.is_first() {
             return overwritten(&self.intent, change, &self.intent.against);
         }
-        let base = run.link.base.as_ref().filter(|_| self.is_late());
+        let base = run.link.base.as_ref().filter(|_| self.order != Some(Order::Before));
         base.map_or_else(Vec::new, |base| {
             let sent = self.intent.sent().into_keys();
             let believed = sent.map(|field| (field.clone(), base.profile.get(&field).cloned())).collect();

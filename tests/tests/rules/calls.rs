@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stripe_sim::{Fault, Order, Settings};
+use stripe_sim::{Call, Fault, Order, Settings};
 use tandem_local::test;
-use tandem_tests::{Setup, Tandem};
+use tandem_tests::{KEY, Setup, Tandem};
 
 use crate::{conflicts, no_twins, with_ada};
 
@@ -117,17 +117,7 @@ async fn a_call_that_is_carried_out_once_more_after_its_key_is_forgotten_is_put_
     tandem.patch(&ada.id, json!({"name": "Lady Lovelace"})).await;
     tandem.settled().await;
     tandem.stripe.advance(Duration::from_secs(DAY + 3600)).await.unwrap();
-    let key = calls[0].idempotency_key.as_deref().unwrap();
-    let repeated = tandem
-        .http()
-        .post(format!("{}{}", tandem.stripe.url(), calls[0].path))
-        .bearer_auth(tandem_tests::KEY)
-        .header("Idempotency-Key", key)
-        .form(&calls[0].params)
-        .send()
-        .await
-        .unwrap();
-    assert!(repeated.status().is_success(), "{repeated:?}");
+    repeat(&tandem, &calls[0]).await;
     assert_eq!(tandem.stripe.get(&remote).await.unwrap().name.as_deref(), Some("Countess"));
     tandem.stripe.webhooks_idle().await.unwrap();
     tandem.settled().await;
@@ -135,6 +125,36 @@ async fn a_call_that_is_carried_out_once_more_after_its_key_is_forgotten_is_put_
     assert_eq!(tandem.get(&ada.id).await.name.as_deref(), Some("Lady Lovelace"));
     tandem.assert_equal(&ada.id).await;
     assert_eq!(conflicts(&tandem, &ada).await, Vec::<Value>::new(), "nobody edited there");
+}
+
+/// Variant: what a repeat wrote over is not looked at. An edit that nobody had seen is gone without a trace.
+#[tokio::test]
+async fn an_unseen_edit_that_a_call_wrote_over_when_it_was_carried_out_once_more_is_taken_back() {
+    let (tandem, ada, remote) = with_ada().await;
+    tandem.patch(&ada.id, json!({"name": "Countess"})).await;
+    tandem.settled().await;
+    let calls = tandem.stripe.calls_when(1, |call| call.method == "POST").await.unwrap();
+    tandem.patch(&ada.id, json!({"name": "Lady Lovelace"})).await;
+    tandem.settled().await;
+    tandem.stripe.advance(Duration::from_secs(DAY + 3600)).await.unwrap();
+    tandem.stripe.hold().await.unwrap();
+    tandem.stripe.edit(&remote, &[("name", "Enchantress")]).await.unwrap();
+    repeat(&tandem, &calls[0]).await;
+    tandem.stripe.release(Order::Reversed).await.unwrap();
+    tandem.settled().await;
+
+    let told = conflicts(&tandem, &ada).await;
+    assert!(told.iter().any(|conflict| conflict["remote"]["value"] == "Enchantress"), "{told:?}");
+    assert_eq!(tandem.get(&ada.id).await.name.as_deref(), Some("Enchantress"), "written last");
+    tandem.assert_equal(&ada.id).await;
+}
+
+/// The network delivers a copy of a call.
+async fn repeat(tandem: &Tandem, call: &Call) {
+    let request = tandem.http().post(format!("{}{}", tandem.stripe.url(), call.path)).bearer_auth(KEY);
+    let key = call.idempotency_key.as_deref().unwrap();
+    let repeated = request.header("Idempotency-Key", key).form(&call.params).send().await.unwrap();
+    assert!(repeated.status().is_success(), "{repeated:?}");
 }
 
 /// Variant: a webhook is answered before it is stored: what Stripe then forgets is lost with the process.
