@@ -5,9 +5,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test has nothing better to do, in its helper functions neither")]
 
+mod calls;
 mod check;
+mod dice;
 mod history;
+mod lost;
+mod once;
+mod people;
 mod play;
+mod wrong;
 
 use std::time::Instant;
 

@@ -1,0 +1,69 @@
+//! Making a history from its seed.
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::history::{History, Side, Step, Way};
+use crate::wrong::WRONGS;
+
+/// What people edit; the first most of all, so that edits meet. Of an address one part, or all of it.
+const FIELDS: [&str; 10] = [
+    "name",
+    "name",
+    "name",
+    "phone",
+    "email",
+    "metadata.plan",
+    "metadata.seat",
+    "address",
+    "address.city",
+    "address.line1",
+];
+
+const PAUSES_MS: [u64; 6] = [0, 20, 50, 200, 500, 1100];
+
+impl History {
+    /// That of a seed, always the same.
+    pub fn of(seed: u64) -> Self {
+        let mut dice = StdRng::seed_from_u64(seed);
+        let policy = ["latest", "latest", "catalog", "gateway", "ask"][dice.random_range(0..5)];
+        let normalises = dice.random_bool(0.25);
+        let calm = dice.random_bool(0.15);
+        let mut customers = 2;
+        let mut steps = vec![];
+        for n in 0..dice.random_range(6..30) {
+            let side = if dice.random_bool(0.5) { Side::Catalog } else { Side::Stripe };
+            let who = dice.random_range(0..customers);
+            steps.push(match dice.random_range(0..100) {
+                0..50 => edit(&mut dice, side, who, n),
+                50..53 => {
+                    customers += 1;
+                    Step::Create { side, name: format!("born{n}"), way: way(&mut dice) }
+                }
+                53..55 => Step::Delete { side, who, way: way(&mut dice) },
+                55..58 => Step::AskAgain { which: dice.random_range(0..10) },
+                58..75 => Step::PauseMs(PAUSES_MS[dice.random_range(0..PAUSES_MS.len())]),
+                _ if calm => Step::PauseMs(10),
+                _ => Step::Wrong(WRONGS[dice.random_range(0..WRONGS.len())]),
+            });
+        }
+        Self { policy, normalises, steps }
+    }
+}
+
+/// Most values are used again: an edit away and back again is what misleads best.
+fn edit(dice: &mut StdRng, side: Side, who: usize, n: usize) -> Step {
+    let field = FIELDS[dice.random_range(0..FIELDS.len())];
+    let letter = if dice.random_bool(0.6) { ["A", "B"][dice.random_range(0..2)].to_owned() } else { format!("V{n}") };
+    let value = match field {
+        "email" => Some(format!("{letter}@Tandem.Example")),
+        "name" => Some(letter),
+        _ => Some(letter).filter(|_| dice.random_bool(0.8)),
+    };
+    Step::Edit { side, who, field, value, way: way(dice) }
+}
+
+fn way(dice: &mut StdRng) -> Way {
+    let unheard = dice.random_bool(0.15).then(|| [0, 1, 2, 4, 8, 16][dice.random_range(0..6)]);
+    Way { first_paths: dice.random_bool(0.3), unheard_after_ms: unheard }
+}
