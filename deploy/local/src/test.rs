@@ -3,12 +3,16 @@
 //!
 //! These functions panic when a server does not start: a test has nothing better to do.
 
+mod proxy;
+
 use std::env;
 use std::ops::{Deref, DerefMut};
 use std::sync::OnceLock;
 
 use crate::error::io;
 use crate::{Error, Nats, NatsOptions, Postgres, PostgresOptions, Scratch, create_database, port, tools};
+
+pub use proxy::Proxy;
 
 /// Names a PostgreSQL server for tests, by the URL of any database on it; its user must be allowed to make databases.
 pub const DATABASE_URL: &str = "TANDEM_TEST_DATABASE_URL";
@@ -149,10 +153,11 @@ async fn blocking<T: Send + 'static>(work: fn() -> T) -> T {
     }
 }
 
-fn or_panic<T>(result: Result<T, Error>) -> T {
+fn or_panic<T>(result: Result<T, impl Into<Box<dyn std::error::Error>>>) -> T {
     result.unwrap_or_else(|error| {
+        let error = error.into();
         let mut message = error.to_string();
-        let mut source = std::error::Error::source(&error);
+        let mut source = error.source();
         while let Some(cause) = source {
             message = format!("{message}: {cause}");
             source = cause.source();

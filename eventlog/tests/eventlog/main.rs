@@ -6,7 +6,6 @@ mod cluster;
 mod counter;
 mod erase;
 mod projector;
-mod proxy;
 mod relay;
 mod restarts;
 mod store;

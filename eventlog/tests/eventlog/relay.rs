@@ -1,11 +1,11 @@
 //! The relay: nothing lost, nothing inverted, nothing twice, whatever dies.
 
 use crate::counter::Command;
-use crate::proxy::Proxy;
 use crate::world::{World, connect, eventually};
 use async_nats::jetstream;
 use std::time::Duration;
 use tandem_eventlog::{Context, ExecuteError, read_after, stream};
+use tandem_local::test::Proxy;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -148,7 +148,7 @@ async fn killed_between_number_and_publish_the_next_one_publishes() {
 async fn killed_between_publish_and_ack_nothing_is_published_twice() {
     let world = World::new().await;
     let proxy = Proxy::before(&world.nats_url).await;
-    let relay = world.relay_by(connect(&proxy.url()).await);
+    let relay = world.relay_by(connect(proxy.url()).await);
     world.count(1).await;
     relay.reaches("published the first", |status| status.published == 1).await;
     proxy.hold_answers();
@@ -168,7 +168,7 @@ async fn killed_between_publish_and_ack_nothing_is_published_twice() {
 async fn lost_answers_are_looked_up() {
     let world = World::new().await;
     let proxy = Proxy::before(&world.nats_url).await;
-    let relay = world.relay_by(connect(&proxy.url()).await);
+    let relay = world.relay_by(connect(proxy.url()).await);
     relay.reaches("became active", |status| status.active).await;
     world.count(1).await;
     relay.reaches("published the first", |status| status.published == 1).await;
@@ -187,7 +187,7 @@ async fn lost_answers_are_looked_up() {
 async fn what_a_zombie_sends_late_is_refused() {
     let world = World::new().await;
     let proxy = Proxy::before(&world.nats_url).await;
-    let client = connect(&proxy.url()).await;
+    let client = connect(proxy.url()).await;
     let zombie = world.relay_by(client.clone());
     world.count(1).await;
     zombie.reaches("published the first", |status| status.published == 1).await;
