@@ -84,7 +84,7 @@ pub(crate) async fn serve_reloading(
     let address = listener.local_addr()?;
     config.check_bind(address)?;
     let (starting, waiting) = watch::channel(Some("PostgreSQL".to_owned()));
-    let stripes = stripes(&config)?;
+    let stripes = stripes(&config, &clock)?;
     let (app, relay) = wire(&config, &stripes, clock, waiting, shutdown.clone()).await?;
     tracing::info!(%address, "serving the API at http://{address}");
     let service = routes::service(app.clone());
@@ -188,8 +188,8 @@ fn begin(app: &App, relay: Relay, work: &CancellationToken, tasks: &mut JoinSet<
 }
 
 /// The accounts of Stripe.
-pub(crate) fn stripes(config: &Config) -> Result<Vec<Arc<Stripe>>, ServeError> {
-    config.stripes().map(|stripe| Ok(Arc::new(Stripe::new(stripe.clone())?))).collect()
+pub(crate) fn stripes(config: &Config, clock: &Clock) -> Result<Vec<Arc<Stripe>>, ServeError> {
+    config.stripes().map(|stripe| Ok(Arc::new(Stripe::new(stripe.clone(), clock.for_gateways())?))).collect()
 }
 
 /// The gateways that are switched on: the one list that a new kind is added to.

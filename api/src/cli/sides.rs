@@ -9,6 +9,7 @@ use tandem_eventlog::{Store, Wake};
 use tandem_gateways::{Progress, Sides, SurveyError};
 
 use super::{Failure, Told};
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::connect;
 use crate::serve::{gateways, stripes};
@@ -18,7 +19,7 @@ use crate::serve::{gateways, stripes};
 /// # Errors
 /// The settings are wrong, or switch on no gateway of this name.
 pub(super) async fn open(config: &Config, gateway: &str) -> Result<Sides, Failure> {
-    let configured = gateways(config, &stripes(config)?)?;
+    let configured = gateways(config, &stripes(config, &Clock::system())?)?;
     let Some(one) = configured.iter().find(|one| one.gateway.name().as_str() == gateway) else {
         let names: Vec<&str> = configured.iter().map(|one| one.gateway.name().as_str()).collect();
         let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };

@@ -1,6 +1,6 @@
 //! One call to Stripe: its turn, the HTTP, and what the reply's headers say.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::future::Future;
 use std::sync::{OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -21,10 +21,9 @@ use super::config::{Checked, ConfigError, wrong};
 use super::offset::Offset;
 use super::pacing::{Endpoint, NoTurn, Pacing};
 use super::refusal::{Refusal, header};
-use crate::{CallError, error_chain};
+use crate::{CallError, Clock, error_chain};
 
 /// Calls one account. Connections are kept open and shared.
-#[derive(Debug)]
 pub(super) struct Client {
     http: reqwest::Client,
     /// The key, which may be rolled while calls are made.
@@ -34,10 +33,11 @@ pub(super) struct Client {
     pacing: Pacing,
     offset: Offset,
     gateway: GatewayName,
+    clock: Clock,
 }
 
 impl Client {
-    pub fn new(key: &SecretString, checked: Checked) -> Result<Self, ConfigError> {
+    pub fn new(key: &SecretString, checked: Checked, clock: Clock) -> Result<Self, ConfigError> {
         // An error says that the process has a provider already; it serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut http = reqwest::Client::builder();
@@ -62,6 +62,7 @@ impl Client {
             pacing: Pacing::new(checked.per_second, checked.endpoint_per_second),
             offset: Offset::default(),
             gateway: checked.name,
+            clock,
         })
     }
 
@@ -113,6 +114,15 @@ impl Client {
     }
 }
 
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("gateway", &self.gateway)
+            .field("base", &self.base.as_str())
+            .finish_non_exhaustive()
+    }
+}
+
 /// One call on its way. async-stripe's requests send themselves through it; it keeps what they drop, the headers.
 #[derive(Debug)]
 pub(super) struct Exchange<'a> {
@@ -150,9 +160,9 @@ impl Exchange<'_> {
     }
 
     async fn exchange(&self, request: Request) -> Result<Bytes, CallError> {
-        let (sent, clock) = (Utc::now(), Instant::now());
+        let (sent, began) = ((self.client.clock)(), Instant::now());
         let response = self.client.http.execute(request).await.map_err(broken)?;
-        let (received, elapsed) = (Utc::now(), clock.elapsed());
+        let (received, elapsed) = ((self.client.clock)(), began.elapsed());
         let (status, headers) = (response.status(), response.headers().clone());
         let span = tracing::Span::current();
         span.record("http.status", status.as_u16());

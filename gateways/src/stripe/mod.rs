@@ -40,7 +40,7 @@ use tandem_eventlog::zoo::plays;
 use self::client::Client;
 use self::pacing::Endpoint;
 use self::webhook::Webhooks;
-use crate::{Call, CallError, Gateway, Listed, Notice, Object, RemoteChange, Reply, Seen, WebhookError, Write};
+use crate::{Call, CallError, Clock, Gateway, Listed, Notice, Object, RemoteChange, Reply, Seen, WebhookError, Write};
 #[cfg(test)]
 pub(crate) use offset::Offset;
 
@@ -57,14 +57,14 @@ pub struct Stripe {
 }
 
 impl Stripe {
-    /// Ready to call; nothing is sent yet.
+    /// Ready to call; nothing is sent yet. The clock is the one by which edits in the catalog are dated.
     ///
     /// # Errors
     /// The setting that won't do.
-    pub fn new(config: StripeConfig) -> Result<Self, ConfigError> {
+    pub fn new(config: StripeConfig, clock: Clock) -> Result<Self, ConfigError> {
         let checked = config.checked()?;
         let livemode = checked.livemode;
-        let client = Client::new(&config.secret_key, checked)?;
+        let client = Client::new(&config.secret_key, checked, clock)?;
         let webhooks = Webhooks::new(config.webhook_secrets, config.account, livemode);
         Ok(Self { client, webhooks })
     }
@@ -279,11 +279,13 @@ fn of_cursor(error: CallError) -> CallError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
     fn a_key_of_the_other_mode_is_of_other_customers_and_is_not_taken_over() {
-        let stripe = Stripe::new(StripeConfig::new("sk_test_1")).unwrap();
+        let stripe = Stripe::new(StripeConfig::new("sk_test_1"), Arc::new(Utc::now)).unwrap();
         assert!(stripe.roll(&StripeConfig::new("rk_test_2")).is_ok());
         let mut live = StripeConfig::new("sk_live_1");
         "gateways.eu".clone_into(&mut live.section);

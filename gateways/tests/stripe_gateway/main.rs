@@ -6,9 +6,11 @@ mod reads;
 mod trouble;
 mod writes;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Result;
+use chrono::Utc;
 use stripe_sim::{Control, Options, Settings, Sim};
 use tandem_domain::{Address, CustomerId, Field, Patch, Profile, RemoteId, Value};
 use tandem_gateways::stripe::{Stripe, StripeConfig};
@@ -39,7 +41,7 @@ fn gateway(sim: &Sim, change: impl FnOnce(&mut StripeConfig)) -> Result<Stripe> 
     config.requests_per_second = Some(100_000);
     config.endpoint_requests_per_second = 100_000;
     change(&mut config);
-    Ok(Stripe::new(config)?)
+    Ok(Stripe::new(config, Arc::new(Utc::now))?)
 }
 
 impl Local {
