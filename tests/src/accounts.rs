@@ -14,7 +14,7 @@ pub struct Account {
     connected: Option<&'static str>,
     stripe: Settings,
     /// More of its section in the settings.
-    section: &'static str,
+    section: String,
 }
 
 /// One that runs.
@@ -24,14 +24,14 @@ pub(crate) struct Running {
     pub key: String,
     url: String,
     connected: Option<&'static str>,
-    section: &'static str,
+    section: String,
     _sim: Option<Sim>,
 }
 
 impl Account {
     /// One with a local Stripe of its own.
     pub fn new(name: &'static str) -> Self {
-        Self { name, connected: None, stripe: Settings::default(), section: "" }
+        Self { name, connected: None, stripe: Settings::default(), section: String::new() }
     }
 
     /// One that is connected to the first gateway's account, by whose key it is called.
@@ -40,8 +40,8 @@ impl Account {
     }
 
     /// With these lines in its section of the settings.
-    pub fn with(self, section: &'static str) -> Self {
-        Self { section, ..self }
+    pub fn with(self, section: impl Into<String>) -> Self {
+        Self { section: section.into(), ..self }
     }
 
     /// With a local Stripe that behaves so.

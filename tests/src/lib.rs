@@ -2,11 +2,14 @@
 
 mod accounts;
 mod catalog;
+mod clock;
 mod command;
 mod quiet;
 mod tandem;
+mod wires;
 
 pub use accounts::Account;
 pub use catalog::Customer;
 pub use command::Ran;
 pub use tandem::{KEY, Setup, Tandem};
+pub use wires::{Wire, Wires};

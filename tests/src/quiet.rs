@@ -44,7 +44,7 @@ impl Tandem {
         }
     }
 
-    /// Waits until everything that Stripe tells has been read: until a sweep that began after this call has ended.
+    /// Waits until everything that Stripe tells has been read: until a sweep of each account that began after this call has ended.
     pub async fn swept(&self) {
         // The one under way does not count.
         for _ in 0..2 {
@@ -54,7 +54,7 @@ impl Tandem {
     }
 
     async fn last_sweep(&self) -> Option<String> {
-        let last = sqlx::query_scalar("SELECT max(swept_at)::text FROM sweeps").fetch_one(&self.database).await;
+        let last = sqlx::query_scalar("SELECT min(swept_at)::text FROM sweeps").fetch_one(&self.database).await;
         last.expect("the database")
     }
 

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::Account;
 use crate::accounts::{self, Running};
+use crate::{Account, Wires, clock};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use stripe_sim::{Control, Options, Settings, Sim};
@@ -27,6 +27,8 @@ pub struct Tandem {
     pub nats_url: String,
     /// The stream's name.
     pub stream: String,
+    /// Between it and its servers, if it was set up so.
+    pub wires: Option<Wires>,
     pub(crate) http: reqwest::Client,
     pub(crate) env: Vec<(String, String)>,
     without_gateway: bool,
@@ -53,6 +55,8 @@ pub struct Setup {
     pub database_url: Option<String>,
     /// A nats-server of the test's own, to kill; the shared one if none.
     pub nats_url: Option<String>,
+    /// `tandem serve` reaches its servers through proxies, to cut.
+    pub wires: bool,
 }
 
 impl Tandem {
@@ -96,9 +100,11 @@ impl Tandem {
             ("TANDEM_STRIPE__WEBHOOK_SECRETS", WEBHOOK_SECRET.to_owned()),
             ("TANDEM_STRIPE__REQUESTS_PER_SECOND", "10000".to_owned()),
             ("TANDEM_STRIPE__ENDPOINT_REQUESTS_PER_SECOND", "10000".to_owned()),
+            ("TANDEM_TEST_CLOCK_AHEAD", clock::file(&scratch).display().to_string()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();
+        let wires = if setup.wires { Some(Wires::of(&mut env).await) } else { None };
         env.extend(setup.env.into_iter().map(|(name, value)| (name.to_owned(), value)));
 
         // A crypto provider may have been installed by another test of this process.
@@ -110,6 +116,7 @@ impl Tandem {
             database,
             nats_url,
             stream,
+            wires,
             http: client(),
             env,
             without_gateway: setup.without_gateway,

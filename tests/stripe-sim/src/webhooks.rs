@@ -214,8 +214,8 @@ async fn attempt(app: &Arc<App>, sending: &Sending, number: u32) -> Option<Deliv
     };
     let body = serde_json::to_vec_pretty(&event.to_value(pending)).unwrap_or_default();
     let _slot = endpoint.slots.acquire().await.ok()?;
-    // The machine's time, so that a moved clock does not turn every signature stale.
-    let signature = sign(&endpoint.secret, machine_ms() / 1000, &body);
+    let now_ms = app.read(|state| if state.settings.sign_by_clock { state.clock.now_ms() } else { machine_ms() });
+    let signature = sign(&endpoint.secret, now_ms.div_euclid(1000), &body);
     let answer = app
         .http
         .for_url(&endpoint.url)

@@ -3,61 +3,80 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
+use stripe_sim::Call;
 use tandem_tests::Tandem;
 
 use crate::lost::nothing_lost;
-use crate::play::{World, here, there};
+use crate::play::{Born, World, account_of, here, there};
+use crate::winner::last_wins;
+use crate::written::lines;
 use crate::{calls, once};
 
 /// What people edit.
 pub const FIELDS: [&str; 6] = ["name", "phone", "email", "metadata.plan", "metadata.seat", "address"];
 
 /// Checks every promise; the error names the one that is broken.
-pub async fn check(world: &World) -> Result<(), String> {
-    let World { tandem, people, born } = world;
-    one_copy_each(tandem).await?;
+pub async fn check(world: &World, policy: &str) -> Result<(), String> {
+    let World { tandem, people, born, .. } = world;
+    for gateway in tandem.gateways() {
+        one_copy_each(tandem, gateway).await?;
+    }
     for one in born {
-        match (here(tandem, one).await, there(tandem, one).await) {
-            (Some(id), Some(remote)) => {
-                equal(tandem, &id, &remote).await?;
-                nothing_lost(tandem, &id, &remote).await?;
+        let id = here(tandem, one).await;
+        for (account, gateway) in tandem.gateways().enumerate() {
+            match (&id, there(tandem, one, account).await) {
+                (Some(id), Some(remote)) => equal(tandem, gateway, id, &remote).await?,
+                // Deleted before it was ever told of.
+                (Some(id), None) if tandem.status_of(id).await == 410 => {}
+                (None, Some(remote)) if account_of(tandem, account).get(&remote).await.unwrap().deleted => {}
+                (None, None) if matches!(one, Born::There(home, _) if *home != account) => {}
+                (id, remote) => return Err(format!("{one:?} is not at {gateway}, or not here: {id:?} {remote:?}")),
             }
-            // Deleted before it was ever told of.
-            (Some(id), None) if tandem.status_of(&id).await == 410 => {}
-            (None, Some(remote)) if tandem.stripe.get(&remote).await.unwrap().deleted => {}
-            (id, remote) => return Err(format!("{one:?} is on one side only: {id:?} {remote:?}")),
+        }
+        if let Some(id) = &id {
+            for line in lines(tandem, one, id).await {
+                nothing_lost(id, &line)?;
+                if policy == "latest" {
+                    last_wins(id, &line)?;
+                }
+            }
         }
     }
     once::asked_once(tandem, people, born).await?;
-    calls::in_order(tandem).await?;
+    calls::in_order(world).await?;
     silent(tandem).await?;
     numbered_alike(tandem).await?;
     rebuilt_alike(tandem).await
 }
 
 /// At most one living object a customer, none imported twice.
-async fn one_copy_each(tandem: &Tandem) -> Result<(), String> {
+async fn one_copy_each(tandem: &Tandem, gateway: &str) -> Result<(), String> {
     let mut there = BTreeSet::new();
-    for customer in tandem.stripe.customers().await.unwrap().into_iter().filter(|customer| !customer.deleted) {
+    for customer in tandem.stripe_of(gateway).customers().await.unwrap().into_iter().filter(|one| !one.deleted) {
         there.insert(customer.id);
     }
+    let linked = "SELECT remote_id FROM links WHERE gateway = $1 AND state = 'active'";
     let linked: Vec<(Option<String>,)> =
-        sqlx::query_as("SELECT remote_id FROM links WHERE state = 'active'").fetch_all(&tandem.database).await.unwrap();
+        sqlx::query_as(linked).bind(gateway).fetch_all(&tandem.database).await.unwrap();
     let linked: Vec<String> = linked.into_iter().filter_map(|(id,)| id).collect();
     let distinct: BTreeSet<String> = linked.iter().cloned().collect();
     let here = tandem.customers().await.len();
     if distinct.len() != linked.len() || distinct != there || here != there.len() {
-        return Err(format!("{here} live here, {there:?} there, linked {linked:?}"));
+        return Err(format!("{here} live here, {there:?} at {gateway}, linked {linked:?}"));
     }
     Ok(())
 }
 
 /// Catalog, Stripe and base hold the same; and what is dead on one side is dead on both.
-async fn equal(tandem: &Tandem, id: &str, remote: &str) -> Result<(), String> {
-    let mut there = tandem.stripe.get(remote).await.unwrap();
+async fn equal(tandem: &Tandem, gateway: &str, id: &str, remote: &str) -> Result<(), String> {
+    let mut there = tandem.stripe_of(gateway).get(remote).await.unwrap();
     let status = tandem.status_of(id).await;
     if there.deleted || status == 410 {
-        return if there.deleted && status == 410 { Ok(()) } else { Err(format!("{id} is dead on one side only")) };
+        return if there.deleted && status == 410 {
+            Ok(())
+        } else {
+            Err(format!("{id} is dead on one side only: not at {gateway}, or not here"))
+        };
     }
     let here = tandem.get(id).await;
     let fields = json!({"name": here.name, "email": here.email, "phone": here.phone, "metadata": here.metadata,
@@ -68,14 +87,15 @@ async fn equal(tandem: &Tandem, id: &str, remote: &str) -> Result<(), String> {
                       "address": plain(held)});
     let (base, row): (Value, Value) = sqlx::query_as(
         "SELECT links.base, customers.profile FROM links JOIN customers ON customers.id = links.customer_id
-         WHERE customer_id = $1::uuid",
+         WHERE customer_id = $1::uuid AND gateway = $2",
     )
     .bind(id)
+    .bind(gateway)
     .fetch_one(&tandem.database)
     .await
     .unwrap();
     if fields != told || base != row {
-        return Err(format!("{id} differs: here {fields}, there {told}, base {base}"));
+        return Err(format!("{id} differs at {gateway}: here {fields}, there {told}, base {base}"));
     }
     Ok(())
 }
@@ -83,13 +103,18 @@ async fn equal(tandem: &Tandem, id: &str, remote: &str) -> Result<(), String> {
 /// Looking at every link again changes nothing, here or there.
 async fn silent(tandem: &Tandem) -> Result<(), String> {
     let events = tandem.rows("events", "true").await;
-    tandem.stripe.clear_calls().await.unwrap();
+    for gateway in tandem.gateways() {
+        tandem.stripe_of(gateway).clear_calls().await.unwrap();
+    }
     sqlx::query("UPDATE links SET due_seq = due_seq + 1, look = true").execute(&tandem.database).await.unwrap();
     tandem.settled().await;
-    let writes: Vec<_> = tandem.stripe.calls().await.unwrap().into_iter().filter(|call| call.is_write()).collect();
-    let more = tandem.rows("events", "true").await - events;
-    if !writes.is_empty() || more != 0 {
-        return Err(format!("no rest: {more} events, {writes:?}"));
+    for gateway in tandem.gateways() {
+        let calls = tandem.stripe_of(gateway).calls().await.unwrap();
+        let writes: Vec<_> = calls.into_iter().filter(Call::is_write).collect();
+        let more = tandem.rows("events", "true").await - events;
+        if !writes.is_empty() || more != 0 {
+            return Err(format!("no rest at {gateway}: {more} events, {writes:?}"));
+        }
     }
     Ok(())
 }

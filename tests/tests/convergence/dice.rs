@@ -4,7 +4,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::history::{History, Side, Step, Way};
-use crate::wrong::WRONGS;
+use crate::wrong::{ALWAYS, CUTS, KILLS, Wrong};
 
 /// What people edit; the first most of all, so that edits meet. Of an address one part, or all of it.
 const FIELDS: [&str; 10] = [
@@ -20,19 +20,24 @@ const FIELDS: [&str; 10] = [
     "address.line1",
 ];
 
-const PAUSES_MS: [u64; 6] = [0, 20, 50, 200, 500, 1100];
+/// Long ones are rare: they take time.
+const PAUSES_MS: [u64; 12] = [0, 0, 20, 20, 50, 50, 200, 200, 500, 500, 1100, 2500];
 
 impl History {
     /// That of a seed, always the same.
     pub fn of(seed: u64) -> Self {
         let mut dice = StdRng::seed_from_u64(seed);
         let policy = ["latest", "latest", "catalog", "gateway", "ask"][dice.random_range(0..5)];
-        let normalises = dice.random_bool(0.25);
+        let accounts = [1, 1, 1, 1, 1, 2, 2, 3][dice.random_range(0..8)];
+        let normalises = (0..accounts).map(|_| dice.random_bool(0.25)).collect();
+        let (wires, own_servers) = (dice.random_bool(0.4), dice.random_bool(0.06));
         let calm = dice.random_bool(0.15);
+        let wrongs = possible(wires, own_servers);
         let mut customers = 2;
         let mut steps = vec![];
         for n in 0..dice.random_range(6..30) {
-            let side = if dice.random_bool(0.5) { Side::Catalog } else { Side::Stripe };
+            let account = dice.random_range(0..accounts);
+            let side = if dice.random_bool(0.5) { Side::Catalog } else { Side::Stripe(account) };
             let who = dice.random_range(0..customers);
             steps.push(match dice.random_range(0..100) {
                 0..50 => edit(&mut dice, side, who, n),
@@ -44,11 +49,17 @@ impl History {
                 55..58 => Step::AskAgain { which: dice.random_range(0..10) },
                 58..75 => Step::PauseMs(PAUSES_MS[dice.random_range(0..PAUSES_MS.len())]),
                 _ if calm => Step::PauseMs(10),
-                _ => Step::Wrong(WRONGS[dice.random_range(0..WRONGS.len())]),
+                _ => Step::Wrong(wrongs[dice.random_range(0..wrongs.len())], account),
             });
         }
-        Self { policy, normalises, steps }
+        Self { policy, normalises, wires, own_servers, steps }
     }
+}
+
+fn possible(wires: bool, own_servers: bool) -> Vec<Wrong> {
+    let cuts = CUTS.iter().filter(|_| wires);
+    let kills = KILLS.iter().filter(|_| own_servers);
+    ALWAYS.iter().chain(cuts).chain(kills).copied().collect()
 }
 
 /// Most values are used again: an edit away and back again is what misleads best.

@@ -9,16 +9,21 @@ use crate::wrong::Wrong;
 pub struct History {
     /// Who wins conflicts.
     pub policy: &'static str,
-    /// Whether Stripe spells emails its own way.
-    pub normalises: bool,
+    /// Of each account at Stripe, whether it spells emails its own way.
+    pub normalises: Vec<bool>,
+    /// Whether connections can be cut.
+    pub wires: bool,
+    /// Whether PostgreSQL and nats-server are its own, to kill.
+    pub own_servers: bool,
     pub steps: Vec<Step>,
 }
 
-/// Which side of the two.
+/// Where people edit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     Catalog,
-    Stripe,
+    /// In the account of that number.
+    Stripe(usize),
 }
 
 /// How a person asks the catalog for something.
@@ -56,19 +61,23 @@ pub enum Step {
         which: usize,
     },
     PauseMs(u64),
-    Wrong(Wrong),
+    /// With the account of that number, or between it and Tandem.
+    Wrong(Wrong, usize),
 }
 
 impl History {
     pub fn faults(&self) -> usize {
-        let wrong = |step: &&Step| matches!(step, Step::Wrong(_) | Step::AskAgain { .. });
+        let wrong = |step: &&Step| matches!(step, Step::Wrong(..) | Step::AskAgain { .. });
         self.steps.iter().filter(wrong).count()
     }
 }
 
 impl fmt::Display for History {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "policy {}, {}", self.policy, if self.normalises { "normalising" } else { "verbatim" })?;
+        let accounts: Vec<_> =
+            self.normalises.iter().map(|does| if *does { "normalising" } else { "verbatim" }).collect();
+        let Self { policy, wires, own_servers, .. } = self;
+        writeln!(f, "policy {policy}, {}, wires {wires}, own servers {own_servers}", accounts.join(" and "))?;
         self.steps.iter().enumerate().try_for_each(|(n, step)| writeln!(f, "{n:3} {step:?}"))
     }
 }

@@ -13,6 +13,8 @@ mod lost;
 mod once;
 mod people;
 mod play;
+mod winner;
+mod written;
 mod wrong;
 
 use std::time::Instant;

@@ -16,9 +16,14 @@ pub async fn asked_once(tandem: &Tandem, people: &People, born: &[Born]) -> Resu
     }
     let here = born.iter().filter(|born| matches!(born, Born::Here(_))).count();
     let created = tandem.rows("events", "event_type = 'created' AND metadata->>'origin' = 'api'").await;
-    let objects = tandem.stripe.customers().await.unwrap().len();
-    if usize::try_from(created) != Ok(here) || objects > born.len() {
-        return Err(format!("{here} of {} were created here, and {created} are: {objects} there", born.len()));
+    if usize::try_from(created) != Ok(here) {
+        return Err(format!("{here} of {} were created here, and {created} are", born.len()));
+    }
+    for gateway in tandem.gateways() {
+        let objects = tandem.stripe_of(gateway).customers().await.unwrap().len();
+        if objects > born.len() {
+            return Err(format!("{} were created, and {objects} are at {gateway}", born.len()));
+        }
     }
     Ok(())
 }

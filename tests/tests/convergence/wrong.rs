@@ -1,7 +1,13 @@
 //! What goes wrong.
 
+use std::time::{Duration, SystemTime};
+
 use stripe_sim::{Fault, Order};
-use tandem_tests::Tandem;
+use tandem_local::test::Own;
+use tandem_local::{Nats, Postgres};
+use tandem_tests::{Tandem, Wire};
+
+use crate::play::{World, account_of};
 
 /// One thing that goes wrong.
 #[derive(Clone, Copy, Debug)]
@@ -31,9 +37,17 @@ pub enum Wrong {
     StartAnother,
     /// Every lease is over at once: whoever works on a link goes on as a zombie.
     ExpireLeases,
+    /// A day and an hour pass: Stripe forgets its keys.
+    PassADay,
+    /// Connections are cut, and none can be made for so many milliseconds.
+    Cut(Wire, u64),
+    /// `kill -9`, and started again.
+    KillPostgres,
+    KillNats,
 }
 
-pub const WRONGS: [Wrong; 16] = [
+/// What may go wrong in every history.
+pub const ALWAYS: [Wrong; 17] = [
     Wrong::LoseReply,
     Wrong::LoseRequest,
     Wrong::Fail500After,
@@ -50,10 +64,31 @@ pub const WRONGS: [Wrong; 16] = [
     Wrong::KillTandem,
     Wrong::StartAnother,
     Wrong::ExpireLeases,
+    Wrong::PassADay,
 ];
 
+/// What may go wrong where connections can be cut.
+pub const CUTS: [Wrong; 6] = [
+    Wrong::Cut(Wire::Database, 0),
+    Wrong::Cut(Wire::Database, 400),
+    Wrong::Cut(Wire::Nats, 0),
+    Wrong::Cut(Wire::Nats, 400),
+    Wrong::Cut(Wire::Stripe, 0),
+    Wrong::Cut(Wire::Stripe, 400),
+];
+
+/// What may go wrong with servers of its own.
+pub const KILLS: [Wrong; 6] =
+    [Wrong::KillPostgres, Wrong::KillPostgres, Wrong::KillPostgres, Wrong::KillNats, Wrong::KillNats, Wrong::KillNats];
+
+/// An hour more than Stripe remembers keys.
+const DAY: Duration = Duration::from_secs(25 * 3600);
+
 impl Wrong {
-    pub async fn happen(self, tandem: &mut Tandem) {
+    /// It goes wrong with that account.
+    pub async fn happen(self, world: &mut World, account: usize) {
+        let World { tandem, servers, passed, .. } = world;
+        let stripe = account_of(tandem, account);
         let writes = "/v1/customers/**";
         let fault = match self {
             Self::LoseReply => Fault::DropReply.on("POST", writes),
@@ -66,25 +101,48 @@ impl Wrong {
             Self::InUse => Fault::status(409).code("lock_timeout").on("POST", writes),
             Self::HangReply => Fault::HangReply.on("POST", writes),
             Self::LoseRead => Fault::DropReply.on("GET", "/v1/customers/*"),
-            Self::HoldWebhooks => return tandem.stripe.hold().await.unwrap(),
-            Self::ReleaseInOrder => {
-                tandem.stripe.release(Order::Fifo).await.unwrap();
-                return;
-            }
-            Self::ReleaseReversed => {
-                tandem.stripe.release(Order::Reversed).await.unwrap();
-                return;
-            }
-            Self::DuplicateWebhooks => return tandem.stripe.duplicate(3).await.unwrap(),
-            Self::DropWebhooks => return tandem.stripe.drop_webhooks(2).await.unwrap(),
+            Self::HoldWebhooks => return stripe.hold().await.unwrap(),
+            Self::ReleaseInOrder => return drop(stripe.release(Order::Fifo).await.unwrap()),
+            Self::ReleaseReversed => return drop(stripe.release(Order::Reversed).await.unwrap()),
+            Self::DuplicateWebhooks => return stripe.duplicate(3).await.unwrap(),
+            Self::DropWebhooks => return stripe.drop_webhooks(2).await.unwrap(),
             Self::KillTandem => {
                 tandem.kill();
                 return tandem.start_again().await;
             }
             Self::StartAnother => return tandem.start_another(),
             Self::ExpireLeases => return expire_leases(tandem).await,
+            Self::PassADay => {
+                passed.push(SystemTime::now());
+                return tandem.pass(DAY).await;
+            }
+            Self::Cut(wire, ms) => {
+                return tandem.wires.iter().for_each(|wires| wires.cut_for(wire, Duration::from_millis(ms)));
+            }
+            Self::KillPostgres | Self::KillNats => return servers.iter_mut().for_each(|servers| servers.kill(self)),
         };
-        tandem.stripe.fault(fault).await.unwrap();
+        stripe.fault(fault).await.unwrap();
+    }
+}
+
+/// PostgreSQL and nats-server of one history.
+pub struct Servers {
+    pub postgres: Own<Postgres>,
+    pub nats: Own<Nats>,
+}
+
+impl Servers {
+    fn kill(&mut self, which: Wrong) {
+        // They wait until the server answers again.
+        tokio::task::block_in_place(|| {
+            if matches!(which, Wrong::KillNats) {
+                self.nats.kill();
+                self.nats.restart().unwrap();
+            } else {
+                self.postgres.kill();
+                self.postgres.restart().unwrap();
+            }
+        });
     }
 }
 
