@@ -9,7 +9,9 @@ use metrics::gauge;
 use sqlx::PgPool;
 use tandem_domain::{Customer, CustomerId, GatewayName, Policies};
 use tandem_eventlog::zoo::plays;
-use tandem_eventlog::{Feed, Projector, ProjectorStatus, Store, Wake, crash, relaxed};
+use tandem_eventlog::{
+    CommandKey, Feed, OnceError, Projector, ProjectorStatus, Store, Wake, begin_once, crash, relaxed,
+};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -240,58 +242,76 @@ impl Gateways {
         parked::list(&self.pool, gateway, after, limit).await
     }
 
-    /// Tries a parked thing again.
+    /// Tries a parked thing again. Like all writes here it answers whether it was carried out now: false if it was before, under
+    /// the same key.
     ///
     /// # Errors
     /// [`ParkedError`].
-    pub async fn retry(&self, id: i64) -> Result<(), ParkedError> {
-        parked::retry(&self.pool, id).await?;
+    pub async fn retry(&self, id: i64, key: Option<&CommandKey>) -> Result<bool, ParkedError> {
+        let Some(mut tx) = begin_once(&self.pool, key).await? else { return Ok(false) };
+        parked::retry(&mut tx, id).await?;
+        tx.commit().await?;
         self.due.ring();
         self.inbox.wake.ring();
-        Ok(())
+        Ok(true)
     }
 
     /// Links what is parked as ambiguous to its twin: the only candidate, or the chosen one.
     ///
     /// # Errors
     /// [`ParkedError`].
-    pub async fn link(&self, id: i64, chosen: Option<&str>) -> Result<(), ParkedError> {
-        join::link(&self.pool, id, chosen).await?;
+    pub async fn link(&self, id: i64, chosen: Option<&str>, key: Option<&CommandKey>) -> Result<bool, ParkedError> {
+        let Some(mut tx) = begin_once(&self.pool, key).await? else { return Ok(false) };
+        join::link(&mut tx, id, chosen).await?;
+        tx.commit().await?;
         self.due.ring();
-        Ok(())
+        Ok(true)
     }
 
     /// Lets a parked thing be.
     ///
     /// # Errors
     /// [`ParkedError`].
-    pub async fn dismiss(&self, id: i64) -> Result<(), ParkedError> {
-        parked::dismiss(&self.pool, id).await?;
+    pub async fn dismiss(&self, id: i64, key: Option<&CommandKey>) -> Result<bool, ParkedError> {
+        let Some(mut tx) = begin_once(&self.pool, key).await? else { return Ok(false) };
+        parked::dismiss(&mut tx, id).await?;
+        tx.commit().await?;
         self.due.ring();
-        Ok(())
+        Ok(true)
     }
 
     /// Pauses a direction of a gateway, or both.
     ///
     /// # Errors
-    /// The database is unavailable.
+    /// [`OnceError`].
     pub async fn pause(
         &self,
         gateway: &GatewayName,
         direction: Option<Direction>,
         reason: &str,
-    ) -> Result<(), sqlx::Error> {
-        pause::pause(&self.pool, gateway, direction, reason).await
+        key: Option<&CommandKey>,
+    ) -> Result<bool, OnceError> {
+        let Some(mut tx) = begin_once(&self.pool, key).await? else { return Ok(false) };
+        pause::store(&mut *tx, gateway, direction, reason, "person").await?;
+        tx.commit().await?;
+        Ok(true)
     }
 
     /// Lets a direction of a gateway go on, or both.
     ///
     /// # Errors
-    /// The database is unavailable.
-    pub async fn resume(&self, gateway: &GatewayName, direction: Option<Direction>) -> Result<(), sqlx::Error> {
-        pause::resume(&self.pool, gateway, direction).await?;
+    /// [`OnceError`].
+    pub async fn resume(
+        &self,
+        gateway: &GatewayName,
+        direction: Option<Direction>,
+        key: Option<&CommandKey>,
+    ) -> Result<bool, OnceError> {
+        let Some(mut tx) = begin_once(&self.pool, key).await? else { return Ok(false) };
+        pause::resume_in(&mut tx, gateway, direction).await?;
+        tx.commit().await?;
         self.due.ring();
-        Ok(())
+        Ok(true)
     }
 
     /// What is paused.
