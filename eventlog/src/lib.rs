@@ -32,7 +32,7 @@ pub use follow::follow;
 pub use once::{OnceError, begin_once};
 pub use projector::{Projection, ProjectionError, Projector, ProjectorError, ProjectorStatus};
 pub use reader::ReadError;
-pub use recorded::{Recorded, RecordedError, history, read_after};
+pub use recorded::{Recorded, RecordedError, history, history_after, read_after};
 pub use relay::{Relay, RelayStatus};
 pub use store::{Appended, ExecuteError, Executed, Loaded, Store, StoreError};
 pub use wake::{Wake, WakeListener};
