@@ -11,6 +11,7 @@ pub struct Clock(tandem_gateways::Clock);
 
 impl Clock {
     /// The machine's.
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     pub fn system() -> Self {
         Self(Arc::new(Utc::now))
     }
