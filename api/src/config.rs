@@ -14,6 +14,8 @@ use tandem_eventlog::Feed;
 use tandem_gateways::GatewaysConfig;
 use tandem_gateways::stripe::StripeConfig;
 
+pub(crate) use accounts::wrong;
+
 use crate::log::LogFormat;
 
 /// All settings. `TANDEM_HTTP__BIND` in the environment is `bind` under `[http]` in the file, and wins.

@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::keys::Keys;
 use crate::start::{StartError, start};
-use crate::{connect, routes};
+use crate::{apart, connect, routes};
 
 /// Longest wait for the tasks to end, once they are told to.
 const ENDING: Duration = Duration::from_secs(10);
@@ -97,14 +97,19 @@ pub(crate) async fn serve_reloading(
     let _no_work_without_us = work.clone().drop_guard();
     let mut tasks = JoinSet::new();
     tasks.spawn(fold(app.metrics.clone(), work.clone()));
-    let keys = Keys { config: config.clone(), stripes, gateways: app.gateways.clone() };
+    let keys = Keys { config: config.clone(), stripes: stripes.clone(), gateways: app.gateways.clone() };
     tasks.spawn(keys.roll_with(reloads, work.clone()));
+    let beginning = async {
+        start(&app.pool, &app.nats, &app.feed, &starting).await?;
+        tracing::info!(stream = %app.feed.stream, "started");
+        begin(&app, relay, &work, &mut tasks);
+        apart::check(&config, &stripes).await?;
+        let (gateways, reconciling) = (app.gateways.clone(), work.clone());
+        tasks.spawn(async move { gateways.run(reconciling).await });
+        Ok::<_, ServeError>(())
+    };
     tokio::select! {
-        started = start(&app.pool, &app.nats, &app.feed, &starting) => {
-            started?;
-            tracing::info!(stream = %app.feed.stream, "started");
-            begin(&app, relay, &work, &mut tasks);
-        }
+        begun = beginning => begun?,
         () = shutdown.cancelled() => {}
     }
 
@@ -174,17 +179,15 @@ async fn wire(
     Ok((app, relay))
 }
 
-/// Sets everything to work that is not asked for.
+/// Sets everything to work that is not asked for, but for the gateways.
 fn begin(app: &App, relay: Relay, work: &CancellationToken, tasks: &mut JoinSet<()>) {
     tasks.spawn(relay.run(work.clone()));
-    let App { customers, gateways, nats, feed, .. } = app.clone();
+    let App { customers, nats, feed, .. } = app.clone();
     let projecting = work.clone();
     tasks.spawn(async move {
         // It says itself why it stopped, and /readyz repeats it.
         let _ = customers.run(nats, feed, projecting).await;
     });
-    let reconciling = work.clone();
-    tasks.spawn(async move { gateways.run(reconciling).await });
 }
 
 /// The accounts of Stripe.

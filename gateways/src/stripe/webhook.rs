@@ -24,7 +24,7 @@ pub(super) struct Webhooks {
     /// Several while one is rolled; and they are changed while webhooks come.
     secrets: RwLock<Vec<SecretString>>,
     /// The connected account that is ours, if one is.
-    account: Option<String>,
+    pub account: Option<String>,
     /// Whether our key is of live mode, if it says.
     pub livemode: Option<bool>,
 }
