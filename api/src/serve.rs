@@ -4,8 +4,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use sqlx::PgPool;
 use tandem_domain::upcasters;
-use tandem_eventlog::{Relay, Store, Wake};
+use tandem_eventlog::{Relay, Store, Wake, forget_keys};
 use tandem_gateways::stripe::{self, Stripe};
 use tandem_gateways::{Configured, Deletes, Gateways};
 use tandem_projections::Customers;
@@ -20,6 +21,7 @@ use crate::auth::ApiKeys;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::keys::Keys;
+use crate::log::chain;
 use crate::start::{StartError, start};
 use crate::{apart, connect, routes};
 
@@ -31,6 +33,9 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// From one folding of measurements to the next.
 const UPKEEP: Duration = Duration::from_secs(5);
+
+/// From one forgetting of old keys to the next.
+const FORGETTING: Duration = Duration::from_secs(3600);
 
 /// Why the service ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +108,7 @@ pub(crate) async fn serve_reloading(
         start(&app.pool, &app.nats, &app.feed, &starting).await?;
         tracing::info!(stream = %app.feed.stream, "started");
         begin(&app, relay, &work, &mut tasks);
+        tasks.spawn(forget(app.pool.clone(), config.database.keys_kept_hours, work.clone()));
         apart::check(&config, &stripes).await?;
         let (gateways, reconciling) = (app.gateways.clone(), work.clone());
         tasks.spawn(async move { gateways.run(reconciling).await });
@@ -223,6 +229,22 @@ pub(crate) fn gateways(config: &Config, stripes: &[Arc<Stripe>]) -> Result<Vec<C
             .map_err(|reason| ConfigError::Setting { setting: "TANDEM_GATEWAYS__LEASE_MS".to_owned(), reason })?;
     }
     Ok(gateways)
+}
+
+/// Forgets idempotency keys that are too old.
+async fn forget(pool: PgPool, keys_kept_hours: u32, shutdown: CancellationToken) {
+    let age = Duration::from_secs(3600) * keys_kept_hours;
+    while !shutdown.is_cancelled() {
+        match forget_keys(&pool, age).await {
+            Ok(0) => {}
+            Ok(keys) => tracing::debug!(keys, "forgot old idempotency keys"),
+            Err(error) => tracing::debug!(error = %chain(&error), "old idempotency keys cannot be forgotten now"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(FORGETTING) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
 }
 
 /// Folds measurements together, or those that nobody scrapes would pile up.

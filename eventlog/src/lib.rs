@@ -29,7 +29,7 @@ pub use database::{epoch, is_transient, last_position, migrate, relaxed};
 pub use erase::{EraseError, erase};
 pub use feed::Feed;
 pub use follow::follow;
-pub use once::{OnceError, begin_once};
+pub use once::{OnceError, begin_once, forget_keys};
 pub use projector::{Projection, ProjectionError, Projector, ProjectorError, ProjectorStatus};
 pub use reader::ReadError;
 pub use recorded::{Recorded, RecordedError, history, history_after, read_after};

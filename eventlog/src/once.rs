@@ -1,8 +1,11 @@
-//! Writes that append no events, each once for its key.
+//! Each once for its key: writes that append no events. And how long keys are known.
+
+use std::time::Duration;
 
 use sqlx::{PgPool, PgTransaction};
 
 use crate::context::CommandKey;
+use crate::database::signed;
 use crate::journal::find_key;
 
 /// Why a write was not begun.
@@ -41,6 +44,31 @@ pub async fn begin_once(pool: &PgPool, key: Option<&CommandKey>) -> Result<Optio
             Some(_) => return Err(OnceError::KeyReused),
             // It was forgotten in this instant.
             None => {}
+        }
+    }
+}
+
+/// Forgets the keys of commands that are older. Returns how many. Under a forgotten key a command is a new one.
+///
+/// # Errors
+/// The database is unavailable; some may be forgotten already.
+pub async fn forget_keys(pool: &PgPool, age: Duration) -> Result<u64, sqlx::Error> {
+    /// In one transaction.
+    const BATCH: u64 = 1000;
+    let mut forgotten = 0;
+    loop {
+        let keys = sqlx::query(
+            "DELETE FROM command_keys WHERE key = ANY(ARRAY(
+                 SELECT key FROM command_keys WHERE recorded_at < clock_timestamp() - make_interval(secs => $1)
+                 ORDER BY recorded_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
+        )
+        .bind(age.as_secs_f64())
+        .bind(signed(BATCH))
+        .execute(pool)
+        .await?;
+        forgotten += keys.rows_affected();
+        if keys.rows_affected() < BATCH {
+            return Ok(forgotten);
         }
     }
 }

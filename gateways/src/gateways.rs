@@ -28,8 +28,11 @@ use crate::worker::Links;
 use crate::{
     Deletes, Direction, Filter, Gateway, GatewayStatus, GatewaysConfig, GuardConfig, LinkStatus, Matching, Notice,
     Parked, ParkedError, Pause, RemoteChange, Sides, WebhookError, error_chain, guard, inbox, join, link, parked,
-    pause, status, worker,
+    pause, retention, status, worker,
 };
+
+/// From one forgetting of what was done long ago to the next.
+const FORGETTING: Duration = Duration::from_secs(3600);
 
 /// Tells the time. A test's may stand still, or jump.
 pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
@@ -144,6 +147,7 @@ impl Gateways {
         let alive = CancellationToken::new();
         let staying = tokio::spawn(worker::stay_alive(self.pool.clone(), leases.clone(), alive.clone()));
         tasks.spawn(report(self.clone(), shutdown.clone()));
+        tasks.spawn(forget_done(self.clone(), shutdown.clone()));
         for one in self.configured.iter() {
             tasks.spawn(follow(self.clone(), one.clone(), shutdown.clone()));
             let (relaxed, name) = (self.relaxed.clone(), one.gateway.name().clone());
@@ -387,6 +391,21 @@ async fn sweep_one(all: Gateways, one: Configured, shutdown: CancellationToken) 
     let overlap = TimeDelta::from_std(one.sweep_overlap).unwrap_or(TimeDelta::MAX);
     let sweeping = Sweeping { interval: one.sweep_interval, overlap };
     sweep(all.pool.clone(), one.gateway.as_ref(), all.inbox.clone(), sweeping, Arc::clone(&all.clock), shutdown).await;
+}
+
+/// Now and then.
+async fn forget_done(all: Gateways, shutdown: CancellationToken) {
+    while !shutdown.is_cancelled() {
+        match retention::forget_done(&all.pool, all.config.done_kept_days).await {
+            Ok(0) => {}
+            Ok(rows) => debug!(rows, "forgot what was done long ago"),
+            Err(error) => debug!(error = %error_chain(&error), "what was done long ago cannot be forgotten now"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(FORGETTING) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
 }
 
 /// Shows how the gateways stand to whoever scrapes.
