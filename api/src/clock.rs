@@ -15,6 +15,7 @@ pub struct Clock(tandem_gateways::Clock);
 
 impl Clock {
     /// The machine's.
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     pub fn system() -> Self {
         #[cfg(feature = "zoo")]
         if let Ok(file) = std::env::var(AHEAD) {

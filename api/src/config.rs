@@ -14,6 +14,8 @@ use tandem_eventlog::Feed;
 use tandem_gateways::GatewaysConfig;
 use tandem_gateways::stripe::StripeConfig;
 
+pub(crate) use accounts::wrong;
+
 use crate::log::LogFormat;
 
 /// All settings. `TANDEM_HTTP__BIND` in the environment is `bind` under `[http]` in the file, and wins.
@@ -68,6 +70,9 @@ pub struct DatabaseConfig {
     /// `TANDEM_DATABASE__ACQUIRE_TIMEOUT_MS`, default 3000.
     #[serde(default = "acquire_timeout_ms")]
     pub acquire_timeout_ms: u64,
+    /// How long an `Idempotency-Key` is known, in hours, 24 at least. `TANDEM_DATABASE__KEYS_KEPT_HOURS`, default 168.
+    #[serde(default = "keys_kept_hours")]
+    pub keys_kept_hours: u32,
 }
 
 /// Where events are published.
@@ -170,6 +175,15 @@ impl Config {
         if self.database.acquire_timeout_ms == 0 {
             return wrong("TANDEM_DATABASE__ACQUIRE_TIMEOUT_MS", "must be at least 1");
         }
+        if self.database.keys_kept_hours < 24 {
+            return wrong("TANDEM_DATABASE__KEYS_KEPT_HOURS", "must be at least 24");
+        }
+        if !(31..=36500).contains(&self.gateways.done_kept_days) {
+            return wrong(
+                "TANDEM_GATEWAYS__DONE_KEPT_DAYS",
+                "must be 31 to 36500: Stripe tells of an event for 30 days",
+            );
+        }
         if !self.http.ready_lag_seconds.is_finite() || self.http.ready_lag_seconds <= 0.0 {
             return wrong("TANDEM_HTTP__READY_LAG_SECONDS", "must be more than 0");
         }
@@ -220,7 +234,12 @@ impl Default for HttpConfig {
 impl DatabaseConfig {
     /// That database, and everything else at its default.
     pub fn new(url: impl Into<SecretString>) -> Self {
-        Self { url: url.into(), max_connections: max_connections(), acquire_timeout_ms: acquire_timeout_ms() }
+        Self {
+            url: url.into(),
+            max_connections: max_connections(),
+            acquire_timeout_ms: acquire_timeout_ms(),
+            keys_kept_hours: keys_kept_hours(),
+        }
     }
 }
 
@@ -255,6 +274,10 @@ fn max_connections() -> u32 {
 
 fn acquire_timeout_ms() -> u64 {
     3000
+}
+
+fn keys_kept_hours() -> u32 {
+    168
 }
 
 /// A list, or one text separated by commas.

@@ -69,6 +69,9 @@ pub(crate) async fn get(
 /// Create a customer with a name and an email
 #[utoipa::path(
     post, path = "/customer", tag = "customer", operation_id = "create_customer_1",
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes the request happen once, however often it is sent"),
+    ),
     request_body = NamedCustomer,
     responses((status = 201, description = "Created", body = CustomerBody), Common, OfBody)
 )]
@@ -82,6 +85,10 @@ pub(crate) async fn create(State(app): State<App>, write: Write<NamedCustomer>) 
 /// Change a customer's name, email, or both
 #[utoipa::path(
     put, path = "/customer", tag = "customer", operation_id = "update_customer_1",
+    params(
+        ("If-Match" = Option<String>, Header, description = "Only if the customer is at one of these versions, as its ETag told them"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes the request happen once, however often it is sent"),
+    ),
     request_body = Renamed,
     responses(
         (status = 200, description = "The customer as it is now", body = CustomerBody),
@@ -98,6 +105,10 @@ pub(crate) async fn update(State(app): State<App>, write: Write<Renamed>) -> Res
 /// Delete a customer, for ever
 #[utoipa::path(
     delete, path = "/customer", tag = "customer", operation_id = "delete_customer_1",
+    params(
+        ("If-Match" = Option<String>, Header, description = "Only if the customer is at one of these versions, as its ETag told them"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes the request happen once, however often it is sent"),
+    ),
     request_body = Which,
     responses(
         (status = 204, description = "It is deleted"),

@@ -2,16 +2,17 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use tandem_domain::GatewayName;
 use tandem_gateways::{Direction, GatewayStatus, Pause};
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::body;
 use crate::customer_body::Timestamp;
 use crate::problem::{Common, OfBody, Problem, ProblemBody};
+use crate::reply::done;
+use crate::write::{JsonBody, Optional, Write};
 
 /// All gateways.
 #[derive(Debug, Serialize, ToSchema)]
@@ -100,6 +101,9 @@ pub(crate) struct ResumeRequest {
     direction: Option<DirectionWord>,
 }
 
+impl JsonBody for PauseRequest {}
+impl JsonBody for ResumeRequest {}
+
 /// One of the two.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -122,7 +126,10 @@ impl From<DirectionWord> for Direction {
 /// What changes meanwhile waits, and goes on together when it is resumed. A direction that is paused already stays as it is.
 #[utoipa::path(
     post, path = "/gateways/{name}/pause", tag = "gateways", operation_id = "pause_gateway",
-    params(("name" = String, Path, description = "The gateway, such as stripe")),
+    params(
+        ("name" = String, Path, description = "The gateway, such as stripe"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes the request happen once, however often it is sent"),
+    ),
     request_body(content = PauseRequest, content_type = "application/json"),
     responses(
         (status = 204, description = "It is paused"),
@@ -134,16 +141,14 @@ impl From<DirectionWord> for Direction {
 pub(crate) async fn pause(
     State(app): State<App>,
     Path(name): Path<String>,
-    headers: HeaderMap,
-    bytes: axum::body::Body,
-) -> Result<StatusCode, Problem> {
-    let PauseRequest { direction, reason } = read(&headers, bytes).await?;
+    Write { body: Optional(PauseRequest { direction, reason }), context, .. }: Write<Optional<PauseRequest>>,
+) -> Result<Response, Problem> {
     let reason = reason.unwrap_or_else(|| "a person paused it".to_owned());
     if reason.chars().count() > 200 || reason.chars().any(char::is_control) {
         return Err(Problem::invalid("reason", "must have at most 200 characters, and no control characters"));
     }
-    app.gateways.pause(named(&app, &name)?, direction.map(Into::into), &reason).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let key = context.key.as_ref();
+    Ok(done(app.gateways.pause(named(&app, &name)?, direction.map(Into::into), &reason, key).await?))
 }
 
 /// Resume a gateway
@@ -151,7 +156,10 @@ pub(crate) async fn pause(
 /// What has waited goes on, and the guard counts from now on.
 #[utoipa::path(
     post, path = "/gateways/{name}/resume", tag = "gateways", operation_id = "resume_gateway",
-    params(("name" = String, Path, description = "The gateway, such as stripe")),
+    params(
+        ("name" = String, Path, description = "The gateway, such as stripe"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes the request happen once, however often it is sent"),
+    ),
     request_body(content = ResumeRequest, content_type = "application/json"),
     responses(
         (status = 204, description = "It goes on"),
@@ -163,21 +171,9 @@ pub(crate) async fn pause(
 pub(crate) async fn resume(
     State(app): State<App>,
     Path(name): Path<String>,
-    headers: HeaderMap,
-    bytes: axum::body::Body,
-) -> Result<StatusCode, Problem> {
-    let ResumeRequest { direction } = read(&headers, bytes).await?;
-    app.gateways.resume(named(&app, &name)?, direction.map(Into::into)).await?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
-/// A body that may be left out.
-async fn read<T: serde::de::DeserializeOwned + Default>(
-    headers: &HeaderMap,
-    bytes: axum::body::Body,
-) -> Result<T, Problem> {
-    let bytes = body::read(bytes, body::JSON_LIMIT).await?;
-    if bytes.is_empty() { Ok(T::default()) } else { body::json(headers, &bytes, &["application/json"]) }
+    Write { body: Optional(ResumeRequest { direction }), context, .. }: Write<Optional<ResumeRequest>>,
+) -> Result<Response, Problem> {
+    Ok(done(app.gateways.resume(named(&app, &name)?, direction.map(Into::into), context.key.as_ref()).await?))
 }
 
 fn named<'a>(app: &'a App, name: &str) -> Result<&'a GatewayName, Problem> {

@@ -1,17 +1,19 @@
 //! `/parked`: what waits for a person.
 
 use axum::Json;
-use axum::extract::{Path, Request, State};
-use axum::http::StatusCode;
+use axum::extract::{Path, State};
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use tandem_gateways::Parked;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::body::{self, JSON_LIMIT, Query};
+use crate::body::Query;
 use crate::customer_body::Timestamp;
 use crate::problem::{Common, OfBody, OfQuery, Problem, ProblemBody};
+use crate::reply::done;
+use crate::write::{JsonBody, NoBody, Optional, Write};
 
 /// Most on a page.
 const MOST: i64 = 100;
@@ -106,17 +108,23 @@ pub(crate) async fn list(
 /// The push is made anew from what the customer is now; what is ambiguous is looked at again.
 #[utoipa::path(
     post, path = "/parked/{id}/retry", tag = "parked", operation_id = "retry_parked",
-    params(("id" = i64, Path, description = "Its number")),
+    params(
+        ("id" = i64, Path, description = "Its number"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes the request happen once, however often it is sent"),
+    ),
     responses(
         (status = 204, description = "It is tried again"),
         (status = 404, description = "Nothing is parked under this number", body = ProblemBody, content_type = "application/problem+json"),
-        Common,
+        Common, OfBody,
     )
 )]
 #[tracing::instrument(name = "parked.retry", skip_all, fields(parked.id = id))]
-pub(crate) async fn retry(State(app): State<App>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
-    app.gateways.retry(parse(&id)?).await?;
-    Ok(StatusCode::NO_CONTENT)
+pub(crate) async fn retry(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    write: Write<NoBody>,
+) -> Result<Response, Problem> {
+    Ok(done(app.gateways.retry(parse(&id)?, write.context.key.as_ref()).await?))
 }
 
 /// Let it be
@@ -125,17 +133,23 @@ pub(crate) async fn retry(State(app): State<App>, Path(id): Path<String>) -> Res
 /// that they are two: it is created, or imported, after all.
 #[utoipa::path(
     post, path = "/parked/{id}/dismiss", tag = "parked", operation_id = "dismiss_parked",
-    params(("id" = i64, Path, description = "Its number")),
+    params(
+        ("id" = i64, Path, description = "Its number"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes the request happen once, however often it is sent"),
+    ),
     responses(
         (status = 204, description = "It is dismissed"),
         (status = 404, description = "Nothing is parked under this number", body = ProblemBody, content_type = "application/problem+json"),
-        Common,
+        Common, OfBody,
     )
 )]
 #[tracing::instrument(name = "parked.dismiss", skip_all, fields(parked.id = id))]
-pub(crate) async fn dismiss(State(app): State<App>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
-    app.gateways.dismiss(parse(&id)?).await?;
-    Ok(StatusCode::NO_CONTENT)
+pub(crate) async fn dismiss(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    write: Write<NoBody>,
+) -> Result<Response, Problem> {
+    Ok(done(app.gateways.dismiss(parse(&id)?, write.context.key.as_ref()).await?))
 }
 
 /// Which of the candidates.
@@ -146,13 +160,18 @@ pub(crate) struct Chosen {
     candidate: Option<String>,
 }
 
+impl JsonBody for Chosen {}
+
 /// Link what is ambiguous
 ///
 /// They are the same: the customer and the gateway's object become one, and are merged. Where they differ is a conflict,
 /// decided as any other, and both values stay readable.
 #[utoipa::path(
     post, path = "/parked/{id}/link", tag = "parked", operation_id = "link_parked",
-    params(("id" = i64, Path, description = "Its number")),
+    params(
+        ("id" = i64, Path, description = "Its number"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes the request happen once, however often it is sent"),
+    ),
     request_body(content = Option<Chosen>, description = "Not needed where there is one candidate"),
     responses(
         (status = 204, description = "They are linked"),
@@ -165,16 +184,9 @@ pub(crate) struct Chosen {
 pub(crate) async fn link(
     State(app): State<App>,
     Path(id): Path<String>,
-    request: Request,
-) -> Result<StatusCode, Problem> {
-    let (parts, body) = request.into_parts();
-    let bytes = body::read(body, JSON_LIMIT).await?;
-    let Chosen { candidate } = match bytes.is_empty() {
-        true => Chosen::default(),
-        false => body::json(&parts.headers, &bytes, &["application/json"])?,
-    };
-    app.gateways.link(parse(&id)?, candidate.as_deref()).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Write { body: Optional(Chosen { candidate }), context, .. }: Write<Optional<Chosen>>,
+) -> Result<Response, Problem> {
+    Ok(done(app.gateways.link(parse(&id)?, candidate.as_deref(), context.key.as_ref()).await?))
 }
 
 fn parse(id: &str) -> Result<i64, Problem> {

@@ -5,7 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tandem_domain::{CustomerError, InvalidField};
-use tandem_eventlog::{ExecuteError, RecordedError, StoreError, is_transient};
+use tandem_eventlog::{ExecuteError, OnceError, RecordedError, StoreError, is_transient};
 use tandem_gateways::{AcceptError, ParkedError};
 use tandem_projections::ReadError;
 use utoipa::{IntoResponses, ToSchema};
@@ -151,6 +151,10 @@ impl Problem {
         Self::new(Kind::MediaType, format!("Content-Type must be {expected}"))
     }
 
+    fn key_reused() -> Self {
+        Self::new(Kind::KeyReused, "a repeat must be the same request to the byte; another needs a key of its own")
+    }
+
     pub(crate) fn busy() -> Self {
         Self::new(Kind::Busy, "others changed the customer at the same time, again and again: try again")
     }
@@ -241,13 +245,19 @@ impl From<ExecuteError<CustomerError>> for Problem {
             ExecuteError::Refused(refusal) => refusal.into(),
             ExecuteError::VersionMismatch { actual: 0 } => Self::no_customer(),
             ExecuteError::VersionMismatch { .. } => Self::version_mismatch(),
-            ExecuteError::KeyReused => Self::new(
-                Kind::KeyReused,
-                "a repeat must be the same request to the byte; another needs a key of its own",
-            ),
+            ExecuteError::KeyReused => Self::key_reused(),
             ExecuteError::Conflict => Self::busy(),
             ExecuteError::Unavailable(_) => Self::unavailable(&error),
             ExecuteError::Corrupt(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<OnceError> for Problem {
+    fn from(error: OnceError) -> Self {
+        match error {
+            OnceError::KeyReused => Self::key_reused(),
+            OnceError::Unavailable(error) => error.into(),
         }
     }
 }
@@ -298,6 +308,7 @@ impl From<ParkedError> for Problem {
             ParkedError::NotParked => Self::not_found("nothing is parked under this number"),
             ParkedError::NotACandidate => Self::invalid("candidate", "must be one of the candidates that are parked"),
             ParkedError::NotAmbiguous | ParkedError::Taken => Self::new(Kind::NotLinkable, error.to_string()),
+            ParkedError::Once(error) => error.into(),
             ParkedError::Database(error) => error.into(),
         }
     }

@@ -30,18 +30,23 @@ pub(crate) fn written(outcome: &Outcome, created_under: Option<&str>) -> Result<
         *response.status_mut() = StatusCode::CREATED;
         response.headers_mut().insert(header::LOCATION, ascii(&format!("{folder}/{}", outcome.id)));
     }
-    Ok(marked(response, outcome))
+    Ok(marked(response, outcome.replayed))
 }
 
 /// The answer to a deletion.
 pub(crate) fn gone(outcome: &Outcome) -> Response {
     debug_assert!(matches!(outcome.customer, Customer::Deleted { .. }));
     let response = (StatusCode::NO_CONTENT, [(header::ETAG, etag(outcome.version))]).into_response();
-    marked(response, outcome)
+    marked(response, outcome.replayed)
 }
 
-fn marked(mut response: Response, outcome: &Outcome) -> Response {
-    if outcome.replayed {
+/// The answer to a write that leaves nothing to show.
+pub(crate) fn done(now: bool) -> Response {
+    marked(StatusCode::NO_CONTENT.into_response(), !now)
+}
+
+fn marked(mut response: Response, replayed: bool) -> Response {
+    if replayed {
         response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
     }
     response

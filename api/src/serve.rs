@@ -4,8 +4,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use sqlx::PgPool;
 use tandem_domain::upcasters;
-use tandem_eventlog::{Relay, Store, Wake};
+use tandem_eventlog::{Relay, Store, Wake, forget_keys};
 use tandem_gateways::stripe::{self, Stripe};
 use tandem_gateways::{Configured, Deletes, Gateways};
 use tandem_projections::Customers;
@@ -20,8 +21,9 @@ use crate::auth::ApiKeys;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::keys::Keys;
+use crate::log::chain;
 use crate::start::{StartError, start};
-use crate::{connect, routes};
+use crate::{apart, connect, routes};
 
 /// Longest wait for the tasks to end, once they are told to.
 const ENDING: Duration = Duration::from_secs(10);
@@ -31,6 +33,9 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// From one folding of measurements to the next.
 const UPKEEP: Duration = Duration::from_secs(5);
+
+/// From one forgetting of old keys to the next.
+const FORGETTING: Duration = Duration::from_secs(3600);
 
 /// Why the service ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -97,14 +102,20 @@ pub(crate) async fn serve_reloading(
     let _no_work_without_us = work.clone().drop_guard();
     let mut tasks = JoinSet::new();
     tasks.spawn(fold(app.metrics.clone(), work.clone()));
-    let keys = Keys { config: config.clone(), stripes, gateways: app.gateways.clone() };
+    let keys = Keys { config: config.clone(), stripes: stripes.clone(), gateways: app.gateways.clone() };
     tasks.spawn(keys.roll_with(reloads, work.clone()));
+    let beginning = async {
+        start(&app.pool, &app.nats, &app.feed, &starting).await?;
+        tracing::info!(stream = %app.feed.stream, "started");
+        begin(&app, relay, &work, &mut tasks);
+        tasks.spawn(forget(app.pool.clone(), config.database.keys_kept_hours, work.clone()));
+        apart::check(&config, &stripes).await?;
+        let (gateways, reconciling) = (app.gateways.clone(), work.clone());
+        tasks.spawn(async move { gateways.run(reconciling).await });
+        Ok::<_, ServeError>(())
+    };
     tokio::select! {
-        started = start(&app.pool, &app.nats, &app.feed, &starting) => {
-            started?;
-            tracing::info!(stream = %app.feed.stream, "started");
-            begin(&app, relay, &work, &mut tasks);
-        }
+        begun = beginning => begun?,
         () = shutdown.cancelled() => {}
     }
 
@@ -174,17 +185,15 @@ async fn wire(
     Ok((app, relay))
 }
 
-/// Sets everything to work that is not asked for.
+/// Sets everything to work that is not asked for, but for the gateways.
 fn begin(app: &App, relay: Relay, work: &CancellationToken, tasks: &mut JoinSet<()>) {
     tasks.spawn(relay.run(work.clone()));
-    let App { customers, gateways, nats, feed, .. } = app.clone();
+    let App { customers, nats, feed, .. } = app.clone();
     let projecting = work.clone();
     tasks.spawn(async move {
         // It says itself why it stopped, and /readyz repeats it.
         let _ = customers.run(nats, feed, projecting).await;
     });
-    let reconciling = work.clone();
-    tasks.spawn(async move { gateways.run(reconciling).await });
 }
 
 /// The accounts of Stripe.
@@ -220,6 +229,22 @@ pub(crate) fn gateways(config: &Config, stripes: &[Arc<Stripe>]) -> Result<Vec<C
             .map_err(|reason| ConfigError::Setting { setting: "TANDEM_GATEWAYS__LEASE_MS".to_owned(), reason })?;
     }
     Ok(gateways)
+}
+
+/// Forgets idempotency keys that are too old.
+async fn forget(pool: PgPool, keys_kept_hours: u32, shutdown: CancellationToken) {
+    let age = Duration::from_secs(3600) * keys_kept_hours;
+    while !shutdown.is_cancelled() {
+        match forget_keys(&pool, age).await {
+            Ok(0) => {}
+            Ok(keys) => tracing::debug!(keys, "forgot old idempotency keys"),
+            Err(error) => tracing::debug!(error = %chain(&error), "old idempotency keys cannot be forgotten now"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(FORGETTING) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
 }
 
 /// Folds measurements together, or those that nobody scrapes would pile up.

@@ -48,6 +48,15 @@ impl<T: JsonBody> WriteBody for T {
     }
 }
 
+/// Plain JSON that may be left out.
+pub(crate) struct Optional<T>(pub(crate) T);
+
+impl<T: JsonBody + Default> WriteBody for Optional<T> {
+    fn read(headers: &HeaderMap, bytes: &[u8]) -> Result<Self, Problem> {
+        if bytes.is_empty() { Ok(Self(T::default())) } else { T::read(headers, bytes).map(Self) }
+    }
+}
+
 impl<T: WriteBody> FromRequest<App> for Write<T> {
     type Rejection = Problem;
 

@@ -114,6 +114,25 @@ pub async fn history(
         .await
 }
 
+/// What happened to one aggregate after that version of it, oldest first, `limit` events at most.
+pub async fn history_after(
+    database: impl PgExecutor<'_>,
+    aggregate_type: &str,
+    aggregate_id: &str,
+    version: u64,
+    limit: u32,
+) -> Result<Vec<Recorded>, sqlx::Error> {
+    sqlx::query_as(select!(
+        "WHERE aggregate_type = $1 AND aggregate_id = $2 AND sequence > $3 ORDER BY sequence LIMIT $4"
+    ))
+    .bind(aggregate_type)
+    .bind(aggregate_id)
+    .bind(signed(version))
+    .bind(i64::from(limit))
+    .fetch_all(database)
+    .await
+}
+
 /// Everything that happened to the next `limit` aggregates of a kind after that one, in the order of their ids, of each
 /// oldest first.
 pub(crate) async fn histories(

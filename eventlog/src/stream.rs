@@ -11,10 +11,10 @@ use crate::cloudevent;
 use crate::database::{signed, unsigned};
 use crate::feed::Feed;
 use crate::zoo::plays;
-use async_nats::Client;
 use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::stream::{Config, RawMessageErrorKind, Stream};
 use async_nats::jetstream::{self, ErrorCode};
+use async_nats::{Client, ServerInfo};
 use settings::{differences, settings};
 use sqlx::PgPool;
 use std::error::Error;
@@ -23,6 +23,9 @@ use uuid::Uuid;
 
 /// The oldest nats-server that keeps every promise we rely on; older ones ignore in silence what they do not know.
 const OLDEST_SERVER: (u64, u64) = (2, 14);
+
+/// What a server has to take, headers and all: twice the largest event of the domain, and nats-server's own default.
+const LARGEST_MESSAGE: usize = 1024 * 1024;
 
 /// The stream's metadata says which history it holds, even before its first message.
 const EPOCH: &str = "tandem-epoch";
@@ -47,6 +50,14 @@ pub enum StreamError {
     TooOld {
         /// The version that the server tells.
         found: String,
+    },
+    /// The server takes only smaller messages than the largest event. A person has to raise its `max_payload`.
+    #[error(
+        "nats-server takes messages of {found} bytes at most: its max_payload has to be {LARGEST_MESSAGE} at least"
+    )]
+    TooSmall {
+        /// Its `max_payload`.
+        found: usize,
     },
     /// JetStream is not switched on in the server (`nats-server -js`), or not for this account.
     #[error("JetStream is not enabled in nats-server")]
@@ -241,13 +252,16 @@ pub(crate) async fn row(pool: &PgPool) -> Result<(u64, Uuid), sqlx::Error> {
     Ok((unsigned(last), epoch))
 }
 
-/// Refuses a server that is too old.
+/// Refuses a server that is too old, or set too small.
 async fn server(nats: &Client) -> Result<(), StreamError> {
     // Until the first connection is made, the client knows no server.
     let connected = tokio::time::timeout(TIMEOUT, nats.flush()).await;
     connected.map_err(StreamError::nats)?.map_err(StreamError::nats)?;
-    let found = nats.server_info().version;
+    let ServerInfo { version: found, max_payload, .. } = nats.server_info();
     let mut parts = found.split('.').map(|part| part.parse::<u64>().unwrap_or_default());
     let version = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    if version < OLDEST_SERVER { Err(StreamError::TooOld { found }) } else { Ok(()) }
+    if version < OLDEST_SERVER {
+        return Err(StreamError::TooOld { found });
+    }
+    if max_payload < LARGEST_MESSAGE { Err(StreamError::TooSmall { found: max_payload }) } else { Ok(()) }
 }

@@ -33,17 +33,21 @@ pub struct GatewaysConfig {
     /// How long a link is kept from others, renewed before each call. Longer than the longest call.
     /// `TANDEM_GATEWAYS__LEASE_MS`, default 60000.
     pub lease_ms: u64,
+    /// How long it is remembered which changes were taken in, which calls were made and what was parked, in days. More than the
+    /// 30 for which Stripe tells of its events: what comes again is known by this. `TANDEM_GATEWAYS__DONE_KEPT_DAYS`,
+    /// default 35.
+    pub done_kept_days: u32,
 }
 
 impl Default for GatewaysConfig {
     fn default() -> Self {
-        Self { workers: 16, lease_ms: 60_000 }
+        Self { workers: 16, lease_ms: 60_000, done_kept_days: 35 }
     }
 }
 
 impl GatewaysConfig {
     /// Their names, which no gateway can have: both stand in one section.
-    pub const NAMES: [&str; 2] = ["workers", "lease_ms"];
+    pub const NAMES: [&str; 3] = ["workers", "lease_ms", "done_kept_days"];
 
     /// The lease as a duration.
     pub fn lease(&self) -> Duration {

@@ -9,7 +9,9 @@ use metrics::gauge;
 use sqlx::PgPool;
 use tandem_domain::{Customer, CustomerId, GatewayName, Policies};
 use tandem_eventlog::zoo::plays;
-use tandem_eventlog::{Feed, Projector, ProjectorStatus, Store, Wake, crash, relaxed};
+use tandem_eventlog::{
+    CommandKey, Feed, OnceError, Projector, ProjectorStatus, Store, Wake, begin_once, crash, relaxed,
+};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -26,8 +28,11 @@ use crate::worker::Links;
 use crate::{
     Deletes, Direction, Filter, Gateway, GatewayStatus, GatewaysConfig, GuardConfig, LinkStatus, Matching, Notice,
     Parked, ParkedError, Pause, RemoteChange, Sides, WebhookError, error_chain, guard, inbox, join, link, parked,
-    pause, status, worker,
+    pause, retention, status, worker,
 };
+
+/// From one forgetting of what was done long ago to the next.
+const FORGETTING: Duration = Duration::from_secs(3600);
 
 /// Tells the time. A test's may stand still, or jump.
 pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
@@ -142,6 +147,7 @@ impl Gateways {
         let alive = CancellationToken::new();
         let staying = tokio::spawn(worker::stay_alive(self.pool.clone(), leases.clone(), alive.clone()));
         tasks.spawn(report(self.clone(), shutdown.clone()));
+        tasks.spawn(forget_done(self.clone(), shutdown.clone()));
         for one in self.configured.iter() {
             tasks.spawn(follow(self.clone(), one.clone(), shutdown.clone()));
             let (relaxed, name) = (self.relaxed.clone(), one.gateway.name().clone());
@@ -240,58 +246,76 @@ impl Gateways {
         parked::list(&self.pool, gateway, after, limit).await
     }
 
-    /// Tries a parked thing again.
+    /// Tries a parked thing again. Like all writes here it answers whether it was carried out now: false if it was before, under
+    /// the same key.
     ///
     /// # Errors
     /// [`ParkedError`].
-    pub async fn retry(&self, id: i64) -> Result<(), ParkedError> {
-        parked::retry(&self.pool, id).await?;
+    pub async fn retry(&self, id: i64, key: Option<&CommandKey>) -> Result<bool, ParkedError> {
+        let Some(mut tx) = begin_once(&self.pool, key).await? else { return Ok(false) };
+        parked::retry(&mut tx, id).await?;
+        tx.commit().await?;
         self.due.ring();
         self.inbox.wake.ring();
-        Ok(())
+        Ok(true)
     }
 
     /// Links what is parked as ambiguous to its twin: the only candidate, or the chosen one.
     ///
     /// # Errors
     /// [`ParkedError`].
-    pub async fn link(&self, id: i64, chosen: Option<&str>) -> Result<(), ParkedError> {
-        join::link(&self.pool, id, chosen).await?;
+    pub async fn link(&self, id: i64, chosen: Option<&str>, key: Option<&CommandKey>) -> Result<bool, ParkedError> {
+        let Some(mut tx) = begin_once(&self.pool, key).await? else { return Ok(false) };
+        join::link(&mut tx, id, chosen).await?;
+        tx.commit().await?;
         self.due.ring();
-        Ok(())
+        Ok(true)
     }
 
     /// Lets a parked thing be.
     ///
     /// # Errors
     /// [`ParkedError`].
-    pub async fn dismiss(&self, id: i64) -> Result<(), ParkedError> {
-        parked::dismiss(&self.pool, id).await?;
+    pub async fn dismiss(&self, id: i64, key: Option<&CommandKey>) -> Result<bool, ParkedError> {
+        let Some(mut tx) = begin_once(&self.pool, key).await? else { return Ok(false) };
+        parked::dismiss(&mut tx, id).await?;
+        tx.commit().await?;
         self.due.ring();
-        Ok(())
+        Ok(true)
     }
 
     /// Pauses a direction of a gateway, or both.
     ///
     /// # Errors
-    /// The database is unavailable.
+    /// [`OnceError`].
     pub async fn pause(
         &self,
         gateway: &GatewayName,
         direction: Option<Direction>,
         reason: &str,
-    ) -> Result<(), sqlx::Error> {
-        pause::pause(&self.pool, gateway, direction, reason).await
+        key: Option<&CommandKey>,
+    ) -> Result<bool, OnceError> {
+        let Some(mut tx) = begin_once(&self.pool, key).await? else { return Ok(false) };
+        pause::store(&mut *tx, gateway, direction, reason, "person").await?;
+        tx.commit().await?;
+        Ok(true)
     }
 
     /// Lets a direction of a gateway go on, or both.
     ///
     /// # Errors
-    /// The database is unavailable.
-    pub async fn resume(&self, gateway: &GatewayName, direction: Option<Direction>) -> Result<(), sqlx::Error> {
-        pause::resume(&self.pool, gateway, direction).await?;
+    /// [`OnceError`].
+    pub async fn resume(
+        &self,
+        gateway: &GatewayName,
+        direction: Option<Direction>,
+        key: Option<&CommandKey>,
+    ) -> Result<bool, OnceError> {
+        let Some(mut tx) = begin_once(&self.pool, key).await? else { return Ok(false) };
+        pause::resume_in(&mut tx, gateway, direction).await?;
+        tx.commit().await?;
         self.due.ring();
-        Ok(())
+        Ok(true)
     }
 
     /// What is paused.
@@ -367,6 +391,21 @@ async fn sweep_one(all: Gateways, one: Configured, shutdown: CancellationToken) 
     let overlap = TimeDelta::from_std(one.sweep_overlap).unwrap_or(TimeDelta::MAX);
     let sweeping = Sweeping { interval: one.sweep_interval, overlap };
     sweep(all.pool.clone(), one.gateway.as_ref(), all.inbox.clone(), sweeping, Arc::clone(&all.clock), shutdown).await;
+}
+
+/// Now and then.
+async fn forget_done(all: Gateways, shutdown: CancellationToken) {
+    while !shutdown.is_cancelled() {
+        match retention::forget_done(&all.pool, all.config.done_kept_days).await {
+            Ok(0) => {}
+            Ok(rows) => debug!(rows, "forgot what was done long ago"),
+            Err(error) => debug!(error = %error_chain(&error), "what was done long ago cannot be forgotten now"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(FORGETTING) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
 }
 
 /// Shows how the gateways stand to whoever scrapes.

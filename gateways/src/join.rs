@@ -1,6 +1,6 @@
 //! Joining: a customer and its twin become one link, or are said to be two.
 
-use sqlx::{FromRow, PgPool, PgTransaction};
+use sqlx::{FromRow, PgTransaction};
 use tandem_domain::{GatewayName, RemoteId};
 use uuid::Uuid;
 
@@ -108,8 +108,8 @@ struct Question {
 }
 
 /// A person says that they are the same. `chosen` is one of the candidates, needed where there are several.
-pub(crate) async fn link(pool: &PgPool, id: i64, chosen: Option<&str>) -> Result<(), ParkedError> {
-    let question = question(pool, id).await?;
+pub(crate) async fn link(tx: &mut PgTransaction<'_>, id: i64, chosen: Option<&str>) -> Result<(), ParkedError> {
+    let question = question(tx, id).await?;
     if question.kind != "ambiguous" {
         return Err(ParkedError::NotAmbiguous);
     }
@@ -124,19 +124,17 @@ pub(crate) async fn link(pool: &PgPool, id: i64, chosen: Option<&str>) -> Result
     };
     // It was one when it was stored.
     let gateway: GatewayName = question.gateway.parse().map_err(|_| ParkedError::NotParked)?;
-    let mut tx = pool.begin().await?;
-    let pair = pair(&mut tx, &gateway, customer, &RemoteId::from(remote_id)).await?.ok_or(ParkedError::Taken)?;
-    join(&mut tx, pair).await?;
-    Ok(tx.commit().await?)
+    let pair = pair(tx, &gateway, customer, &RemoteId::from(remote_id)).await?.ok_or(ParkedError::Taken)?;
+    Ok(join(tx, pair).await?)
 }
 
-async fn question(pool: &PgPool, id: i64) -> Result<Question, ParkedError> {
+async fn question(tx: &mut PgTransaction<'_>, id: i64) -> Result<Question, ParkedError> {
     sqlx::query_as(
         "SELECT p.gateway, p.kind, l.customer_id, l.remote_id, p.candidates
          FROM parked p JOIN links l ON l.id = p.link_id WHERE p.id = $1 AND p.state = 'open'",
     )
     .bind(id)
-    .fetch_optional(pool)
+    .fetch_optional(&mut **tx)
     .await?
     .ok_or(ParkedError::NotParked)
 }

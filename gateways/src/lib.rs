@@ -18,6 +18,7 @@ mod parked;
 mod pause;
 mod plan;
 mod reconcile;
+mod retention;
 mod status;
 pub mod stripe;
 mod survey;

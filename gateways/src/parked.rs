@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
 use sqlx::{FromRow, PgPool, PgTransaction};
 use tandem_domain::{Field, GatewayName, Patch, Value};
+use tandem_eventlog::OnceError;
 use uuid::Uuid;
 
 use crate::link::{Link, mark_due};
@@ -111,6 +112,9 @@ pub enum ParkedError {
     /// One of the two is linked meanwhile, or about to be.
     #[error("one of the two is linked to another by now, or deleted")]
     Taken,
+    /// Its key was used for another request, or the database is unavailable.
+    #[error(transparent)]
+    Once(#[from] OnceError),
     /// Try again later.
     #[error("the database is unavailable")]
     Database(#[from] sqlx::Error),
@@ -137,33 +141,29 @@ pub(crate) async fn list(
 }
 
 /// Tries it again: the push is made anew from what the catalog holds now; a second copy is looked at again.
-pub(crate) async fn retry(pool: &PgPool, id: i64) -> Result<(), ParkedError> {
-    let mut tx = pool.begin().await?;
-    let Closed { link_id, inbox_id, field, kind } = close(&mut tx, id, "retried").await?;
+pub(crate) async fn retry(tx: &mut PgTransaction<'_>, id: i64) -> Result<(), ParkedError> {
+    let Closed { link_id, inbox_id, field, kind } = close(tx, id, "retried").await?;
     if kind == "ambiguous" {
-        join::look_again(&mut tx, &[link_id]).await?;
-        return Ok(tx.commit().await?);
+        return Ok(join::look_again(tx, &[link_id]).await?);
     }
     match inbox_id {
-        Some(inbox_id) => crate::inbox::hand_back(&mut tx, &[inbox_id]).await?,
-        None => forget(&mut tx, link_id, field.as_deref()).await?,
+        Some(inbox_id) => crate::inbox::hand_back(tx, &[inbox_id]).await?,
+        None => forget(tx, link_id, field.as_deref()).await?,
     }
-    mark_due(&mut tx, &[link_id]).await?;
-    Ok(tx.commit().await?)
+    Ok(mark_due(tx, &[link_id]).await?)
 }
 
 /// Lets it be. A rejected push stays untried until the customer is edited again; a second copy stays unlinked; what is ambiguous
 /// has no twin, and is created or imported.
-pub(crate) async fn dismiss(pool: &PgPool, id: i64) -> Result<(), ParkedError> {
-    let mut tx = pool.begin().await?;
-    let Closed { link_id, inbox_id, kind, .. } = close(&mut tx, id, "dismissed").await?;
+pub(crate) async fn dismiss(tx: &mut PgTransaction<'_>, id: i64) -> Result<(), ParkedError> {
+    let Closed { link_id, inbox_id, kind, .. } = close(tx, id, "dismissed").await?;
     if kind == "ambiguous" {
-        join::part(&mut tx, link_id).await?;
+        join::part(tx, link_id).await?;
     }
     if let Some(inbox_id) = inbox_id {
-        crate::inbox::finish(&mut tx, &[inbox_id]).await?;
+        crate::inbox::finish(tx, &[inbox_id]).await?;
     }
-    Ok(tx.commit().await?)
+    Ok(())
 }
 
 #[derive(FromRow)]

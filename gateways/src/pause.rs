@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use sqlx::{FromRow, PgExecutor, PgPool};
+use sqlx::{FromRow, PgExecutor, PgPool, PgTransaction};
 use tandem_domain::GatewayName;
 
 use crate::link::Link;
@@ -128,14 +128,25 @@ pub async fn resume(
     direction: Option<Direction>,
 ) -> Result<Vec<String>, sqlx::Error> {
     let mut tx = pool.begin().await?;
+    let resumed = resume_in(&mut tx, gateway, direction).await?;
+    tx.commit().await?;
+    Ok(resumed)
+}
+
+/// The same inside the caller's transaction.
+pub(crate) async fn resume_in(
+    tx: &mut PgTransaction<'_>,
+    gateway: &GatewayName,
+    direction: Option<Direction>,
+) -> Result<Vec<String>, sqlx::Error> {
     for one in Direction::ALL.into_iter().filter(|one| direction.is_none_or(|asked| asked == *one)) {
-        guard::lock(&mut tx, gateway, one).await?;
+        guard::lock(tx, gateway, one).await?;
     }
     let resumed =
         sqlx::query_scalar("DELETE FROM pauses WHERE gateway = $1 AND direction = ANY($2) RETURNING direction")
             .bind(gateway.as_str())
             .bind(words(direction))
-            .fetch_all(&mut *tx)
+            .fetch_all(&mut **tx)
             .await?;
     sqlx::query(
         "INSERT INTO guards (gateway, direction, counted_from)
@@ -144,7 +155,7 @@ pub async fn resume(
     )
     .bind(gateway.as_str())
     .bind(&resumed)
-    .execute(&mut *tx)
+    .execute(&mut **tx)
     .await?;
     // In the order of the customers, as everywhere: see mark_due.
     sqlx::query(
@@ -153,9 +164,8 @@ pub async fn resume(
                               ORDER BY customer_id FOR UPDATE))",
     )
     .bind(gateway.as_str())
-    .execute(&mut *tx)
+    .execute(&mut **tx)
     .await?;
-    tx.commit().await?;
     Ok(resumed)
 }
 

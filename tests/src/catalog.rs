@@ -70,8 +70,16 @@ impl Tandem {
 
     /// A customer's events, oldest first.
     pub async fn events(&self, id: &str) -> Vec<Value> {
-        let page = self.get_json(&format!("/customers/{id}/events")).await;
-        page["data"].as_array().expect("events").clone()
+        let mut events = vec![];
+        let mut after = 0;
+        loop {
+            let page = self.get_json(&format!("/customers/{id}/events?after={after}")).await;
+            events.extend_from_slice(page["data"].as_array().expect("events"));
+            match page["next"].as_u64() {
+                Some(next) => after = next,
+                None => return events,
+            }
+        }
     }
 
     /// What is parked.

@@ -213,8 +213,14 @@ impl Tandem {
 
     /// Runs another of its commands on the same data; returns its exit code, and what it said.
     pub async fn command(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        self.command_with(&[], arguments).await
+    }
+
+    /// The same with more settings.
+    pub async fn command_with(&self, env: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, String) {
         let mut command = tokio::process::Command::new(binary());
         command.env_remove("STRIPE_SECRET_KEY").envs(self.env.iter().map(|(name, value)| (name, value)));
+        command.envs(env.iter().copied()).kill_on_drop(true);
         let output = command.args(arguments).stdin(std::process::Stdio::null()).output().await.expect("tandem");
         let said = [output.stdout, output.stderr].concat();
         (output.status.code(), String::from_utf8_lossy(&said).into_owned())

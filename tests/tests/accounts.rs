@@ -256,3 +256,32 @@ async fn a_rolled_key_is_used_for_the_next_call_and_nothing_is_lost() {
     tandem.settled().await;
     tandem.assert_equal(&ada.id).await;
 }
+
+/// Variant: only equal keys are noticed, and an account with two gateways gets every customer twice.
+#[tokio::test]
+async fn two_keys_of_one_account_end_the_start_and_both_are_named() {
+    let tandem = Tandem::start().await;
+    let env = [
+        ("TANDEM_HTTP__BIND", "127.0.0.1:0"),
+        ("TANDEM_GATEWAYS__EU__KIND", "stripe"),
+        ("TANDEM_GATEWAYS__EU__API_BASE", tandem.stripe.url()),
+        ("TANDEM_GATEWAYS__EU__SECRET_KEY", "rk_test_another"),
+    ];
+    let serving = tandem.command_with(&env, &["serve"]);
+    let (code, said) = tokio::time::timeout(std::time::Duration::from_secs(60), serving).await.expect("an end");
+    assert_eq!(code, Some(1), "{said}");
+    let told = "TANDEM_GATEWAYS__EU__SECRET_KEY: is of acct_1LocalStripe0Sim00, and so is the gateway stripe: they would fight";
+    assert!(said.contains(told), "{said}");
+}
+
+#[tokio::test]
+async fn an_account_that_stripe_does_not_tell_does_not_hold_up_the_others() {
+    let no = Fault::status(403).on("GET", "/v1/account").always();
+    let mut tandem = two().await;
+    tandem.stripe_of("eu").fault(no).await.unwrap();
+    tandem.stop();
+    tandem.start_again().await;
+    let ada = ada(&tandem).await;
+    tandem.assert_equal(&ada.id).await;
+    assert!(tandem.log().contains("does not tell which account"), "{}", tandem.log());
+}

@@ -92,19 +92,26 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     for stripe in config.stripes() {
         stripe.check().map_err(|error| match error {
             stripe::ConfigError::Setting { setting, reason } => ConfigError::Setting { setting, reason },
-            stripe::ConfigError::Http(_) => setting(stripe, "API_BASE", error.to_string()),
+            stripe::ConfigError::Http(_) => wrong(stripe, "API_BASE", error.to_string()),
         })?;
         let base = stripe.api_base.trim_end_matches('/');
-        let account = (stripe.secret_key.expose_secret(), stripe.account.as_deref(), base);
-        if let Some(other) = known.insert(account, &stripe.name) {
-            let reason = format!("is the key of the gateway {other}, too, and for the same account: they would fight");
-            return Err(setting(stripe, "SECRET_KEY", reason));
+        let key = stripe.secret_key.expose_secret();
+        // Whichever platform's key calls for it, a connected account is one; but each of its modes has its own customers.
+        let whose = match stripe.account.as_deref() {
+            Some(account) => (account, key.contains("_live_")),
+            None => (key, false),
+        };
+        if let Some(other) = known.insert((whose, base), &stripe.name) {
+            let reason = format!("is of the same account as the gateway {other}: they would fight");
+            let named = if stripe.account.is_some() { "ACCOUNT" } else { "SECRET_KEY" };
+            return Err(wrong(stripe, named, reason));
         }
     }
     Ok(())
 }
 
-fn setting(stripe: &StripeConfig, name: &str, reason: String) -> ConfigError {
+/// A gateway's setting that will not do, by its name in the environment.
+pub(crate) fn wrong(stripe: &StripeConfig, name: &str, reason: String) -> ConfigError {
     let section = stripe.section.to_uppercase().replace('.', "__");
     ConfigError::Setting { setting: format!("TANDEM_{section}__{name}"), reason }
 }
@@ -215,8 +222,15 @@ mod tests {
     fn two_gateways_of_one_account_would_fight() {
         let same = ("TANDEM_GATEWAYS__US__SECRET_KEY", "sk_test_eu");
         let complaint = complaint(&[&EU, &[US[0], same]]);
-        assert!(complaint.starts_with("TANDEM_GATEWAYS__US__SECRET_KEY: is the key of the gateway eu"), "{complaint}");
-        let accounts = [("TANDEM_GATEWAYS__US__ACCOUNT", "acct_1")];
-        assert_eq!(from(&[&EU[..], &[US[0], same], &accounts].concat()).unwrap().stripes().count(), 2);
+        let told = "is of the same account as the gateway eu: they would fight";
+        assert_eq!(complaint, format!("TANDEM_GATEWAYS__US__SECRET_KEY: {told}"));
+        let account = |name, id| [(name, id)];
+        let (eu, us) = ("TANDEM_GATEWAYS__EU__ACCOUNT", "TANDEM_GATEWAYS__US__ACCOUNT");
+        assert_eq!(from(&[&EU[..], &[US[0], same], &account(us, "acct_1")].concat()).unwrap().stripes().count(), 2);
+        // Two platforms, or two keys of one.
+        let both = [account(eu, "acct_1"), account(us, "acct_1")].concat();
+        assert_eq!(self::complaint(&[&EU, &US, &both]), format!("TANDEM_GATEWAYS__US__ACCOUNT: {told}"));
+        let live = [US[0], ("TANDEM_GATEWAYS__US__SECRET_KEY", "sk_live_us")];
+        assert_eq!(from(&[&EU[..], &live, &both].concat()).unwrap().stripes().count(), 2);
     }
 }

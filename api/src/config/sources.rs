@@ -265,6 +265,8 @@ mod tests {
             ("TANDEM_NATS__STREAM", "a.b"),
             ("TANDEM_API_KEYS", "short"),
             ("TANDEM_GATEWAYS__WORKERS", "-1"),
+            ("TANDEM_GATEWAYS__DONE_KEPT_DAYS", "30"),
+            ("TANDEM_DATABASE__KEYS_KEPT_HOURS", "23"),
         ] {
             let complaint = complaint(&[(setting, value)]);
             assert!(complaint.starts_with(&format!("{setting}: ")), "{setting}: {complaint}");

@@ -2,41 +2,69 @@
 
 use axum::Json;
 use axum::extract::State;
-use serde::Serialize;
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use tandem_eventlog::history_after;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
-use crate::body::CustomerPath;
+use crate::body::{CustomerPath, Query};
 use crate::event_body::EventBody;
-use crate::problem::{Common, Problem, ProblemBody};
+use crate::problem::{Common, OfQuery, Problem, ProblemBody};
 
-/// A customer's history.
+/// Most on a page.
+const MOST: u32 = 100;
+
+/// Which of them.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct HistoryQuery {
+    /// Only after this version of the customer, as `next` told it.
+    after: Option<u64>,
+    /// How many at most: 1 to 100, usually 100.
+    #[param(minimum = 1, maximum = 100)]
+    limit: Option<u32>,
+}
+
+/// A page of a customer's history.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct EventList {
     /// Its events, oldest first.
     data: Vec<EventBody>,
+    /// Where the next page begins: to be sent as `after`. Null on the last page.
+    next: Option<u64>,
 }
 
 /// Show what happened to a customer
 ///
-/// Everything, oldest first; of a deleted customer, too.
+/// Page by page, oldest first; of a deleted customer, too.
 #[utoipa::path(
     get, path = "/customers/{id}/events", tag = "customers", operation_id = "list_customer_events",
-    params(("id" = Uuid, Path, description = "The customer")),
+    params(("id" = Uuid, Path, description = "The customer"), HistoryQuery),
     responses(
-        (status = 200, description = "Its history", body = EventList),
+        (status = 200, description = "A page of its history", body = EventList),
         (status = 404, description = "There is no such customer", body = ProblemBody, content_type = "application/problem+json"),
-        Common,
+        Common, OfQuery,
     )
 )]
 #[tracing::instrument(name = "customers.history", skip_all, fields(customer.id = %id))]
 pub(crate) async fn history(
     State(app): State<App>,
     CustomerPath(id): CustomerPath,
+    Query(HistoryQuery { after, limit }): Query<HistoryQuery>,
 ) -> Result<Json<EventList>, Problem> {
-    let events = tandem_eventlog::history(&app.pool, "customer", &id.to_string()).await?;
-    if events.is_empty() {
+    let limit = limit.unwrap_or(MOST);
+    if !(1..=MOST).contains(&limit) {
+        return Err(Problem::invalid("limit", format!("must be from 1 to {MOST}")));
+    }
+    let (id, after) = (id.to_string(), after.unwrap_or_default());
+    let mut events = history_after(&app.pool, "customer", &id, after, limit + 1).await?;
+    // Whoever has a history has a first event.
+    if events.is_empty() && history_after(&app.pool, "customer", &id, 0, 1).await?.is_empty() {
         return Err(Problem::no_customer());
     }
-    Ok(Json(EventList { data: events.iter().map(EventBody::of).collect::<Result<_, _>>()? }))
+    let more = events.len() > limit as usize;
+    events.truncate(limit as usize);
+    let next = events.last().filter(|_| more).map(|last| last.version);
+    Ok(Json(EventList { data: events.iter().map(EventBody::of).collect::<Result<_, _>>()?, next }))
 }

@@ -74,6 +74,23 @@ async fn every_route_is_in_the_document() {
 }
 
 #[tokio::test]
+async fn every_write_takes_an_idempotency_key() {
+    let service = Service::start().await;
+
+    let document = service.get("/openapi.json").await.body;
+
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let parameters = operation["parameters"].as_array().into_iter().flatten();
+            let takes_a_key = parameters.into_iter().any(|parameter| parameter["name"] == "Idempotency-Key");
+            // A webhook is known by its event's id.
+            let writes = method != "get" && path != "/webhooks/{gateway}";
+            assert_eq!(takes_a_key, writes, "{method} {path}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_path_that_is_not_there_and_a_method_that_is_not_are_problems() {
     let service = Service::start().await;
 

@@ -119,3 +119,34 @@ async fn a_cursor_belongs_to_its_order() {
     let other = service.get(&format!("/customers?limit=1&cursor={next}")).await;
     assert_eq!((other.status, other.fields()), (422, vec!["cursor"]));
 }
+
+#[tokio::test]
+async fn a_history_is_read_page_by_page() {
+    let service = Service::start().await;
+    let id = service.ada().await;
+    for n in 2..=250 {
+        service.patch(&id, json!({"phone": n.to_string()})).await;
+    }
+    let path = format!("/customers/{id}/events");
+    let page = async |query: &str| {
+        let answer = service.get(&format!("{path}{query}")).await;
+        let versions: Vec<_> =
+            answer.body["data"].as_array().unwrap().iter().map(|event| event["version"].as_u64().unwrap()).collect();
+        (versions, answer.body["next"].as_u64())
+    };
+    let of = |first: u64, last: u64| (first..=last).collect::<Vec<_>>();
+    assert_eq!(page("").await, (of(1, 100), Some(100)), "never more at once");
+    assert_eq!(page("?after=100").await, (of(101, 200), Some(200)));
+    assert_eq!(page("?after=200").await, (of(201, 250), None));
+    assert_eq!(page("?after=200&limit=50").await, (of(201, 250), None), "a full last page");
+    assert_eq!(page("?limit=2").await, (of(1, 2), Some(2)));
+    assert_eq!(page("?after=250").await, (vec![], None), "what has not happened yet");
+
+    for (query, field) in [("?limit=0", "limit"), ("?limit=101", "limit"), ("?after=-1", "after"), ("?page=2", "page")]
+    {
+        let answer = service.get(&format!("{path}{query}")).await;
+        assert_eq!((answer.status, &answer.body["errors"][0]["field"]), (422, &json!(field)), "{query}");
+    }
+    let nobody = service.get(&format!("/customers/{}/events?after=3", uuid::Uuid::now_v7())).await;
+    assert_eq!(nobody.status, 404);
+}

@@ -9,6 +9,7 @@ mod faults;
 mod feed;
 mod input;
 mod keys;
+mod largest;
 mod lists;
 mod outside;
 mod rebuild;

@@ -98,12 +98,13 @@ async fn a_patch_of_anything_is_taken_or_refused() {
 #[tokio::test]
 async fn queries_of_anything_are_answered_or_refused() {
     let service = Service::start().await;
-    service.ada().await;
+    let history = format!("/customers/{}/events", service.ada().await);
     let cursor =
         prop_oneof![any::<String>(), "[A-Za-z0-9_=-]{0,60}", any::<i64>().prop_map(|number| number.to_string())];
     let paths = [
         ("/customers", &["cursor", "limit", "sort", "q", "email", "other"][..]),
         ("/parked", &["after", "limit", "gateway"][..]),
+        (&history, &["after", "limit"][..]),
         // Without one it would answer for ever; this one is refused, or read to its end.
         ("/events", &["after"][..]),
     ];

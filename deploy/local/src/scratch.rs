@@ -61,6 +61,7 @@ fn sweep(parent: &Path) {
 }
 
 /// Old enough to have been locked by its maker, and locked no more.
+#[expect(clippy::disallowed_methods, reason = "a file's age is by the machine's clock")]
 fn is_abandoned(folder: &Path) -> bool {
     let old = folder
         .metadata()

@@ -2,7 +2,8 @@
 
 use crate::counter::{Command, Counter, Event, TooLittle};
 use crate::world::{World, eventually};
-use tandem_eventlog::{Context, ExecuteError, StoreError, history};
+use std::time::Duration;
+use tandem_eventlog::{Context, ExecuteError, StoreError, forget_keys, history};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -278,4 +279,32 @@ async fn what_could_never_be_published_is_not_stored() {
     let stored = world.store.execute("no.subject > token", Command::Add(1), context()).await;
 
     assert!(matches!(stored, Err(ExecuteError::Corrupt(_))));
+}
+
+#[tokio::test]
+async fn an_old_key_is_forgotten_and_a_younger_one_is_not() {
+    let world = World::new().await;
+    let id = id();
+    // More than one transaction forgets.
+    sqlx::query(
+        "INSERT INTO command_keys (key, fingerprint, aggregate_type, aggregate_id, version, events, recorded_at)
+         SELECT 'old ' || n, '', '', '', 0, 0, clock_timestamp() - interval '25 hours' FROM generate_series(1, 2500) AS n",
+    )
+    .execute(&world.pool)
+    .await
+    .unwrap();
+    for key in ["k1", "k2"] {
+        world.store.execute(&id, Command::Add(1), context().key(key, b"a")).await.unwrap();
+    }
+    sqlx::query("UPDATE command_keys SET recorded_at = recorded_at - interval '25 hours' WHERE key = 'k1'")
+        .execute(&world.pool)
+        .await
+        .unwrap();
+
+    assert_eq!(forget_keys(&world.pool, Duration::from_secs(24 * 3600)).await.unwrap(), 2501);
+
+    let again = async |key| world.store.execute(&id, Command::Add(1), context().key(key, b"a")).await.unwrap();
+    assert!(again("k2").await.replayed);
+    let anew = again("k1").await;
+    assert_eq!((anew.replayed, anew.aggregate.value), (false, 3));
 }

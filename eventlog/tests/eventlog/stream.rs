@@ -10,13 +10,36 @@ use tokio::net::TcpListener;
 #[tokio::test]
 async fn a_nats_server_that_is_too_old_is_refused() {
     let world = World::new().await;
+    let url = server_that_says("\"version\":\"2.9.10\",\"max_payload\":1048576").await;
+
+    let refused = prepare(&world.pool, &connect(&url).await, &world.feed).await.unwrap_err();
+
+    assert_eq!(refused.to_string(), "nats-server 2.9.10 is too old: 2.14 or newer is needed");
+    assert!(!refused.is_transient());
+}
+
+/// Fails without the check: the first large event stops the relay, and everything behind it waits.
+#[tokio::test]
+async fn a_nats_server_that_takes_only_small_messages_is_refused() {
+    let world = World::new().await;
+    let url = server_that_says("\"version\":\"2.15.1\",\"max_payload\":65536").await;
+
+    let refused = prepare(&world.pool, &connect(&url).await, &world.feed).await.unwrap_err();
+
+    let told = "nats-server takes messages of 65536 bytes at most: its max_payload has to be 1048576 at least";
+    assert_eq!(refused.to_string(), told);
+    assert!(!refused.is_transient());
+}
+
+/// All that a client sees of a server before it asks for anything.
+async fn server_that_says(info: &str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("nats://{}", listener.local_addr().unwrap());
-    // All that a client sees of an old server before it asks for anything.
+    let hello = format!("INFO {{\"server_id\":\"S\",\"headers\":true,\"proto\":1,\"jetstream\":true,{info}}}\r\n");
     tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
             let (read, mut write) = socket.into_split();
-            write.write_all(b"INFO {\"server_id\":\"OLD\",\"version\":\"2.9.10\",\"headers\":true,\"max_payload\":1048576,\"proto\":1,\"jetstream\":true}\r\n").await.unwrap();
+            write.write_all(hello.as_bytes()).await.unwrap();
             let mut lines = BufReader::new(read).lines();
             while let Ok(Some(line)) = lines.next_line().await {
                 if line == "PING" {
@@ -25,11 +48,7 @@ async fn a_nats_server_that_is_too_old_is_refused() {
             }
         }
     });
-
-    let refused = prepare(&world.pool, &connect(&url).await, &world.feed).await.unwrap_err();
-
-    assert_eq!(refused.to_string(), "nats-server 2.9.10 is too old: 2.14 or newer is needed");
-    assert!(!refused.is_transient());
+    url
 }
 
 #[tokio::test]

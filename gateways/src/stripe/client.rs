@@ -81,6 +81,11 @@ impl Client {
         self.timeout
     }
 
+    /// Where Stripe's API is.
+    pub fn base(&self) -> &Url {
+        &self.base
+    }
+
     pub fn gateway(&self) -> &GatewayName {
         &self.gateway
     }

@@ -6,12 +6,14 @@
 //! - "Idempotent requests": the same key with the same body gets the first answer again, for 24 hours at least.
 //! - "Events" and "Types of events": `created` in seconds, `previous_attributes`, `request.idempotency_key`, kept 30 days.
 //! - "Webhooks": signed, at least once, in no order.
+//! - "Retrieve account": the id of the account that a key is of.
 //! - "Making API calls for connected accounts": the account in the header `Stripe-Account`; "Connect webhooks": in `account`.
 //! - "Errors", "Advanced error handling", "Rate limits": what is worth another try, and how often.
 //!
 //! Requests, list types, the API's version and the check of signatures are async-stripe's; the transport under them
 //! (`client`), the bodies of writes (`form`) and the reading of objects (`wire`) are ours, each for a reason it names.
 
+mod account;
 mod client;
 mod config;
 mod form;
@@ -44,6 +46,7 @@ use crate::{Call, CallError, Clock, Gateway, Listed, Notice, Object, RemoteChang
 #[cfg(test)]
 pub(crate) use offset::Offset;
 
+pub use account::Account;
 pub use config::{ConfigError, StripeConfig};
 
 /// Most objects that Stripe puts on a page.
@@ -285,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_key_of_the_other_mode_is_of_other_customers_and_is_not_taken_over() {
-        let stripe = Stripe::new(StripeConfig::new("sk_test_1"), Arc::new(Utc::now)).unwrap();
+        let stripe = Stripe::new(StripeConfig::new("sk_test_1"), Arc::new(|| DateTime::UNIX_EPOCH)).unwrap();
         assert!(stripe.roll(&StripeConfig::new("rk_test_2")).is_ok());
         let mut live = StripeConfig::new("sk_live_1");
         "gateways.eu".clone_into(&mut live.section);

@@ -18,16 +18,18 @@ pub(super) enum Endpoint {
     RetrieveCustomer,
     ListCustomers,
     ListEvents,
+    RetrieveAccount,
 }
 
 impl Endpoint {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::CreateCustomer,
         Self::UpdateCustomer,
         Self::DeleteCustomer,
         Self::RetrieveCustomer,
         Self::ListCustomers,
         Self::ListEvents,
+        Self::RetrieveAccount,
     ];
 
     /// Its name in metrics and traces.
@@ -39,6 +41,7 @@ impl Endpoint {
             Self::RetrieveCustomer => "customers.retrieve",
             Self::ListCustomers => "customers.list",
             Self::ListEvents => "events.list",
+            Self::RetrieveAccount => "account.retrieve",
         }
     }
 

@@ -20,6 +20,12 @@ pub(super) struct Customer {
     pub metadata: Option<BTreeMap<String, Option<String>>>,
 }
 
+/// "The Account object".
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Account {
+    pub id: String,
+}
+
 /// Its address.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct Address {

@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use chrono::Utc;
+use chrono::DateTime;
 use futures::future::try_join_all;
 use sqlx::{Connection, PgConnection, PgExecutor, PgPool};
 use tandem_domain::{Create, Customer, CustomerCommand, Field, Patch, Profile, Update, Value, upcasters};
 use tandem_eventlog::{Context, Loaded, Recorded, Store, Wake, history};
 use uuid::Uuid;
 
+use crate::quantiles::now_us;
 use crate::row::Row;
 use crate::servers::{Servers, pool};
 
@@ -158,16 +159,17 @@ pub async fn sample(store: &Store<Customer>, pool: &PgPool) -> anyhow::Result<Ve
 /// The nth of a customer's life.
 fn command(n: usize) -> CustomerCommand {
     let text = |text: String| Value::Text(text);
+    let at = DateTime::from_timestamp_micros(now_us()).unwrap_or_default();
     if n == 0 {
         let profile = Profile::default()
             .with(Field::Name, text("Ada Lovelace".to_owned()))
             .with(Field::Email, text("ada.lovelace@analytical.example".to_owned()))
             .with(Field::Phone, text("+44 20 7946 0958".to_owned()))
             .with(Field::Metadata("plan".to_owned()), text("pro".to_owned()));
-        return CustomerCommand::Create(Create { profile, at: Utc::now() });
+        return CustomerCommand::Create(Create { profile, at });
     }
     let patch = Patch::default().with(Field::Email, Some(text(format!("ada.lovelace+{n}@analytical.example"))));
-    CustomerCommand::Update(Update { patch, at: Utc::now() })
+    CustomerCommand::Update(Update { patch, at })
 }
 
 async fn total<F>(work: impl Iterator<Item = F>) -> anyhow::Result<u64>

@@ -25,6 +25,7 @@ impl Quantiles {
 }
 
 /// Now, in microseconds since 1970: as the local Stripe and PostgreSQL on this machine tell the time.
+#[expect(clippy::disallowed_methods, reason = "what others stamp is compared with it")]
 pub fn now_us() -> i64 {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX)

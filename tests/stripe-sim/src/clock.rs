@@ -62,6 +62,7 @@ pub(crate) fn machine_ms() -> i64 {
 }
 
 /// The machine's time, in microseconds since 1970.
+#[expect(clippy::disallowed_methods, reason = "Stripe has a clock of its own")]
 pub(crate) fn machine_us() -> i64 {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX)

@@ -113,7 +113,7 @@ impl Wrong {
             Self::StartAnother => return tandem.start_another(),
             Self::ExpireLeases => return expire_leases(tandem).await,
             Self::PassADay => {
-                passed.push(SystemTime::now());
+                passed.push(machine_time());
                 return tandem.pass(DAY).await;
             }
             Self::Cut(wire, ms) => {
@@ -154,4 +154,9 @@ async fn expire_leases(tandem: &Tandem) {
         let over = "UPDATE links SET lease_until = clock_timestamp() - interval '1 s' WHERE id = $1";
         sqlx::query(over).bind(id).execute(&tandem.database).await.unwrap();
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the local Stripe tells by it, too, when a call was received")]
+fn machine_time() -> SystemTime {
+    SystemTime::now()
 }

@@ -5,6 +5,7 @@
 mod calls;
 mod conflicts;
 mod deletes;
+mod keys;
 mod order;
 mod parked;
 mod zoo;

@@ -1,0 +1,69 @@
+//! What is done is forgotten after a while, and nothing that is still needed.
+
+#![allow(clippy::unwrap_used, reason = "a test has nothing better to do, in its helper functions neither")]
+
+use serde_json::json;
+use tandem_tests::{Customer, Tandem};
+
+async fn linked(tandem: &Tandem, name: &str) -> (Customer, String) {
+    let customer = tandem.create(name, &format!("{name}@x.example")).await;
+    tandem.settled().await;
+    let remote = tandem.remote_id(&customer.id).await;
+    (customer, remote)
+}
+
+/// Everything that is there so far was days ago.
+async fn days_pass(tandem: &Tandem, days: i32) {
+    for (table, column) in [("inbox", "received_at"), ("intents", "created_at"), ("parked", "closed_at")] {
+        sqlx::query(&format!("UPDATE {table} SET {column} = {column} - make_interval(days => $1)"))
+            .bind(days)
+            .execute(&tandem.database)
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_was_done_long_ago_is_forgotten_and_what_waits_is_not() {
+    let mut tandem = Tandem::start().await;
+    let ((ada, ada_there), (eve, eve_there)) = (linked(&tandem, "ada").await, linked(&tandem, "eve").await);
+    // A second object of Ada's, which a person let be: a row that was parked.
+    tandem.stripe.create(&[("metadata[tandem_id]", &ada.id)]).await.unwrap();
+    tandem.until("parked", || async { tandem.parked().await.len() == 1 }).await;
+    let dismiss = format!("/parked/{}/dismiss", tandem.parked().await[0]["id"]);
+    assert_eq!(tandem.post(&dismiss, json!({})).await.status(), 204);
+    // Eve's edit was called for; its echo and another edit there wait for a person to resume.
+    tandem.settled().await;
+    assert_eq!(tandem.post("/gateways/stripe/pause", json!({"direction": "inbound"})).await.status(), 204);
+    tandem.patch(&eve.id, json!({"phone": "1"})).await;
+    tandem.stripe.webhooks_idle().await.unwrap();
+    tandem.stripe.edit(&eve_there, &[("name", "Eve of Stripe")]).await.unwrap();
+    tandem.until("waiting", || async { tandem.rows("inbox", "state = 'waiting'").await > 0 }).await;
+    tandem.stripe.webhooks_idle().await.unwrap();
+
+    tandem.stop();
+    days_pass(&tandem, 34).await;
+    let all = [tandem.rows("inbox", "true").await, tandem.rows("intents", "true").await];
+    tandem.start_again().await;
+    tandem.until("a report", || async { tandem.measured("tandem_gateway_paused").await > 0.0 }).await;
+    assert_eq!([tandem.rows("inbox", "true").await, tandem.rows("intents", "true").await], all, "not old enough");
+
+    tandem.stop();
+    days_pass(&tandem, 2).await;
+    tandem.start_again().await;
+    tandem.until("nothing done", || async { tandem.rows("inbox", "state = 'done'").await == 0 }).await;
+    tandem.until("no calls but Eve's", || async { tandem.rows("intents", "state <> 'open'").await < all[1] }).await;
+    assert_eq!(tandem.rows("parked", "true").await, 0);
+    assert!(tandem.rows("inbox", "state = 'waiting'").await > 0);
+    let hers = format!("link_id IN (SELECT id FROM links WHERE customer_id = '{}')", eve.id);
+    assert!(tandem.rows("intents", &hers).await > 0, "by these her echoes are known");
+
+    assert_eq!(tandem.post("/gateways/stripe/resume", json!({})).await.status(), 204);
+    tandem.stripe.edit(&ada_there, &[("name", "Countess")]).await.unwrap();
+    tandem.settled().await;
+    assert_eq!(tandem.get(&ada.id).await.name.as_deref(), Some("Countess"));
+    for id in [&ada.id, &eve.id] {
+        tandem.assert_equal(id).await;
+    }
+    assert_eq!(tandem.customers().await.len(), 2, "nothing is imported twice");
+}
