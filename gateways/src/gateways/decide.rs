@@ -20,7 +20,8 @@ impl Gateways {
         Ok(true)
     }
 
-    /// Links what is parked as ambiguous to its twin: the only candidate, or the chosen one. False if that was done before, under this key.
+    /// Links what is parked as ambiguous to its twin: the only candidate, or the chosen one. False if that was done
+    /// before, under this key.
     ///
     /// # Errors
     /// [`ParkedError`].
