@@ -2,6 +2,7 @@
 
 mod accounts;
 mod changes;
+mod places;
 mod sources;
 
 use std::collections::BTreeMap;

@@ -1,38 +1,26 @@
-//! All gateways of this process: what they run, and what others ask of them.
+//! All gateways of this process: what they are, and how they stand.
+
+mod accept;
+mod decide;
+mod report;
+mod run;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
-use http::HeaderMap;
-use metrics::gauge;
+use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use tandem_domain::{Customer, CustomerId, GatewayName, Policies};
-use tandem_eventlog::zoo::plays;
-use tandem_eventlog::{
-    CommandKey, Feed, OnceError, Projector, ProjectorStatus, Store, Wake, begin_once, crash, relaxed,
-};
+use tandem_eventlog::{Feed, ProjectorStatus, Store, Wake, relaxed};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
-use tracing::{debug, error};
 
-use crate::due::{Due, hear};
-use crate::inbox::Routed;
-use crate::ledger::Postgres;
-use crate::reconcile::Reconciler;
-use crate::sweep::{Sweeping, sweep};
-use crate::timer::Stopwatch;
-use crate::verify::watch;
-use crate::worker::Links;
 use crate::{
-    Deletes, Direction, Filter, Gateway, GatewayStatus, GatewaysConfig, GuardConfig, LinkStatus, Matching, Notice,
-    Parked, ParkedError, Pause, RemoteChange, Sides, WebhookError, error_chain, guard, inbox, join, link, parked,
-    pause, retention, status, worker,
+    Deletes, Filter, Gateway, GatewayStatus, GatewaysConfig, GuardConfig, LinkStatus, Matching, Parked, Pause, link,
+    parked, pause, status,
 };
 
-/// From one forgetting of what was done long ago to the next.
-const FORGETTING: Duration = Duration::from_secs(3600);
+pub(crate) use accept::Inbox;
+pub use accept::{AcceptError, Accepted};
 
 /// Tells the time. A test's may stand still, or jump.
 pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
@@ -76,49 +64,6 @@ pub struct Gateways {
     projectors: Arc<[(GatewayName, watch::Sender<ProjectorStatus>)]>,
 }
 
-/// Where changes are stored before anybody acts on them.
-#[derive(Clone)]
-pub(crate) struct Inbox {
-    pool: PgPool,
-    wake: Wake,
-}
-
-impl Inbox {
-    /// Stores changes, each once. Returns how many were new.
-    pub async fn store(&self, gateway: &GatewayName, changes: &[RemoteChange]) -> Result<u64, sqlx::Error> {
-        let new = inbox::store(&self.pool, gateway, changes).await?;
-        if new > 0 {
-            self.wake.ring();
-        }
-        Ok(new)
-    }
-}
-
-/// What became of a genuine webhook.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Accepted {
-    /// Stored; durable.
-    Stored,
-    /// It had come before.
-    Repeated,
-    /// Of a type that is not ours to follow.
-    Ignored(String),
-}
-
-/// Why a webhook was not accepted.
-#[derive(Debug, thiserror::Error)]
-pub enum AcceptError {
-    /// No gateway has this name.
-    #[error("there is no gateway of this name")]
-    UnknownGateway,
-    /// It is not genuine, or not for us.
-    #[error(transparent)]
-    Webhook(#[from] WebhookError),
-    /// It could not be stored: the sender must send it again.
-    #[error("the database is unavailable")]
-    Unavailable(#[from] sqlx::Error),
-}
-
 impl Gateways {
     /// These gateways, not yet at work.
     ///
@@ -137,87 +82,6 @@ impl Gateways {
         let projectors = configured.iter().map(|one| (one.gateway.name().clone(), watch::Sender::default())).collect();
         let relaxed = relaxed(&pool, pool.options().get_max_connections() / 2);
         Self { pool, relaxed, nats, store, feed, configured: configured.into(), config, clock, inbox, due, projectors }
-    }
-
-    /// Runs them until told to stop; then lets the work in hand end.
-    pub async fn run(&self, shutdown: CancellationToken) {
-        let leases = worker::Leases::new(rand::random());
-        let mut tasks = JoinSet::new();
-        // To the end: while runs end, nobody else may take their links.
-        let alive = CancellationToken::new();
-        let staying = tokio::spawn(worker::stay_alive(self.pool.clone(), leases.clone(), alive.clone()));
-        tasks.spawn(report(self.clone(), shutdown.clone()));
-        tasks.spawn(forget_done(self.clone(), shutdown.clone()));
-        for one in self.configured.iter() {
-            tasks.spawn(follow(self.clone(), one.clone(), shutdown.clone()));
-            let (relaxed, name) = (self.relaxed.clone(), one.gateway.name().clone());
-            tasks.spawn(hear(relaxed, name, self.store.appended(), self.due.clone(), shutdown.clone()));
-            tasks.spawn(route(self.clone(), one.clone(), shutdown.clone()));
-            tasks.spawn(sweep_one(self.clone(), one.clone(), shutdown.clone()));
-            if let Some(interval) = one.verify_interval {
-                let (pool, store, gateway) = (self.pool.clone(), self.store.clone(), Arc::clone(&one.gateway));
-                tasks.spawn(watch(Sides { pool, store, gateway }, interval, shutdown.clone()));
-            }
-            let ledger = Postgres {
-                pool: self.pool.clone(),
-                relaxed: self.relaxed.clone(),
-                store: self.store.clone(),
-                gateway: one.gateway.name().clone(),
-                lease: self.config.lease(),
-                guard: one.guard,
-            };
-            let with = Reconciler {
-                ledger: Arc::new(ledger),
-                gateway: Arc::clone(&one.gateway),
-                policies: one.policies.clone(),
-                deletes: one.deletes,
-                filter: one.filter.clone(),
-                matching: one.matching,
-                lease: self.config.lease(),
-                clock: Arc::clone(&self.clock),
-                timer: Arc::new(Stopwatch::start()),
-            };
-            let links = Links { pool: self.pool.clone(), relaxed: self.relaxed.clone(), leases: leases.clone() };
-            tasks.spawn(worker::work(with, links, self.config.workers, self.due.clone(), shutdown.clone()));
-        }
-        while let Some(ended) = tasks.join_next().await {
-            if let Err(error) = ended {
-                error!(error = %error_chain(&error), "a gateway's task ended badly");
-            }
-        }
-        alive.cancel();
-        if let Err(error) = staying.await {
-            error!(error = %error_chain(&error), "the lock that shows this process ended badly");
-        }
-    }
-
-    /// Takes a webhook: verified, then stored, then answered. Acted on later.
-    ///
-    /// # Errors
-    /// [`AcceptError`]: nothing is stored, and the sender sends it again.
-    pub async fn accept(
-        &self,
-        name: &str,
-        headers: &HeaderMap,
-        body: &[u8],
-        now: DateTime<Utc>,
-    ) -> Result<Accepted, AcceptError> {
-        let one = self.configured.iter().find(|one| one.gateway.name().as_str() == name);
-        let gateway = &one.ok_or(AcceptError::UnknownGateway)?.gateway;
-        match gateway.verify(headers, body, now)? {
-            Notice::Change(change) => {
-                if plays("acknowledged-before-stored") {
-                    let (inbox, name) = (self.inbox.clone(), gateway.name().clone());
-                    tokio::spawn(async move { inbox.store(&name, std::slice::from_ref(&*change)).await });
-                    return Ok(Accepted::Stored);
-                }
-                crash::at("webhook-verified");
-                let new = self.inbox.store(gateway.name(), std::slice::from_ref(&*change)).await?;
-                crash::at("webhook-stored");
-                Ok(if new == 1 { Accepted::Stored } else { Accepted::Repeated })
-            }
-            Notice::Ignored(kind) => Ok(Accepted::Ignored(kind)),
-        }
     }
 
     /// Tries at once what waits for this gateway to come back: something has changed that may let it through.
@@ -244,78 +108,6 @@ impl Gateways {
     /// The database is unavailable.
     pub async fn parked(&self, gateway: Option<&str>, after: i64, limit: i64) -> Result<Vec<Parked>, sqlx::Error> {
         parked::list(&self.pool, gateway, after, limit).await
-    }
-
-    /// Tries a parked thing again. Like all writes here it answers whether it was carried out now: false if it was before, under
-    /// the same key.
-    ///
-    /// # Errors
-    /// [`ParkedError`].
-    pub async fn retry(&self, id: i64, key: Option<&CommandKey>) -> Result<bool, ParkedError> {
-        let Some(mut tx) = begin_once(&self.pool, key).await? else { return Ok(false) };
-        parked::retry(&mut tx, id).await?;
-        tx.commit().await?;
-        self.due.ring();
-        self.inbox.wake.ring();
-        Ok(true)
-    }
-
-    /// Links what is parked as ambiguous to its twin: the only candidate, or the chosen one.
-    ///
-    /// # Errors
-    /// [`ParkedError`].
-    pub async fn link(&self, id: i64, chosen: Option<&str>, key: Option<&CommandKey>) -> Result<bool, ParkedError> {
-        let Some(mut tx) = begin_once(&self.pool, key).await? else { return Ok(false) };
-        join::link(&mut tx, id, chosen).await?;
-        tx.commit().await?;
-        self.due.ring();
-        Ok(true)
-    }
-
-    /// Lets a parked thing be.
-    ///
-    /// # Errors
-    /// [`ParkedError`].
-    pub async fn dismiss(&self, id: i64, key: Option<&CommandKey>) -> Result<bool, ParkedError> {
-        let Some(mut tx) = begin_once(&self.pool, key).await? else { return Ok(false) };
-        parked::dismiss(&mut tx, id).await?;
-        tx.commit().await?;
-        self.due.ring();
-        Ok(true)
-    }
-
-    /// Pauses a direction of a gateway, or both.
-    ///
-    /// # Errors
-    /// [`OnceError`].
-    pub async fn pause(
-        &self,
-        gateway: &GatewayName,
-        direction: Option<Direction>,
-        reason: &str,
-        key: Option<&CommandKey>,
-    ) -> Result<bool, OnceError> {
-        let Some(mut tx) = begin_once(&self.pool, key).await? else { return Ok(false) };
-        pause::store(&mut *tx, gateway, direction, reason, "person").await?;
-        tx.commit().await?;
-        Ok(true)
-    }
-
-    /// Lets a direction of a gateway go on, or both.
-    ///
-    /// # Errors
-    /// [`OnceError`].
-    pub async fn resume(
-        &self,
-        gateway: &GatewayName,
-        direction: Option<Direction>,
-        key: Option<&CommandKey>,
-    ) -> Result<bool, OnceError> {
-        let Some(mut tx) = begin_once(&self.pool, key).await? else { return Ok(false) };
-        pause::resume_in(&mut tx, gateway, direction).await?;
-        tx.commit().await?;
-        self.due.ring();
-        Ok(true)
     }
 
     /// What is paused.
@@ -346,100 +138,5 @@ impl Gateways {
     /// What each gateway's projector, which marks links due, is doing in this process.
     pub fn projectors(&self) -> Vec<(GatewayName, watch::Receiver<ProjectorStatus>)> {
         self.projectors.iter().map(|(name, status)| (name.clone(), status.subscribe())).collect()
-    }
-}
-
-async fn follow(all: Gateways, one: Configured, shutdown: CancellationToken) {
-    let due = Due::new(one.gateway.name(), one.guard, all.due.clone());
-    let projector = Projector::new(all.pool.clone(), all.nats.clone(), all.feed.clone(), due);
-    let mut status = projector.status();
-    let shown = all.projectors.iter().find(|(name, _)| name == one.gateway.name()).map(|(_, shown)| shown);
-    let mirror = async {
-        while status.changed().await.is_ok() {
-            let now = status.borrow_and_update().clone();
-            if let Some(shown) = shown {
-                shown.send_replace(now);
-            }
-        }
-    };
-    // The projector says itself why it stopped.
-    let (_, ()) = tokio::join!(projector.run(shutdown), mirror);
-}
-
-/// Routes the inbox when it is rung, and now and then.
-async fn route(all: Gateways, one: Configured, shutdown: CancellationToken) {
-    let mut rings = all.inbox.wake.listen().await;
-    while !shutdown.is_cancelled() {
-        match inbox::route(&all.relaxed, one.gateway.name()).await {
-            Ok(Routed::Nothing) => {}
-            Ok(Routed::All) => all.due.ring(),
-            Ok(Routed::Some) => {
-                all.due.ring();
-                continue;
-            }
-            Err(error) => debug!(error = %error_chain(&error), "the inbox cannot be routed now"),
-        }
-        tokio::select! {
-            () = rings.rung() => {}
-            () = tokio::time::sleep(Duration::from_millis(500)) => {}
-            () = shutdown.cancelled() => {}
-        }
-    }
-}
-
-async fn sweep_one(all: Gateways, one: Configured, shutdown: CancellationToken) {
-    let overlap = TimeDelta::from_std(one.sweep_overlap).unwrap_or(TimeDelta::MAX);
-    let sweeping = Sweeping { interval: one.sweep_interval, overlap };
-    sweep(all.pool.clone(), one.gateway.as_ref(), all.inbox.clone(), sweeping, Arc::clone(&all.clock), shutdown).await;
-}
-
-/// Now and then.
-async fn forget_done(all: Gateways, shutdown: CancellationToken) {
-    while !shutdown.is_cancelled() {
-        match retention::forget_done(&all.pool, all.config.done_kept_days).await {
-            Ok(0) => {}
-            Ok(rows) => debug!(rows, "forgot what was done long ago"),
-            Err(error) => debug!(error = %error_chain(&error), "what was done long ago cannot be forgotten now"),
-        }
-        tokio::select! {
-            () = tokio::time::sleep(FORGETTING) => {}
-            () = shutdown.cancelled() => {}
-        }
-    }
-}
-
-/// Shows how the gateways stand to whoever scrapes.
-async fn report(all: Gateways, shutdown: CancellationToken) {
-    while !shutdown.is_cancelled() {
-        match all.status().await {
-            Ok(statuses) => {
-                for status in statuses {
-                    let name = status.name;
-                    gauge!("tandem_gateway_due_links", "gateway" => name.clone()).set(status.due as f64);
-                    gauge!("tandem_gateway_lag_seconds", "gateway" => name.clone()).set(status.oldest_due_seconds);
-                    gauge!("tandem_gateway_inbox", "gateway" => name.clone()).set(status.inbox as f64);
-                    gauge!("tandem_gateway_parked", "gateway" => name.clone()).set(status.parked as f64);
-                    for direction in Direction::ALL {
-                        let paused = status.paused.iter().any(|one| one == direction.as_str());
-                        gauge!("tandem_gateway_paused", "gateway" => name.clone(), "direction" => direction.as_str())
-                            .set(if paused { 1 } else { 0 });
-                    }
-                    gauge!("tandem_gateway_contested", "gateway" => name.clone()).set(status.contested as f64);
-                    let Some(verified_at) = status.verified_at else { continue };
-                    gauge!("tandem_verify_compared", "gateway" => name.clone()).set(status.verify_compared as f64);
-                    gauge!("tandem_verify_drift", "gateway" => name.clone()).set(status.verify_drift as f64);
-                    gauge!("tandem_verify_timestamp_seconds", "gateway" => name).set(verified_at.timestamp() as f64);
-                }
-            }
-            Err(error) => debug!(error = %error_chain(&error), "the gateways' state cannot be read now"),
-        }
-        for one in all.configured.iter() {
-            // What is forgotten late counts for nothing.
-            let _ = guard::forget(&all.pool, one.gateway.name(), one.guard).await;
-        }
-        tokio::select! {
-            () = tokio::time::sleep(Duration::from_secs(2)) => {}
-            () = shutdown.cancelled() => {}
-        }
     }
 }

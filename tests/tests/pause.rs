@@ -63,7 +63,7 @@ async fn outbound_edits_wait_and_go_as_one_call() {
     let writes = async || tandem.stripe.calls().await.unwrap().into_iter().filter(|call| call.is_write()).count();
     assert_eq!(writes().await, 0);
     assert_eq!(paused(&tandem).await[0]["reason"], "an audit");
-    assert!(tandem.measured("tandem_gateway_paused").await > 0.0);
+    tandem.until("the measure", || async { tandem.measured("tandem_gateway_paused").await > 0.0 }).await;
 
     let (code, said) = tandem.command(&["status"]).await;
     assert!(code == Some(3) && said.contains("paused      stripe: outbound"), "{said}");

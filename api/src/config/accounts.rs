@@ -8,7 +8,7 @@ use tandem_domain::GatewayName;
 use tandem_gateways::GatewaysConfig;
 use tandem_gateways::stripe::{self, StripeConfig};
 
-use super::sources::Places;
+use super::places::Places;
 use super::{Config, ConfigError};
 
 /// A gateway's section, as it was set.

@@ -1,4 +1,4 @@
-//! Where settings come from, and naming the place when one is wrong.
+//! Where settings come from: a file, then the environment.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -7,9 +7,8 @@ use std::path::PathBuf;
 
 use config::{Environment, File, FileFormat, Value, ValueKind};
 
+use super::places::{PREFIX, Places};
 use super::{Config, ConfigError, accounts, changes};
-
-const PREFIX: &str = "TANDEM_";
 
 /// Names that begin like a setting of the service, and are meant for others.
 const FOREIGN: [&str; 5] = ["TANDEM_CONFIG", "TANDEM_URL", "TANDEM_NATS_BIN", "TANDEM_PG_BIN", "TANDEM_KEY"];
@@ -108,83 +107,6 @@ fn toml(name: &str, text: &str) -> Result<(), ConfigError> {
 /// The lines that follow quote the file, perhaps its secrets.
 fn first_line(message: &str) -> String {
     message.lines().next().unwrap_or_default().to_owned()
-}
-
-/// Where a setting was set.
-pub(super) struct Places<'a> {
-    environment: &'a HashMap<String, String>,
-    file: Option<&'a str>,
-    /// The key of `[stripe]` is `STRIPE_SECRET_KEY`.
-    common_key: bool,
-}
-
-impl Places<'_> {
-    /// Whether Stripe's own name for its key is set.
-    pub(super) fn has_common_key(&self) -> bool {
-        self.environment.get("STRIPE_SECRET_KEY").is_some_and(|key| !key.is_empty())
-    }
-
-    /// What is wrong with what stands at this path.
-    pub(super) fn wrong(&self, path: &str, reason: impl Into<String>) -> ConfigError {
-        ConfigError::Setting { setting: self.locate(path, self.file), reason: reason.into() }
-    }
-
-    /// What must stand at this path, and doesn't: anywhere.
-    pub(super) fn missing(&self, path: &str) -> ConfigError {
-        ConfigError::Setting { setting: self.locate(path, None), reason: "must be set".to_owned() }
-    }
-
-    /// Of an error that names a variable: the place where it was set.
-    fn name(&self, error: ConfigError) -> ConfigError {
-        match error {
-            ConfigError::Setting { setting, reason } if setting.contains("__") => {
-                let path = setting.trim_start_matches(PREFIX).to_lowercase().replace("__", ".");
-                self.wrong(&path, reason)
-            }
-            other => other,
-        }
-    }
-
-    /// The variable that sets it, or its place in the file.
-    fn locate(&self, path: &str, file: Option<&str>) -> String {
-        let variable = format!("{PREFIX}{}", path.to_uppercase().replace('.', "__"));
-        if self.common_key && path == "stripe.secret_key" {
-            return "STRIPE_SECRET_KEY".to_owned();
-        }
-        // Of a section only its name is known: any setting in it tells.
-        let section = format!("{variable}__");
-        let variable = self.environment.keys().find(|name| name.starts_with(&section)).cloned().unwrap_or(variable);
-        match file {
-            Some(file) if !self.environment.contains_key(&variable) => format!("{path} in {file}"),
-            Some(_) | None => variable,
-        }
-    }
-
-    pub(super) fn explain(&self, path: &str, message: &str) -> ConfigError {
-        // Ours are quoted by the one, the crate's by the other.
-        let quoted = message.split(['`', '"']).nth(1).unwrap_or_default();
-        // The crate's with some of the path before it.
-        let quoted = if matches!(path, "" | ".") { quoted } else { quoted.rsplit('.').next().unwrap_or_default() };
-        let names_field = message.starts_with("unknown field") || message.starts_with("missing ");
-        let within = if path == "." { "" } else { path };
-        let path = match (names_field && !quoted.is_empty(), within.rsplit('.').next() == Some(quoted)) {
-            (true, false) if within.is_empty() => quoted.to_owned(),
-            (true, false) => format!("{within}.{quoted}"),
-            _ => within.to_owned(),
-        };
-        let missing = message.starts_with("missing ");
-        let setting = self.locate(&path, self.file.filter(|_| !missing));
-        let reason = if message.starts_with("unknown field") {
-            let known = message.split_once(", expected ").map(|(_, known)| format!("; there are {known}"));
-            format!("there is no such setting{}", known.unwrap_or_default())
-        } else if missing {
-            "must be set".to_owned()
-        } else {
-            // The crate adds where it comes from, which the name tells already.
-            message.split(" for key ").next().unwrap_or(message).to_owned()
-        };
-        ConfigError::Setting { setting, reason }
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,46 @@
+//! Showing how the gateways stand.
+
+use std::time::Duration;
+
+use metrics::gauge;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::Gateways;
+use crate::{Direction, error_chain, guard};
+
+/// Shows how the gateways stand to whoever scrapes.
+pub(super) async fn report(all: Gateways, shutdown: CancellationToken) {
+    while !shutdown.is_cancelled() {
+        match all.status().await {
+            Ok(statuses) => {
+                for status in statuses {
+                    let name = status.name;
+                    gauge!("tandem_gateway_due_links", "gateway" => name.clone()).set(status.due as f64);
+                    gauge!("tandem_gateway_lag_seconds", "gateway" => name.clone()).set(status.oldest_due_seconds);
+                    gauge!("tandem_gateway_inbox", "gateway" => name.clone()).set(status.inbox as f64);
+                    gauge!("tandem_gateway_parked", "gateway" => name.clone()).set(status.parked as f64);
+                    for direction in Direction::ALL {
+                        let paused = status.paused.iter().any(|one| one == direction.as_str());
+                        gauge!("tandem_gateway_paused", "gateway" => name.clone(), "direction" => direction.as_str())
+                            .set(if paused { 1 } else { 0 });
+                    }
+                    gauge!("tandem_gateway_contested", "gateway" => name.clone()).set(status.contested as f64);
+                    let Some(verified_at) = status.verified_at else { continue };
+                    gauge!("tandem_verify_compared", "gateway" => name.clone()).set(status.verify_compared as f64);
+                    gauge!("tandem_verify_drift", "gateway" => name.clone()).set(status.verify_drift as f64);
+                    gauge!("tandem_verify_timestamp_seconds", "gateway" => name).set(verified_at.timestamp() as f64);
+                }
+            }
+            Err(error) => debug!(error = %error_chain(&error), "the gateways' state cannot be read now"),
+        }
+        for one in all.configured.iter() {
+            // What is forgotten late counts for nothing.
+            let _ = guard::forget(&all.pool, one.gateway.name(), one.guard).await;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(2)) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What runs for the gateways.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use tandem_eventlog::Projector;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error};
+
+use super::report::report;
+use super::{Configured, Gateways};
+use crate::due::{Due, hear};
+use crate::inbox::Routed;
+use crate::ledger::Postgres;
+use crate::reconcile::Reconciler;
+use crate::sweep::{Sweeping, sweep};
+use crate::timer::Stopwatch;
+use crate::verify::watch;
+use crate::worker::Links;
+use crate::{Sides, error_chain, inbox, retention, worker};
+
+/// From one forgetting of what was done long ago to the next.
+const FORGETTING: Duration = Duration::from_secs(3600);
+
+impl Gateways {
+    /// Runs them until told to stop; then lets the work in hand end.
+    pub async fn run(&self, shutdown: CancellationToken) {
+        let leases = worker::Leases::new(rand::random());
+        let mut tasks = JoinSet::new();
+        // To the end: while runs end, nobody else may take their links.
+        let alive = CancellationToken::new();
+        let staying = tokio::spawn(worker::stay_alive(self.pool.clone(), leases.clone(), alive.clone()));
+        tasks.spawn(report(self.clone(), shutdown.clone()));
+        tasks.spawn(forget_done(self.clone(), shutdown.clone()));
+        for one in self.configured.iter() {
+            tasks.spawn(follow(self.clone(), one.clone(), shutdown.clone()));
+            let (relaxed, name) = (self.relaxed.clone(), one.gateway.name().clone());
+            tasks.spawn(hear(relaxed, name, self.store.appended(), self.due.clone(), shutdown.clone()));
+            tasks.spawn(route(self.clone(), one.clone(), shutdown.clone()));
+            tasks.spawn(sweep_one(self.clone(), one.clone(), shutdown.clone()));
+            if let Some(interval) = one.verify_interval {
+                let (pool, store, gateway) = (self.pool.clone(), self.store.clone(), Arc::clone(&one.gateway));
+                tasks.spawn(watch(Sides { pool, store, gateway }, interval, shutdown.clone()));
+            }
+            let ledger = Postgres {
+                pool: self.pool.clone(),
+                relaxed: self.relaxed.clone(),
+                store: self.store.clone(),
+                gateway: one.gateway.name().clone(),
+                lease: self.config.lease(),
+                guard: one.guard,
+            };
+            let with = Reconciler {
+                ledger: Arc::new(ledger),
+                gateway: Arc::clone(&one.gateway),
+                policies: one.policies.clone(),
+                deletes: one.deletes,
+                filter: one.filter.clone(),
+                matching: one.matching,
+                lease: self.config.lease(),
+                clock: Arc::clone(&self.clock),
+                timer: Arc::new(Stopwatch::start()),
+            };
+            let links = Links { pool: self.pool.clone(), relaxed: self.relaxed.clone(), leases: leases.clone() };
+            tasks.spawn(worker::work(with, links, self.config.workers, self.due.clone(), shutdown.clone()));
+        }
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(error) = ended {
+                error!(error = %error_chain(&error), "a gateway's task ended badly");
+            }
+        }
+        alive.cancel();
+        if let Err(error) = staying.await {
+            error!(error = %error_chain(&error), "the lock that shows this process ended badly");
+        }
+    }
+}
+
+async fn follow(all: Gateways, one: Configured, shutdown: CancellationToken) {
+    let due = Due::new(one.gateway.name(), one.guard, all.due.clone());
+    let projector = Projector::new(all.pool.clone(), all.nats.clone(), all.feed.clone(), due);
+    let mut status = projector.status();
+    let shown = all.projectors.iter().find(|(name, _)| name == one.gateway.name()).map(|(_, shown)| shown);
+    let mirror = async {
+        while status.changed().await.is_ok() {
+            let now = status.borrow_and_update().clone();
+            if let Some(shown) = shown {
+                shown.send_replace(now);
+            }
+        }
+    };
+    // The projector says itself why it stopped.
+    let (_, ()) = tokio::join!(projector.run(shutdown), mirror);
+}
+
+/// Routes the inbox when it is rung, and now and then.
+async fn route(all: Gateways, one: Configured, shutdown: CancellationToken) {
+    let mut rings = all.inbox.wake.listen().await;
+    while !shutdown.is_cancelled() {
+        match inbox::route(&all.relaxed, one.gateway.name()).await {
+            Ok(Routed::Nothing) => {}
+            Ok(Routed::All) => all.due.ring(),
+            Ok(Routed::Some) => {
+                all.due.ring();
+                continue;
+            }
+            Err(error) => debug!(error = %error_chain(&error), "the inbox cannot be routed now"),
+        }
+        tokio::select! {
+            () = rings.rung() => {}
+            () = tokio::time::sleep(Duration::from_millis(500)) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+}
+
+async fn sweep_one(all: Gateways, one: Configured, shutdown: CancellationToken) {
+    let overlap = TimeDelta::from_std(one.sweep_overlap).unwrap_or(TimeDelta::MAX);
+    let sweeping = Sweeping { interval: one.sweep_interval, overlap };
+    sweep(all.pool.clone(), one.gateway.as_ref(), all.inbox.clone(), sweeping, Arc::clone(&all.clock), shutdown).await;
+}
+
+/// Now and then.
+async fn forget_done(all: Gateways, shutdown: CancellationToken) {
+    while !shutdown.is_cancelled() {
+        match retention::forget_done(&all.pool, all.config.done_kept_days).await {
+            Ok(0) => {}
+            Ok(rows) => debug!(rows, "forgot what was done long ago"),
+            Err(error) => debug!(error = %error_chain(&error), "what was done long ago cannot be forgotten now"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(FORGETTING) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+}
