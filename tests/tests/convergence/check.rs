@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use stripe_sim::Call;
 use tandem_tests::Tandem;
 
+use crate::history::History;
 use crate::lost::nothing_lost;
 use crate::play::{Born, World, account_of, here, there};
 use crate::winner::last_wins;
@@ -16,15 +17,18 @@ use crate::{calls, once};
 pub const FIELDS: [&str; 6] = ["name", "phone", "email", "metadata.plan", "metadata.seat", "address"];
 
 /// Checks every promise; the error names the one that is broken.
-pub async fn check(world: &World, policy: &str) -> Result<(), String> {
+pub async fn check(world: &World, history: &History) -> Result<(), String> {
     let World { tandem, people, born, .. } = world;
     for gateway in tandem.gateways() {
-        one_copy_each(tandem, gateway).await?;
+        one_copy_each(tandem, gateway, history.unlinks()).await?;
     }
     for one in born {
         let id = here(tandem, one).await;
+        // Whether one side lives on alone, as a policy, or a person, said.
+        let mut alone = false;
         for (account, gateway) in tandem.gateways().enumerate() {
             match (&id, there(tandem, one, account).await) {
+                (Some(id), Some(_)) if unlinked(tandem, gateway, id).await => alone |= history.unlinks(),
                 (Some(id), Some(remote)) => equal(tandem, gateway, id, &remote).await?,
                 // Deleted before it was ever told of.
                 (Some(id), None) if tandem.status_of(id).await == 410 => {}
@@ -36,7 +40,7 @@ pub async fn check(world: &World, policy: &str) -> Result<(), String> {
         if let Some(id) = &id {
             for line in lines(tandem, one, id).await {
                 nothing_lost(id, &line)?;
-                if policy == "latest" {
+                if history.policy == "latest" && !alone {
                     last_wins(id, &line)?;
                 }
             }
@@ -50,21 +54,32 @@ pub async fn check(world: &World, policy: &str) -> Result<(), String> {
 }
 
 /// At most one living object a customer, none imported twice.
-async fn one_copy_each(tandem: &Tandem, gateway: &str) -> Result<(), String> {
-    let mut there = BTreeSet::new();
-    for customer in tandem.stripe_of(gateway).customers().await.unwrap().into_iter().filter(|one| !one.deleted) {
-        there.insert(customer.id);
-    }
-    let linked = "SELECT remote_id FROM links WHERE gateway = $1 AND state = 'active'";
-    let linked: Vec<(Option<String>,)> =
+async fn one_copy_each(tandem: &Tandem, gateway: &str, unlinks: bool) -> Result<(), String> {
+    let there = tandem.stripe_of(gateway).customers().await.unwrap();
+    let there: BTreeSet<String> = there.into_iter().filter(|one| !one.deleted).map(|one| one.id).collect();
+    let here: BTreeSet<String> = tandem.customers().await.into_iter().map(|one| one.id).collect();
+    let linked = "SELECT customer_id::text, remote_id, state FROM links
+                  WHERE gateway = $1 AND state IN ('active', 'unlinked') AND remote_id IS NOT NULL";
+    let linked: Vec<(String, String, String)> =
         sqlx::query_as(linked).bind(gateway).fetch_all(&tandem.database).await.unwrap();
-    let linked: Vec<String> = linked.into_iter().filter_map(|(id,)| id).collect();
-    let distinct: BTreeSet<String> = linked.iter().cloned().collect();
-    let here = tandem.customers().await.len();
-    if distinct.len() != linked.len() || distinct != there || here != there.len() {
-        return Err(format!("{here} live here, {there:?} at {gateway}, linked {linked:?}"));
+    let mut known = (BTreeSet::new(), BTreeSet::new());
+    for (id, remote, state) in &linked {
+        let lives = (here.contains(id), there.contains(remote));
+        let fits = if state == "active" { lives == (true, true) } else { unlinks && lives != (true, true) };
+        let new = (known.0.insert(id.clone()), known.1.insert(remote.clone()));
+        if !fits || new != (true, true) {
+            return Err(format!("{id} and {remote} at {gateway} are {state} and live so: {lives:?}; {linked:?}"));
+        }
+    }
+    if !known.0.is_superset(&here) || !known.1.is_superset(&there) {
+        return Err(format!("{here:?} live here, {there:?} at {gateway}, linked {linked:?}"));
     }
     Ok(())
+}
+
+async fn unlinked(tandem: &Tandem, gateway: &str, id: &str) -> bool {
+    let state = "SELECT state = 'unlinked' FROM links WHERE gateway = $1 AND customer_id = $2::uuid";
+    sqlx::query_scalar(state).bind(gateway).bind(id).fetch_one(&tandem.database).await.unwrap()
 }
 
 /// Catalog, Stripe and base hold the same; and what is dead on one side is dead on both.

@@ -31,6 +31,8 @@ impl History {
         let accounts = [1, 1, 1, 1, 1, 2, 2, 3][dice.random_range(0..8)];
         let normalises = (0..accounts).map(|_| dice.random_bool(0.25)).collect();
         let (wires, own_servers) = (dice.random_bool(0.4), dice.random_bool(0.06));
+        let deletes = if dice.random_bool(0.7) { ["delete"; 2] } else { [on_delete(&mut dice), on_delete(&mut dice)] };
+        let deletions = if deletes == ["delete"; 2] { 53..55 } else { 45..55 };
         let calm = dice.random_bool(0.15);
         let wrongs = possible(wires, own_servers);
         let mut customers = 2;
@@ -40,20 +42,24 @@ impl History {
             let side = if dice.random_bool(0.5) { Side::Catalog } else { Side::Stripe(account) };
             let who = dice.random_range(0..customers);
             steps.push(match dice.random_range(0..100) {
+                drawn if deletions.contains(&drawn) => Step::Delete { side, who, way: way(&mut dice) },
                 0..50 => edit(&mut dice, side, who, n),
-                50..53 => {
+                50..55 => {
                     customers += 1;
                     Step::Create { side, name: format!("born{n}"), way: way(&mut dice) }
                 }
-                53..55 => Step::Delete { side, who, way: way(&mut dice) },
                 55..58 => Step::AskAgain { which: dice.random_range(0..10) },
                 58..75 => Step::PauseMs(PAUSES_MS[dice.random_range(0..PAUSES_MS.len())]),
                 _ if calm => Step::PauseMs(10),
                 _ => Step::Wrong(wrongs[dice.random_range(0..wrongs.len())], account),
             });
         }
-        Self { policy, normalises, wires, own_servers, steps }
+        Self { policy, deletes, normalises, wires, own_servers, steps }
     }
+}
+
+fn on_delete(dice: &mut StdRng) -> &'static str {
+    ["delete", "unlink", "ask"][dice.random_range(0..3)]
 }
 
 fn possible(wires: bool, own_servers: bool) -> Vec<Wrong> {

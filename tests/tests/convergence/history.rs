@@ -9,6 +9,8 @@ use crate::wrong::Wrong;
 pub struct History {
     /// Who wins conflicts.
     pub policy: &'static str,
+    /// What is done about a deletion there, and about one here.
+    pub deletes: [&'static str; 2],
     /// Of each account at Stripe, whether it spells emails its own way.
     pub normalises: Vec<bool>,
     /// Whether connections can be cut.
@@ -66,6 +68,11 @@ pub enum Step {
 }
 
 impl History {
+    /// Whether a deletion may leave one side alone.
+    pub fn unlinks(&self) -> bool {
+        self.deletes != ["delete"; 2]
+    }
+
     pub fn faults(&self) -> usize {
         let wrong = |step: &&Step| matches!(step, Step::Wrong(..) | Step::AskAgain { .. });
         self.steps.iter().filter(wrong).count()
@@ -76,8 +83,8 @@ impl fmt::Display for History {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let accounts: Vec<_> =
             self.normalises.iter().map(|does| if *does { "normalising" } else { "verbatim" }).collect();
-        let Self { policy, wires, own_servers, .. } = self;
-        writeln!(f, "policy {policy}, {}, wires {wires}, own servers {own_servers}", accounts.join(" and "))?;
+        let Self { policy, deletes: [there, here], wires, own_servers, .. } = self;
+        writeln!(f, "policy {policy}, deletes there {there} and here {here}, {}, wires {wires}, own servers {own_servers}", accounts.join(" and "))?;
         self.steps.iter().enumerate().try_for_each(|(n, step)| writeln!(f, "{n:3} {step:?}"))
     }
 }

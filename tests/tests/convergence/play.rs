@@ -39,7 +39,7 @@ pub async fn play(history: &History) -> Result<(), String> {
     }
     world.heal().await?;
     decide(&world.tandem).await?;
-    check(&world, history.policy).await
+    check(&world, history).await
 }
 
 impl World {
@@ -49,8 +49,11 @@ impl World {
         } else {
             None
         };
+        let [inbound, outbound] = history.deletes;
         let env = [
             ("TANDEM_STRIPE__POLICY", history.policy),
+            ("TANDEM_STRIPE__DELETES_INBOUND", inbound),
+            ("TANDEM_STRIPE__DELETES_OUTBOUND", outbound),
             // One email is used by many.
             ("TANDEM_STRIPE__MATCH", "never"),
             ("TANDEM_STRIPE__SWEEP_INTERVAL_MS", "400"),
@@ -150,19 +153,30 @@ impl World {
     }
 }
 
-/// A person decides what waits for one, now for one side, now for the other.
+/// A person decides what waits for one, now this way, now that.
 async fn decide(tandem: &Tandem) -> Result<(), String> {
     for round in 0..60 {
-        let waiting = tandem.get_json("/conflicts?state=open").await["data"].clone();
-        let Some(first) = waiting.as_array().and_then(|waiting| waiting.first()) else { return Ok(()) };
-        let keep = if round % 2 == 0 { "catalog" } else { "gateway" };
-        let answer = tandem.post(&format!("/conflicts/{}/resolve", first["id"]), json!({ "keep": keep })).await;
+        let Some((path, body)) = waiting(tandem, round % 2 == 0).await else { return Ok(()) };
+        let answer = tandem.post(&path, body).await;
         if !answer.status().is_success() {
-            return Err(format!("{first} cannot be decided: {}", answer.text().await.unwrap_or_default()));
+            return Err(format!("POST {path} is refused: {}", answer.text().await.unwrap_or_default()));
         }
         tandem.settled().await;
     }
-    Err("conflicts come again and again".to_owned())
+    Err("a person is asked again and again".to_owned())
+}
+
+/// What is to be said of the first thing that waits: for the catalog, or for the other side.
+async fn waiting(tandem: &Tandem, catalog: bool) -> Option<(String, Value)> {
+    let conflicts = tandem.get_json("/conflicts?state=open").await["data"].clone();
+    if let Some(conflict) = conflicts.as_array()?.first() {
+        let keep = if catalog { "catalog" } else { "gateway" };
+        return Some((format!("/conflicts/{}/resolve", conflict["id"]), json!({ "keep": keep })));
+    }
+    let parked = tandem.parked().await;
+    let deletion = parked.iter().find(|parked| parked["kind"] == "deletion")?;
+    let verdict = if catalog { "delete" } else { "keep" };
+    Some((format!("/parked/{}/{verdict}", deletion["id"]), Value::Null))
 }
 
 /// An edit as a form of Stripe's has it.
