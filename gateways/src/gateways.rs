@@ -25,8 +25,8 @@ use crate::verify::watch;
 use crate::worker::Links;
 use crate::{
     Deletes, Direction, Filter, Gateway, GatewayStatus, GatewaysConfig, GuardConfig, LinkStatus, Matching, Notice,
-    Parked, ParkedError, Pause, RemoteChange, Sides, WebhookError, error_chain, guard, inbox, join, link, parked,
-    pause, status, worker,
+    Parked, ParkedError, Pause, RemoteChange, Sides, Verdict, VerdictError, WebhookError, deletions, error_chain,
+    guard, inbox, join, link, parked, pause, status, worker,
 };
 
 /// Tells the time. A test's may stand still, or jump.
@@ -267,6 +267,16 @@ impl Gateways {
     /// [`ParkedError`].
     pub async fn dismiss(&self, id: i64) -> Result<(), ParkedError> {
         parked::dismiss(&self.pool, id).await?;
+        self.due.ring();
+        Ok(())
+    }
+
+    /// Decides about a parked deletion. Saying the same once more changes nothing.
+    ///
+    /// # Errors
+    /// [`VerdictError`].
+    pub async fn decide(&self, id: i64, verdict: Verdict) -> Result<(), VerdictError> {
+        deletions::decide(&self.pool, &self.store, id, verdict).await?;
         self.due.ring();
         Ok(())
     }
