@@ -231,6 +231,52 @@ async fn webhooks_that_come_meanwhile_neither_carry_it_out_nor_get_lost() {
     assert_eq!(fields, [("name", Some("Lady Lovelace")), ("phone", Some("1"))]);
 }
 
+/// What was edited there and deleted before anybody here had seen it, where the customer lives on.
+#[tokio::test]
+async fn an_unseen_edit_of_a_deleted_object_stays_readable() {
+    for policy in ["ask", "unlink"] {
+        let tandem = asking(&[(POLICIES[0], policy)]).await;
+        let (ada, remote) = ada_of(&tandem).await;
+        tandem.stripe.hold().await.unwrap();
+        tandem.stripe.edit(&remote, &[("name", "Lady Lovelace")]).await.unwrap();
+        tandem.stripe.delete(&remote).await.unwrap();
+        let held = tandem.stripe.webhooks().await.unwrap().held;
+        for event in held.iter().rev() {
+            tandem.stripe.release(Order::Given(vec![event.clone()])).await.unwrap();
+            tandem.settled().await;
+        }
+        if policy == "ask" {
+            decide(&tandem, &waiting(&tandem).await, "keep").await;
+        }
+        assert_eq!(state(&tandem, &ada).await["state"], "unlinked");
+        assert_eq!(tandem.get(&ada.id).await.name.as_deref(), Some("Ada"));
+        let lost = conflicts(&tandem, &ada).await;
+        assert_eq!(lost.len(), 1, "{policy}: {lost:?}");
+        assert_eq!((&lost[0]["remote"]["value"], &lost[0]["winner"]), (&json!("Lady Lovelace"), &json!("catalog")));
+    }
+}
+
+/// Told after all was over: the echo of a call of ours that wrote over an edit, of an object that is unlinked by now.
+#[tokio::test]
+async fn an_unseen_edit_that_is_told_of_after_the_unlinking_links_nothing_again() {
+    let tandem = asking(&[(POLICIES[0], "unlink")]).await;
+    let (ada, remote) = ada_of(&tandem).await;
+    tandem.stripe.hold().await.unwrap();
+    tandem.stripe.edit(&remote, &[("name", "Lady Lovelace")]).await.unwrap();
+    tandem.patch(&ada.id, json!({"name": "Countess"})).await;
+    tandem.stripe.customer_when(&remote, |it| it.name.as_deref() == Some("Countess")).await.unwrap();
+    tandem.stripe.delete(&remote).await.unwrap();
+    let held = tandem.stripe.webhooks().await.unwrap().held;
+    for event in held.iter().rev() {
+        tandem.stripe.release(Order::Given(vec![event.clone()])).await.unwrap();
+        tandem.settled().await;
+    }
+    assert_eq!(tandem.history(&ada.id).await, ["created", "linked", "updated", "unlinked", "conflict_resolved"]);
+    let lost = &conflicts(&tandem, &ada).await[0];
+    assert_eq!((&lost["remote"]["value"], &lost["winner"]), (&json!("Lady Lovelace"), &json!("catalog")));
+    assert_eq!(tandem.get(&ada.id).await.name.as_deref(), Some("Countess"));
+}
+
 #[tokio::test]
 async fn a_deletion_met_by_a_push_waits_as_one_that_was_told() {
     let (tandem, ada, remote) = with_ada().await;

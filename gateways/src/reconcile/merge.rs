@@ -85,7 +85,8 @@ pub(super) async fn merge(
     let mut looked_up = false;
     let gone = matches!(observation.sight, Sighted::Gone(_));
     for _ in 0..ATTEMPTS {
-        let dies = gone && matches!(loaded.aggregate, Customer::Active { .. });
+        let alive = matches!(loaded.aggregate, Customer::Active { .. });
+        let dies = gone && alive;
         let on_delete = run.on_delete(Direction::Inbound);
         if dies && on_delete == OnDelete::Ask {
             return match deletions::ask_here(run, &observation).await {
@@ -105,7 +106,9 @@ pub(super) async fn merge(
             loaded = run.load().await?;
             continue;
         }
-        let unlinks = dies && on_delete == OnDelete::Unlink;
+        // What is told of an unlinked one later links nothing again.
+        let unlinked = run.link.state == LinkState::Unlinked;
+        let unlinks = alive && (unlinked || gone && on_delete == OnDelete::Unlink);
         let state = match &observation.sight {
             Sighted::Gone(_) if unlinks => LinkState::Unlinked,
             Sighted::Gone(_) => LinkState::Deleted,
@@ -116,7 +119,11 @@ pub(super) async fn merge(
         let mut context = Context::from_origin(run.name().as_str());
         context.causation_id = observation.causation.clone();
         let command = if unlinks {
-            CustomerCommand::Unlink(Unlink { gateway: run.name().clone(), at: run.now() })
+            CustomerCommand::Unlink(Unlink {
+                gateway: run.name().clone(),
+                last: Some(Box::new(observe)),
+                at: run.now(),
+            })
         } else {
             CustomerCommand::Observe(Box::new(observe))
         };
