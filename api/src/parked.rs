@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use tandem_gateways::Parked;
+use tandem_gateways::{Parked, Verdict};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -50,7 +50,8 @@ pub(crate) struct ParkedBody {
     /// At which gateway.
     gateway: String,
     /// `rejected`: a push that repeating cannot help; `duplicate`: a second object with one customer's id; `ambiguous`: the
-    /// other side has one with the same email that no link knows.
+    /// other side has one with the same email that no link knows; `deletion`: one side is deleted, and nobody has said yet
+    /// whether the other shall be.
     kind: String,
     /// Whose. Of an ambiguous one, the customer that may be the same as the object; null where several may be.
     customer_id: Option<Uuid>,
@@ -68,13 +69,28 @@ pub(crate) struct ParkedBody {
     reason: String,
     /// Since when.
     parked_at: Timestamp,
+    /// Of a deletion, which side is deleted: `catalog` or `gateway`.
+    deleted_side: Option<String>,
+    /// Of a deletion, when that was, as far as is known.
+    deleted_at: Option<Timestamp>,
 }
 
 impl From<Parked> for ParkedBody {
     fn from(parked: Parked) -> Self {
-        let Parked { id, gateway, kind, customer_id, remote_id, candidates, field, code, reason, parked_at } = parked;
-        let parked_at = Timestamp(parked_at);
-        Self { id, gateway, kind, customer_id, remote_id, candidates, field, code, reason, parked_at }
+        Self {
+            id: parked.id,
+            gateway: parked.gateway,
+            kind: parked.kind,
+            customer_id: parked.customer_id,
+            remote_id: parked.remote_id,
+            candidates: parked.candidates,
+            field: parked.field,
+            code: parked.code,
+            reason: parked.reason,
+            parked_at: Timestamp(parked.parked_at),
+            deleted_side: parked.deleted_side,
+            deleted_at: parked.deleted_at.map(Timestamp),
+        }
     }
 }
 
@@ -115,6 +131,7 @@ pub(crate) async fn list(
     responses(
         (status = 204, description = "It is tried again"),
         (status = 404, description = "Nothing is parked under this number", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "It is a deletion, which is decided by `delete` or `keep`", body = ProblemBody, content_type = "application/problem+json"),
         Common, OfBody,
     )
 )]
@@ -140,6 +157,7 @@ pub(crate) async fn retry(
     responses(
         (status = 204, description = "It is dismissed"),
         (status = 404, description = "Nothing is parked under this number", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "It is a deletion, which is decided by `delete` or `keep`", body = ProblemBody, content_type = "application/problem+json"),
         Common, OfBody,
     )
 )]
@@ -187,6 +205,56 @@ pub(crate) async fn link(
     Write { body: Optional(Chosen { candidate }), context, .. }: Write<Optional<Chosen>>,
 ) -> Result<Response, Problem> {
     Ok(done(app.gateways.link(parse(&id)?, candidate.as_deref(), context.key.as_ref()).await?))
+}
+
+/// Carry a deletion out
+///
+/// The other side is deleted, too. Saying it again changes nothing.
+#[utoipa::path(
+    post, path = "/parked/{id}/delete", tag = "parked", operation_id = "delete_parked",
+    params(
+        ("id" = i64, Path, description = "Its number"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes the request happen once, however often it is sent"),
+    ),
+    responses(
+        (status = 204, description = "It is carried out in a moment"),
+        (status = 404, description = "Nothing is parked under this number", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "It is no deletion, it was decided otherwise, or both sides are deleted by now", body = ProblemBody, content_type = "application/problem+json"),
+        Common, OfBody,
+    )
+)]
+#[tracing::instrument(name = "parked.delete", skip_all, fields(parked.id = id))]
+pub(crate) async fn delete(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    write: Write<NoBody>,
+) -> Result<Response, Problem> {
+    Ok(done(app.gateways.decide(parse(&id)?, Verdict::Delete, write.context.key.as_ref()).await?))
+}
+
+/// Keep the other side of a deletion
+///
+/// It lives on, and is no longer kept in step. Saying it again changes nothing.
+#[utoipa::path(
+    post, path = "/parked/{id}/keep", tag = "parked", operation_id = "keep_parked",
+    params(
+        ("id" = i64, Path, description = "Its number"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes the request happen once, however often it is sent"),
+    ),
+    responses(
+        (status = 204, description = "It is unlinked in a moment"),
+        (status = 404, description = "Nothing is parked under this number", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "It is no deletion, it was decided otherwise, or both sides are deleted by now", body = ProblemBody, content_type = "application/problem+json"),
+        Common, OfBody,
+    )
+)]
+#[tracing::instrument(name = "parked.keep", skip_all, fields(parked.id = id))]
+pub(crate) async fn keep(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    write: Write<NoBody>,
+) -> Result<Response, Problem> {
+    Ok(done(app.gateways.decide(parse(&id)?, Verdict::Keep, write.context.key.as_ref()).await?))
 }
 
 fn parse(id: &str) -> Result<i64, Problem> {

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tandem_domain::{CustomerError, InvalidField};
 use tandem_eventlog::{ExecuteError, OnceError, RecordedError, StoreError, is_transient};
-use tandem_gateways::{AcceptError, ParkedError};
+use tandem_gateways::{AcceptError, ParkedError, VerdictError};
 use tandem_projections::ReadError;
 use utoipa::{IntoResponses, ToSchema};
 
@@ -26,6 +26,7 @@ enum Kind {
     BodyTimeout,
     Deleted,
     Decided,
+    NotDecidable,
     VersionMismatch,
     NotLinkable,
     TooLarge,
@@ -50,6 +51,7 @@ impl Kind {
             Self::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, "body-timeout", "The body did not come"),
             Self::Deleted => (StatusCode::GONE, "deleted", "The customer is deleted"),
             Self::Decided => (StatusCode::CONFLICT, "decided", "The conflict is decided already"),
+            Self::NotDecidable => (StatusCode::CONFLICT, "not-decidable", "That cannot be said of it"),
             Self::VersionMismatch => {
                 (StatusCode::PRECONDITION_FAILED, "version-mismatch", "The customer is at another version")
             }
@@ -308,8 +310,23 @@ impl From<ParkedError> for Problem {
             ParkedError::NotParked => Self::not_found("nothing is parked under this number"),
             ParkedError::NotACandidate => Self::invalid("candidate", "must be one of the candidates that are parked"),
             ParkedError::NotAmbiguous | ParkedError::Taken => Self::new(Kind::NotLinkable, error.to_string()),
+            ParkedError::IsADeletion => Self::new(Kind::NotDecidable, error.to_string()),
             ParkedError::Once(error) => error.into(),
             ParkedError::Database(error) => error.into(),
+        }
+    }
+}
+
+impl From<VerdictError> for Problem {
+    fn from(error: VerdictError) -> Self {
+        match error {
+            VerdictError::NotParked => Self::not_found("nothing is parked under this number"),
+            VerdictError::NotADeletion | VerdictError::Decided(_) | VerdictError::Moot => {
+                Self::new(Kind::NotDecidable, error.to_string())
+            }
+            VerdictError::Once(error) => error.into(),
+            VerdictError::Log(error) => error.into(),
+            VerdictError::Database(error) => error.into(),
         }
     }
 }

@@ -31,6 +31,8 @@ pub(crate) fn routes(app: &App) -> (OpenApiRouter<App>, OpenApi) {
         .routes(routes!(parked::retry))
         .routes(routes!(parked::dismiss))
         .routes(routes!(parked::link))
+        .routes(routes!(parked::delete))
+        .routes(routes!(parked::keep))
         .layer(from_fn_with_state(app.clone(), request::started));
 
     let service = OpenApiRouter::new()

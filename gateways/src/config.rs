@@ -13,6 +13,8 @@ pub enum OnDelete {
     Delete,
     /// The other side stays as it is, and is no longer kept in step.
     Unlink,
+    /// It is parked, and nothing is done on the other side until a person says which of the two.
+    Ask,
 }
 
 /// What deletions do, in each direction.

@@ -3,6 +3,7 @@
 mod postgres;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use tandem_domain::{Customer, CustomerCommand, CustomerId, Interval, Profile, RemoteId, Spellings};
 use tandem_eventlog::{Context, Executed, Loaded};
 use uuid::Uuid;
@@ -110,6 +111,12 @@ pub(crate) enum Change {
     Ask(Vec<String>),
     /// That object is not this customer's after all, and nobody's.
     LetGo(RemoteId),
+    /// A person must say what a deletion means on the other side.
+    AskOfDeletion { direction: Direction, deleted_at: DateTime<Utc> },
+    /// Inbox rows wait until it is said, if it is not yet.
+    Hold(Vec<i64>),
+    /// There is nothing to say any more: what is held waits for this link again.
+    Withdraw,
 }
 
 /// What the link says of the remote from now on.

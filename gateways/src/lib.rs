@@ -2,6 +2,7 @@
 
 mod adopt;
 mod config;
+mod deletions;
 mod due;
 mod filter;
 mod gateway;
@@ -29,6 +30,7 @@ mod verify;
 mod worker;
 
 pub use config::{Deletes, GatewaysConfig, OnDelete};
+pub use deletions::{Verdict, VerdictError};
 pub use filter::Filter;
 pub use gateway::{
     Call, CallError, ChangeKind, Gateway, Listed, Notice, Object, RemoteChange, Reply, Seen, WebhookError, Write,

@@ -10,6 +10,7 @@ use tandem_eventlog::zoo::plays;
 use uuid::Uuid;
 
 use crate::RunError;
+use crate::deletions::Asked;
 use crate::parked::Refused;
 use crate::pause::Paused;
 
@@ -29,6 +30,8 @@ pub(crate) struct Link {
     pub apart: bool,
     /// It was parked because it may have one.
     pub ambiguous: bool,
+    /// The deletion that a person is, or was, asked about.
+    pub asked: Option<Asked>,
     pub due_seq: i64,
     /// Up to which version of the customer it was marked due.
     pub due_version: u64,
@@ -89,6 +92,7 @@ impl FromRow<'_, PgRow> for Link {
             look: row.try_get("look")?,
             apart: row.try_get("apart")?,
             ambiguous: row.try_get("ambiguous")?,
+            asked: Asked::read(row)?,
             due_seq: row.try_get("due_seq")?,
             due_version: u64::try_from(row.try_get::<i64, _>("due_version")?).unwrap_or_default(),
             attempts: row.try_get("attempts")?,

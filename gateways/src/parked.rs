@@ -1,4 +1,4 @@
-//! What waits for a person: pushes that the gateway rejected, second copies of a customer, and what may be a twin.
+//! What waits for a person: pushes that the gateway rejected, second copies of a customer, what may be a twin, and deletions.
 
 use std::collections::BTreeMap;
 
@@ -78,7 +78,7 @@ pub struct Parked {
     /// At which gateway.
     pub gateway: String,
     /// `rejected`: a push that repeating cannot help; `duplicate`: a second object with one customer's id; `ambiguous`: the
-    /// other side has one with the same email.
+    /// other side has one with the same email; `deletion`: one side is deleted, and it is not said whether the other shall be.
     pub kind: String,
     /// Whose; of an ambiguous object with several candidates it is not known.
     pub customer_id: Option<Uuid>,
@@ -95,6 +95,10 @@ pub struct Parked {
     pub reason: String,
     /// Since when.
     pub parked_at: DateTime<Utc>,
+    /// Of a deletion: which side is deleted, `catalog` or `gateway`.
+    pub deleted_side: Option<String>,
+    /// Of a deletion: when that was, by our clock, as far as is known.
+    pub deleted_at: Option<DateTime<Utc>>,
 }
 
 /// Why a parked thing was not retried or dismissed.
@@ -103,6 +107,9 @@ pub enum ParkedError {
     /// There is none of that number, or it is no longer parked.
     #[error("nothing is parked under this number")]
     NotParked,
+    /// A deletion is carried out or not: there is nothing to retry or dismiss.
+    #[error("a deletion is decided by `delete` or `keep`")]
+    IsADeletion,
     /// Only of what is ambiguous it can be said that it is the same.
     #[error("it is not ambiguous: there is nothing to link it to")]
     NotAmbiguous,
@@ -129,7 +136,8 @@ pub(crate) async fn list(
 ) -> Result<Vec<Parked>, sqlx::Error> {
     sqlx::query_as(
         "SELECT p.id, p.gateway, p.kind, CASE p.kind WHEN 'ambiguous' THEN p.customer_id ELSE l.customer_id END AS customer_id,
-                COALESCE(p.remote_id, l.remote_id) AS remote_id, p.candidates, p.field, p.code, p.reason, p.parked_at
+                COALESCE(p.remote_id, l.remote_id) AS remote_id, p.candidates, p.field, p.code, p.reason, p.parked_at,
+                p.deleted_side, p.deleted_at
          FROM parked p JOIN links l ON l.id = p.link_id
          WHERE p.state = 'open' AND p.id > $2 AND ($1::text IS NULL OR p.gateway = $1) ORDER BY p.id LIMIT $3",
     )
@@ -184,6 +192,7 @@ async fn close(tx: &mut PgTransaction<'_>, id: i64, state: &str) -> Result<Close
     .fetch_optional(&mut **tx)
     .await?
     .ok_or(ParkedError::NotParked)
+    .and_then(|closed: Closed| if closed.kind == "deletion" { Err(ParkedError::IsADeletion) } else { Ok(closed) })
 }
 
 /// Lets the push be tried as it was.

@@ -1,5 +1,6 @@
 //! Bringing one link in step: settle, observe, merge, push, until nothing differs.
 
+mod deletions;
 mod echoes;
 mod edit_times;
 mod merge;
@@ -41,6 +42,9 @@ pub(crate) async fn reconcile(run: &mut Run<'_>) -> Result<usize, RunError> {
             settle::settle(run, &intent).await?;
             (told, customer) = run.with.ledger.look_again(&run.link).await?;
         }
+        if deletions::waits(run, &mut told, &mut customer).await? {
+            return Ok(held(run, &customer));
+        }
         // What the remote is known to hold now, merged into the catalog. One transaction.
         if let Some(observation) = observe::observe(run, told).await?
             && let Some(observation) = twins::may_be_imported(run, observation, &customer).await?
@@ -50,11 +54,16 @@ pub(crate) async fn reconcile(run: &mut Run<'_>) -> Result<usize, RunError> {
         // What it must be told. The intent is stored here and sent by the next round's settling.
         open = push::push(run, &customer).await?;
         if open.is_none() {
-            return Ok(customer.aggregate.held(run.name()).count());
+            return Ok(held(run, &customer));
         }
         told = vec![];
     }
     Err(RunError::Restless)
+}
+
+/// On how many fields both sides differ until a person decides.
+fn held(run: &Run<'_>, customer: &Loaded<Customer>) -> usize {
+    customer.aggregate.held(run.name()).count()
 }
 
 /// What every run of one gateway needs.

@@ -15,11 +15,11 @@ const DONE: [&str; 3] = [
          SELECT id FROM inbox WHERE state = 'done' AND received_at < clock_timestamp() - make_interval(days => $1)
              AND NOT EXISTS (SELECT FROM parked WHERE inbox_id = inbox.id)
          ORDER BY received_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
-    // By its key an echo is known as ours: also one that waits for a direction to be resumed, or was not routed before the
+    // By its key an echo is known as ours: also one that waits for a direction to be resumed or for a person, or was not routed before the
     // service was stopped.
     "DELETE FROM intents WHERE key = ANY(ARRAY(
          SELECT key FROM intents WHERE state <> 'open' AND created_at < clock_timestamp() - make_interval(days => $1)
-             AND NOT EXISTS (SELECT FROM inbox WHERE link_id = intents.link_id AND inbox.state = 'waiting')
+             AND NOT EXISTS (SELECT FROM inbox WHERE link_id = intents.link_id AND inbox.state IN ('waiting', 'held'))
              AND NOT EXISTS (SELECT FROM inbox WHERE inbox.state = 'new'
                                  AND received_at < clock_timestamp() - interval '1 day')
          ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED))",

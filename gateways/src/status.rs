@@ -87,7 +87,9 @@ pub(crate) async fn links(pool: &PgPool, CustomerId(customer): CustomerId) -> Re
         "SELECT l.gateway, l.remote_id, l.state, l.last_error, p.id AS parked, l.contested,
             l.due_seq <= l.done_seq AND p.id IS NULL AND l.contested = 0 AS in_sync,
             CASE WHEN p.id IS NOT NULL THEN p.parked_at ELSE l.due_since END AS since
-     FROM links l LEFT JOIN parked p ON p.link_id = l.id AND p.state = 'open' AND p.kind IN ('rejected', 'ambiguous')
+     FROM links l LEFT JOIN LATERAL (
+         SELECT id, parked_at FROM parked
+         WHERE link_id = l.id AND state = 'open' AND kind IN ('rejected', 'ambiguous', 'deletion') ORDER BY id LIMIT 1) p ON true
      WHERE l.customer_id = $1 ORDER BY l.gateway",
     )
     .bind(customer)

@@ -160,6 +160,11 @@ impl Tandem {
         self.process.stop(Signal::TERM, Duration::from_secs(20));
     }
 
+    /// Sets something in its environment, from its next start on.
+    pub fn set_env(&mut self, name: &str, value: &str) {
+        self.env.push((name.to_owned(), value.to_owned()));
+    }
+
     /// Starts it again where it was killed, on the same data.
     pub async fn start_again(&mut self) {
         self.process = spawn(&self.env, self.without_gateway, self.port, self.scratch.path().join("tandem.log"));

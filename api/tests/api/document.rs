@@ -59,7 +59,9 @@ async fn every_route_is_in_the_document() {
     /metrics: get
     /openapi.json: get
     /parked: get
+    /parked/{id}/delete: post
     /parked/{id}/dismiss: post
+    /parked/{id}/keep: post
     /parked/{id}/link: post
     /parked/{id}/retry: post
     /readyz: get

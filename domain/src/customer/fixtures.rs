@@ -61,7 +61,12 @@ pub fn link(remote_id: &str) -> CustomerCommand {
 }
 
 pub fn unlink() -> CustomerCommand {
-    CustomerCommand::Unlink(Unlink { gateway: stripe(), at: at() })
+    CustomerCommand::Unlink(Unlink { gateway: stripe(), last: None, at: at() })
+}
+
+/// Be unlinked from what was seen last.
+pub fn leave(last: Observe) -> CustomerCommand {
+    CustomerCommand::Unlink(Unlink { gateway: stripe(), last: Some(Box::new(last)), at: at() })
 }
 
 pub fn created(profile: Profile) -> CustomerEvent {

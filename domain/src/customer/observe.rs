@@ -269,6 +269,30 @@ impl Customer {
         }
         lost
     }
+
+    /// The gateway's object is dead, and the customer lives on without it: what stands here stays. What nobody here had seen
+    /// becomes a conflict, not silence.
+    pub(super) fn left_behind(&self, observe: &Observe, local: &Profile) -> Vec<CustomerEvent> {
+        let mut lost = vec![];
+        if let Sight::Gone { last: Some(last) } = &observe.sight {
+            let mut fields: BTreeSet<&Field> = observe.base.fields_with(last).collect();
+            fields.extend(observe.spellings.keys());
+            for field in fields {
+                let theirs = last.get(field);
+                if theirs != observe.base(field) && theirs != as_spelled(field, local.get(field), &observe.spellings) {
+                    let theirs = Side { value: theirs.cloned(), edited_at: None };
+                    lost.push(observe.contest(field, self.side(field), theirs, Winner::Catalog));
+                }
+            }
+        }
+        for Overwritten { field, sent, sent_edited_at, previous, .. } in &observe.overwritten {
+            if local.get(field) != previous.value.as_ref() {
+                let ours = Side { value: sent.clone(), edited_at: *sent_edited_at };
+                lost.push(observe.contest(field, ours, previous.clone(), Winner::Catalog));
+            }
+        }
+        lost
+    }
 }
 
 impl Observe {

@@ -4,7 +4,7 @@ use tandem_domain::GatewayName;
 use tandem_eventlog::{CommandKey, OnceError, begin_once};
 
 use super::Gateways;
-use crate::{Direction, ParkedError, join, parked, pause};
+use crate::{Direction, ParkedError, Verdict, VerdictError, deletions, join, parked, pause};
 
 impl Gateways {
     /// Tries a parked thing again. False if that was done before, under this key.
@@ -40,6 +40,19 @@ impl Gateways {
     pub async fn dismiss(&self, id: i64, key: Option<&CommandKey>) -> Result<bool, ParkedError> {
         let Some(mut tx) = begin_once(&self.pool, key).await? else { return Ok(false) };
         parked::dismiss(&mut tx, id).await?;
+        tx.commit().await?;
+        self.due.ring();
+        Ok(true)
+    }
+
+    /// Decides about a parked deletion. False if that was done before, under this key; saying the same once more changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`VerdictError`].
+    pub async fn decide(&self, id: i64, verdict: Verdict, key: Option<&CommandKey>) -> Result<bool, VerdictError> {
+        let Some(mut tx) = begin_once(&self.pool, key).await? else { return Ok(false) };
+        deletions::decide(&mut tx, &self.store, id, verdict).await?;
         tx.commit().await?;
         self.due.ring();
         Ok(true)

@@ -16,7 +16,7 @@ use crate::due::projection_name;
 use crate::inbox::{self, Row};
 use crate::intent::{self, Intent};
 use crate::link::{self, Link};
-use crate::{Direction, GuardConfig, RunError, guard, join, parked, twins};
+use crate::{Direction, GuardConfig, RunError, deletions, guard, join, parked, twins};
 
 /// One gateway's part of the database.
 pub(crate) struct Postgres {
@@ -189,6 +189,11 @@ impl Postgres {
             Change::Supersede(kept) => parked::supersede(tx, link, &kept).await?,
             Change::Ask(candidates) => twins::park(tx, &self.gateway, link, &candidates).await?,
             Change::LetGo(remote_id) => join::let_go(tx, &self.gateway, link, &remote_id).await?,
+            Change::AskOfDeletion { direction, deleted_at } => {
+                deletions::park(tx, &self.gateway, link, direction, deleted_at).await?;
+            }
+            Change::Hold(rows) => deletions::hold(tx, link, &rows).await?,
+            Change::Withdraw => deletions::withdraw(tx, link).await?,
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::world::{Kept, Side, State, Told, World, pause};
 use crate::RunError;
+use crate::deletions::Asked;
 use crate::inbox::Row;
 use crate::intent::{Intent, Outcome};
 use crate::ledger::{Change, Decision, Ledger, NotCommitted, Sighting, Step};
@@ -44,7 +45,7 @@ impl Ledger for Memory {
         let told = {
             let state = self.world.lock();
             let told = state.sides[self.side].inbox.iter().enumerate();
-            told.filter(|(_, told)| told.link_id == Some(link.id) && !told.ended)
+            told.filter(|(_, told)| told.link_id == Some(link.id) && !told.ended && !told.held)
                 .map(|(id, told)| Row { id: id as i64, change: told.change.clone() })
                 .collect()
         };
@@ -243,9 +244,28 @@ impl Side {
                     row.link.refused = kept;
                 }
             }
+            Change::AskOfDeletion { direction, .. } => {
+                if let Some(row) = self.row(link_id) {
+                    (row.link.asked, row.link.look) = (Some(Asked { direction, verdict: None }), true);
+                }
+            }
+            Change::Hold(rows) => {
+                let open = self.row(link_id).is_some_and(|row| row.link.asked.is_some_and(Asked::is_open));
+                self.told(&rows, |told| told.held = open);
+            }
+            Change::Withdraw => {
+                self.let_go_of_what_is_held(link_id);
+                if let Some(row) = self.row(link_id) {
+                    row.link.asked = None;
+                }
+            }
             // Nobody looks for twins here.
             Change::Ask(_) | Change::LetGo(_) => {}
         }
+    }
+
+    pub fn let_go_of_what_is_held(&mut self, link_id: i64) {
+        self.inbox.iter_mut().filter(|told| told.link_id == Some(link_id)).for_each(|told| told.held = false);
     }
 
     fn open(&mut self, link_id: i64, intent: Intent) {

@@ -404,7 +404,7 @@ impl Side {
     /// Stores a change, once however often it comes.
     fn take(&mut self, change: crate::RemoteChange) {
         if self.inbox.iter().all(|told| told.change.event_id != change.event_id) {
-            self.inbox.push(Told { change, link_id: None, ended: false });
+            self.inbox.push(Told { change, link_id: None, ended: false, held: false });
         }
     }
 }

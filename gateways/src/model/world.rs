@@ -83,6 +83,8 @@ pub(super) struct Told {
     pub change: RemoteChange,
     pub link_id: Option<i64>,
     pub ended: bool,
+    /// Until a person says what a deletion means.
+    pub held: bool,
 }
 
 impl World {
@@ -179,6 +181,7 @@ impl Side {
             look: false,
             apart: false,
             ambiguous: false,
+            asked: None,
             due_seq: 0,
             due_version: 0,
             attempts: 0,

@@ -9,7 +9,8 @@ use tandem_domain::{
 use tandem_eventlog::zoo::plays;
 use tandem_eventlog::{Context, Loaded};
 
-use super::{Run, RunError, edit_times};
+use super::{Run, RunError, deletions, edit_times};
+use crate::deletions::Asked;
 use crate::intent::Outcome;
 use crate::ledger::{Change, Decision, NotCommitted, Sighting, Step};
 use crate::link::{Base, LinkState};
@@ -35,6 +36,8 @@ pub(super) struct Observation {
     pub closes: Option<(String, Outcome)>,
     /// The gateway's id of the event that this follows from.
     pub causation: Option<String>,
+    /// Of a deletion: when it was made, by our clock, as far as is known.
+    pub gone_at: Option<DateTime<Utc>>,
 }
 
 /// What was seen.
@@ -61,6 +64,7 @@ impl Observation {
             echoes: vec![],
             closes: None,
             causation: None,
+            gone_at: None,
         }
     }
 }
@@ -79,7 +83,21 @@ pub(super) async fn merge(
         return Ok(loaded);
     }
     let mut looked_up = false;
+    let gone = matches!(observation.sight, Sighted::Gone(_));
     for _ in 0..ATTEMPTS {
+        let alive = matches!(loaded.aggregate, Customer::Active { .. });
+        let dies = gone && alive;
+        let on_delete = run.on_delete(Direction::Inbound);
+        if dies && on_delete == OnDelete::Ask {
+            return match deletions::ask_here(run, &observation).await {
+                Ok(()) => Ok(loaded),
+                Err(NotCommitted::Claimed) => {
+                    park_claimed(run, &observation).await?;
+                    run.load().await
+                }
+                Err(not) => Err(not.into()),
+            };
+        }
         let observe = as_command(run, &observation, &loaded.aggregate);
         let intake = loaded.aggregate.take_in(&observe);
         if !intake.guessed.is_empty() && !looked_up {
@@ -88,24 +106,31 @@ pub(super) async fn merge(
             loaded = run.load().await?;
             continue;
         }
-        let unlinks = run.with.deletes.inbound == OnDelete::Unlink
-            && matches!((&observation.sight, &loaded.aggregate), (Sighted::Gone(_), Customer::Active { .. }));
+        // What is told of an unlinked one later links nothing again.
+        let unlinked = run.link.state == LinkState::Unlinked;
+        let unlinks = alive && (unlinked || gone && on_delete == OnDelete::Unlink);
         let state = match &observation.sight {
             Sighted::Gone(_) if unlinks => LinkState::Unlinked,
             Sighted::Gone(_) => LinkState::Deleted,
             Sighted::Present(..) | Sighted::Nothing => run.link.state,
         };
+        // Dead on both sides: whoever was asked has nothing to decide any more.
+        let moot = gone && !dies && run.link.asked.is_some_and(Asked::is_open);
         let mut context = Context::from_origin(run.name().as_str());
         context.causation_id = observation.causation.clone();
         let command = if unlinks {
-            CustomerCommand::Unlink(Unlink { gateway: run.name().clone(), at: run.now() })
+            CustomerCommand::Unlink(Unlink {
+                gateway: run.name().clone(),
+                last: Some(Box::new(observe)),
+                at: run.now(),
+            })
         } else {
             CustomerCommand::Observe(Box::new(observe))
         };
         let mut changes = vec![Change::See(sighting(run, &observation, state, &intake.spellings))];
         changes.extend(settled(&observation));
         changes.extend(observation.closes.iter().map(|(key, outcome)| Change::Close(key.clone(), *outcome)));
-        let dies = matches!((&observation.sight, &loaded.aggregate), (Sighted::Gone(_), Customer::Active { .. }));
+        changes.extend(moot.then_some(Change::Withdraw));
         let deletes = (dies && !unlinks).then_some(Direction::Inbound);
         let decision = Decision { customer: loaded, command, context };
         // Nobody acts on this before a later commit that does wait for the disk, the relay's or an intent's; and should

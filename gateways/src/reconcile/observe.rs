@@ -36,6 +36,7 @@ pub(super) async fn observe(run: &mut Run<'_>, mut rows: Vec<Row>) -> Result<Opt
         Judgement::Gone(change) => {
             let mut gone = Observation::new(remote_id, Sighted::Gone(Some(change.profile.clone())));
             gone.causation = Some(change.event_id.clone());
+            gone.gone_at = Some(edit_time(change) - run.gateway().clock_offset());
             gone
         }
         Judgement::Known => Observation::new(remote_id, Sighted::Nothing),

@@ -7,7 +7,7 @@ use tandem_domain::{Customer, Field, Profile};
 use tandem_eventlog::zoo::plays;
 use tandem_eventlog::{Loaded, crash};
 
-use super::{Run, RunError, twins};
+use super::{Run, RunError, deletions, twins};
 use crate::intent::Intent;
 use crate::ledger::{Change, Step};
 use crate::link::LinkState;
@@ -19,9 +19,23 @@ use crate::{Direction, OnDelete, Write};
 /// Local against base decides, for every gateway alike. Where a change came from never does: a value that came from
 /// here and was changed back elsewhere must be told again.
 pub(super) async fn push(run: &mut Run<'_>, loaded: &Loaded<Customer>) -> Result<Option<Intent>, RunError> {
-    if matches!(loaded.aggregate, Customer::Deleted { .. }) && run.with.deletes.outbound == OnDelete::Unlink {
-        twins::settled(run).await?;
-        return let_go(run).await;
+    if run.waits_for_a_person() {
+        return Ok(None);
+    }
+    if let Customer::Deleted { deleted_at, .. } = &loaded.aggregate {
+        let there = run.link.state == LinkState::Active && run.link.remote_id.is_some();
+        match run.on_delete(Direction::Outbound) {
+            OnDelete::Unlink => {
+                twins::settled(run).await?;
+                return let_go(run).await;
+            }
+            OnDelete::Ask if there => {
+                twins::settled(run).await?;
+                deletions::ask_there(run, *deleted_at).await?;
+                return Ok(None);
+            }
+            OnDelete::Ask | OnDelete::Delete => {}
+        }
     }
     if plays("origin-suppresses-a-push") && loaded.version > 0 && came_from_there(run, &loaded.id).await? {
         return Ok(None);

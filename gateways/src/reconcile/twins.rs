@@ -86,7 +86,10 @@ async fn unless_dead_before(
     customer: &Customer,
 ) -> Result<Option<Observation>, RunError> {
     let alive = matches!(customer, Customer::Active { .. }) && run.link.state == LinkState::Active;
-    let joined = run.link.remote_id.is_some() && run.link.base.is_none() && customer.remote_id(run.name()).is_none();
+    // A deletion that a person was asked about is none of a twin.
+    let asked = run.link.asked.is_some();
+    let joined =
+        !asked && run.link.remote_id.is_some() && run.link.base.is_none() && customer.remote_id(run.name()).is_none();
     if !(alive && joined && matches!(observation.sight, Sighted::Gone(_))) {
         return Ok(Some(observation));
     }

@@ -66,11 +66,11 @@ pub struct StripeConfig {
     /// `metadata` is every key that none is set for. `TANDEM_STRIPE__POLICIES=email=ask,metadata=catalog`, default none.
     #[serde(default, deserialize_with = "texts::policies")]
     pub policies: BTreeMap<FieldSet, Policy>,
-    /// What a customer deleted in Stripe means here: `delete`, or `unlink`, after which it stays and is no longer kept in
-    /// step. `TANDEM_STRIPE__DELETES_INBOUND`, default `delete`.
+    /// What a customer deleted in Stripe means here: `delete`; `unlink`, after which it stays and is no longer kept in
+    /// step; or `ask`: a person says which of the two (`/parked`). `TANDEM_STRIPE__DELETES_INBOUND`, default `delete`.
     #[serde(default)]
     pub deletes_inbound: OnDelete,
-    /// What a customer deleted here means in Stripe. `TANDEM_STRIPE__DELETES_OUTBOUND`, default `delete`.
+    /// The same for what a customer deleted here means in Stripe. `TANDEM_STRIPE__DELETES_OUTBOUND`, default `delete`.
     #[serde(default)]
     pub deletes_outbound: OnDelete,
     /// Which customers are created there: `filter = { field = "metadata.region", equals = "eu" }`, or `present = true` or

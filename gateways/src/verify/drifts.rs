@@ -26,6 +26,8 @@ pub enum DriftKind {
     NotLinked,
     /// One side is deleted, and the other lives.
     DeadOnOneSide,
+    /// The same, and a person is asked whether the other shall be deleted.
+    DeletionWaits,
 }
 
 impl DriftKind {
@@ -37,6 +39,7 @@ impl DriftKind {
             Self::MissingHere => "missing_here",
             Self::NotLinked => "not_linked",
             Self::DeadOnOneSide => "dead_on_one_side",
+            Self::DeletionWaits => "deletion_waits",
         }
     }
 }

@@ -98,6 +98,7 @@ async fn linked(sides: &Sides, id: i64) -> Result<Look, SurveyError> {
         drift.fields = fields(sides.gateway.name(), &customer, held, &before);
     }
     drift.remark = match (kind, &there) {
+        (DriftKind::DeletionWaits, _) => Some("it waits for a person: see GET /parked".to_owned()),
         _ if before.state != "active" => Some("its link says that it is deleted".to_owned()),
         (DriftKind::MissingThere, There::Unheard) => {
             Some("the gateway never heard of it: is the key of another account?".to_owned())
@@ -112,6 +113,9 @@ async fn linked(sides: &Sides, id: i64) -> Result<Look, SurveyError> {
 
 fn judge(gateway: &GatewayName, link: &Standing, customer: &Customer, there: &There) -> Option<DriftKind> {
     let active = link.state == "active";
+    if link.asked {
+        return Some(DriftKind::DeletionWaits);
+    }
     match (customer, there) {
         (Customer::Active { .. }, _) if !active => Some(DriftKind::DeadOnOneSide),
         (Customer::Active { .. }, There::Living(_)) => {

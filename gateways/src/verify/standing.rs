@@ -19,6 +19,8 @@ pub(crate) struct Standing {
     pub in_flight: bool,
     /// A push waits for a person.
     pub parked: bool,
+    /// A deletion on one side waits for a person.
+    pub asked: bool,
 }
 
 /// The link with that number.
@@ -35,7 +37,8 @@ pub(crate) async fn standing(database: impl PgExecutor<'_>, id: i64) -> Result<O
                               AND (e.position IS NULL OR e.position > k.position)
                            WHERE k.name = 'gateway.' || l.gateway AND k.live) AS in_flight,
                 EXISTS (SELECT FROM parked p WHERE p.link_id = l.id AND p.state = 'open' AND p.kind = 'rejected')
-                    AS parked
+                    AS parked,
+                l.asks IS NOT NULL AND l.verdict IS NULL AS asked
          FROM links l WHERE l.id = $1",
     )
     .bind(id)

@@ -84,7 +84,11 @@ impl fmt::Display for History {
         let accounts: Vec<_> =
             self.normalises.iter().map(|does| if *does { "normalising" } else { "verbatim" }).collect();
         let Self { policy, deletes: [there, here], wires, own_servers, .. } = self;
-        writeln!(f, "policy {policy}, deletes there {there} and here {here}, {}, wires {wires}, own servers {own_servers}", accounts.join(" and "))?;
+        writeln!(
+            f,
+            "policy {policy}, deletes there {there} and here {here}, {}, wires {wires}, own servers {own_servers}",
+            accounts.join(" and ")
+        )?;
         self.steps.iter().enumerate().try_for_each(|(n, step)| writeln!(f, "{n:3} {step:?}"))
     }
 }
