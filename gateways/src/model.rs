@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test has nothing better to do, in its helper functions neither")]
 
+mod asked;
 mod check;
 mod history;
 mod memory;

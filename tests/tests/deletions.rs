@@ -55,6 +55,12 @@ async fn writes(tandem: &Tandem) -> Vec<Call> {
     tandem.stripe.calls().await.unwrap().into_iter().filter(Call::is_write).collect()
 }
 
+/// The calls that name an object.
+async fn asked_of(tandem: &Tandem, remote: &str) -> Vec<Call> {
+    let calls = tandem.stripe.calls().await.unwrap();
+    calls.into_iter().filter(|call| call.path == format!("/v1/customers/{remote}")).collect()
+}
+
 async fn state(tandem: &Tandem, customer: &Customer) -> Value {
     tandem.get_json(&format!("/customers/{}/links", customer.id)).await["data"][0].clone()
 }
@@ -109,7 +115,7 @@ async fn a_deletion_in_stripe_is_carried_out_when_a_person_says_so() {
     let shown = waiting(&tandem).await;
     tandem.patch(&ada.id, json!({"name": "Countess"})).await;
     tandem.settled().await;
-    assert!(writes(&tandem).await.is_empty(), "nothing goes to what is deleted");
+    assert!(asked_of(&tandem, &remote).await.is_empty(), "nothing goes to what is deleted");
 
     decide(&tandem, &shown, "delete").await;
     assert_eq!(tandem.status_of(&ada.id).await, 410);
@@ -128,6 +134,21 @@ async fn a_deletion_in_stripe_is_carried_out_when_a_person_says_so() {
     assert_eq!((status, &problem["detail"]), (409, &json!("it is decided already: it is carried out")));
     tandem.settled().await;
     assert_eq!(tandem.history(&ada.id).await.iter().filter(|event| *event == "deleted").count(), 1);
+}
+
+/// An edit here and a deletion there meet in one run.
+#[tokio::test]
+async fn an_edit_that_was_under_way_is_not_sent_to_what_is_deleted() {
+    let (tandem, ada, remote) = with_ada().await;
+    assert_eq!(tandem.post("/gateways/stripe/pause", json!({"reason": "a test"})).await.status(), 204);
+    tandem.patch(&ada.id, json!({"name": "Countess"})).await;
+    tandem.stripe.delete(&remote).await.unwrap();
+    tandem.until("the webhook", || async { tandem.rows("inbox", "state = 'waiting'").await == 1 }).await;
+    tandem.until("the pause", || async { tandem.rows("links", "paused_seq = due_seq").await == 1 }).await;
+    assert_eq!(tandem.post("/gateways/stripe/resume", json!({})).await.status(), 204);
+    tandem.settled().await;
+    assert!(asked_of(&tandem, &remote).await.is_empty());
+    assert_eq!(waiting(&tandem).await["deleted_side"], "gateway");
 }
 
 #[tokio::test]
@@ -254,6 +275,31 @@ async fn an_unseen_edit_of_a_deleted_object_stays_readable() {
         assert_eq!(lost.len(), 1, "{policy}: {lost:?}");
         assert_eq!((&lost[0]["remote"]["value"], &lost[0]["winner"]), (&json!("Lady Lovelace"), &json!("catalog")));
     }
+}
+
+/// That it is gone is seen by asking Stripe, and only the deletion, told late, says what it held.
+#[tokio::test]
+async fn what_a_deletion_tells_late_of_unseen_edits_stays_readable() {
+    let tandem = asking(&[(POLICIES[0], "unlink"), ("TANDEM_STRIPE__SWEEP_INTERVAL_MS", "86400000")]).await;
+    let (ada, remote) = ada_of(&tandem).await;
+    tandem.stripe.hold().await.unwrap();
+    for name in ["Countess", "Lady Lovelace"] {
+        tandem.stripe.edit(&remote, &[("name", name)]).await.unwrap();
+    }
+    tandem.stripe.delete(&remote).await.unwrap();
+    let held = tandem.stripe.webhooks().await.unwrap().held;
+    // Two at once are never clear without a look.
+    assert_eq!(tandem.post("/gateways/stripe/pause", json!({"reason": "a test"})).await.status(), 204);
+    tandem.stripe.release(Order::Given(held[..2].to_vec())).await.unwrap();
+    tandem.until("both edits", || async { tandem.rows("inbox", "state = 'waiting'").await == 2 }).await;
+    assert_eq!(tandem.post("/gateways/stripe/resume", json!({})).await.status(), 204);
+    tandem.settled().await;
+    assert_eq!(state(&tandem, &ada).await["state"], "unlinked");
+    tandem.stripe.release(Order::Fifo).await.unwrap();
+    tandem.settled().await;
+    let lost = conflicts(&tandem, &ada).await;
+    assert_eq!((&lost[0]["remote"]["value"], &lost[0]["winner"]), (&json!("Lady Lovelace"), &json!("catalog")));
+    assert_eq!(tandem.history(&ada.id).await, ["created", "linked", "unlinked", "conflict_resolved"]);
 }
 
 /// Told after all was over: the echo of a call of ours that wrote over an edit, of an object that is unlinked by now.

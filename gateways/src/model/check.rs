@@ -1,13 +1,14 @@
 //! What holds at rest, whatever happened. The same promises as of `tests/tests/convergence/check.rs`.
 
 use chrono::TimeDelta;
-use tandem_domain::{Customer, CustomerEvent, Field, Policy, Value};
+use tandem_domain::{Customer, CustomerEvent, CustomerId, Field, Policy, Value};
 
+use super::asked::as_said;
 use super::history::BEGINS;
 use super::play::Play;
 use super::world::State;
-use crate::ChangeKind;
-use crate::link::LinkState;
+use crate::link::{Link, LinkState};
+use crate::{ChangeKind, Verdict};
 
 /// Checks every promise; the error names the one that is broken.
 pub(super) fn check(play: &mut Play) -> Result<(), String> {
@@ -18,16 +19,31 @@ pub(super) fn check(play: &mut Play) -> Result<(), String> {
             equal(&state, side)?;
         }
         nothing_lost(&state)?;
+        as_said(&state)?;
         latest_stands(&state)?;
     }
     silent(play)
 }
 
-/// A living object for each living customer, linked, and no other.
+/// A living object for each living customer, linked, and no other; of what is unlinked one side lives.
 fn one_copy_each(state: &State, side: usize) -> Result<(), String> {
     let side = &state.sides[side];
-    let here = state.customers.values().filter(|stored| matches!(stored.customer, Customer::Active { .. })).count();
-    let there: Vec<_> = side.remote.objects.iter().filter(|(_, held)| !held.gone).map(|(id, _)| id).collect();
+    let apart: Vec<_> =
+        side.links.iter().map(|row| &row.link).filter(|link| link.state == LinkState::Unlinked).collect();
+    let here = state
+        .customers
+        .iter()
+        .filter(|(_, stored)| matches!(stored.customer, Customer::Active { .. }))
+        .filter(|(id, _)| apart.iter().all(|link| link.customer_id != **id))
+        .count();
+    let there: Vec<_> = side
+        .remote
+        .objects
+        .iter()
+        .filter(|(_, held)| !held.gone)
+        .map(|(id, _)| id)
+        .filter(|id| apart.iter().all(|link| link.remote_id.as_ref() != Some(id)))
+        .collect();
     let linked: Vec<_> = side
         .links
         .iter()
@@ -50,6 +66,11 @@ fn equal(state: &State, side: usize) -> Result<(), String> {
         let stored = state.customers.get(&link.customer_id);
         let customer = stored.map_or(&Customer::Unborn, |stored| &stored.customer);
         match customer {
+            _ if link.state == LinkState::Unlinked => {
+                if matches!(customer, Customer::Active { .. }) != held.gone {
+                    return Err(format!("unlinked: {customer:?}, gone there: {}", held.gone));
+                }
+            }
             Customer::Active { profile, .. } if !held.gone => {
                 let base = link.base.as_ref().map(|base| &base.profile);
                 let (name, told) = (profile.text(&Field::Name), held.profile.text(&Field::Name));
@@ -96,12 +117,14 @@ fn nothing_lost(state: &State) -> Result<(), String> {
             .map(|side| text(side.value.as_ref()))
             .collect();
         for (nth, mine) in sides.iter().enumerate() {
-            for pair in mine.windows(2) {
-                let [lost, next] = pair else { continue };
-                // Whoever edits a side has seen what is on it.
-                if !lost.by_hand || next.by_hand || lost.value == next.value {
-                    continue;
-                }
+            // Whoever edits a side has seen what is on it.
+            let written_over = mine.windows(2).filter_map(|pair| match pair {
+                [lost, next] if !next.by_hand && lost.value != next.value => Some(lost),
+                _ => None,
+            });
+            // A customer who lives on was not deleted by somebody who had seen what was on the object.
+            let left_behind = mine.last().filter(|_| nth > 0 && is_left_behind(state, nth - 1, *id));
+            for lost in written_over.chain(left_behind).filter(|lost| lost.by_hand) {
                 let others = || sides.iter().enumerate().filter(|(other, _)| *other != nth);
                 let crossed = others().any(|(_, other)| other.iter().any(|written| written.value == lost.value));
                 if !crossed && !contested.contains(&lost.value) {
@@ -111,6 +134,15 @@ fn nothing_lost(state: &State) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The object is gone, and the customer was kept.
+fn is_left_behind(state: &State, side: usize, customer: CustomerId) -> bool {
+    let side = &state.sides[side];
+    let unlinked = |link: &&Link| link.customer_id == customer && link.state == LinkState::Unlinked;
+    let link = side.links.iter().map(|row| &row.link).find(unlinked);
+    let remote_id = link.and_then(|link| link.remote_id.as_ref());
+    remote_id.and_then(|id| side.remote.objects.get(id)).is_some_and(|held| held.gone)
 }
 
 fn text(value: Option<&Value>) -> Option<String> {
@@ -147,9 +179,11 @@ const APART: TimeDelta = TimeDelta::seconds(12);
 /// value: if nobody looked in between, the gateway holds what it held, and the merge sees no edit there.
 fn latest_stands(state: &State) -> Result<(), String> {
     let [older @ .., (at, last)] = state.written.as_slice() else { return Ok(()) };
+    // Of what is unlinked each side keeps its own.
+    let kept = state.setting.asks == Some(Verdict::Keep);
     let surely = older.last().is_none_or(|(before, _)| *at - *before >= APART);
     let again = last == BEGINS || older.iter().any(|(_, value)| value == last);
-    if state.setting.policy != Policy::Latest || !surely || again {
+    if state.setting.policy != Policy::Latest || !surely || again || kept {
         return Ok(());
     }
     for stored in state.customers.values() {
@@ -164,7 +198,7 @@ fn latest_stands(state: &State) -> Result<(), String> {
 
 /// Looking at every link again changes nothing, here or there. Where two gateways spell in their own ways, the first look may
 /// find the spelling of a value that came from there, and take it over: once for an edit.
-fn silent(play: &mut Play) -> Result<(), String> {
+pub(super) fn silent(play: &mut Play) -> Result<(), String> {
     if play.world.lock().setting.gateways > 1 {
         look_again(play)?;
     }

@@ -5,6 +5,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tandem_domain::Policy;
 
+use crate::Verdict;
+
 /// What a seed stands for.
 #[derive(Clone, Debug)]
 pub(super) struct Setting {
@@ -18,6 +20,8 @@ pub(super) struct Setting {
     pub failing: f64,
     /// How far the gateways' clocks are ahead of ours.
     pub offset: TimeDelta,
+    /// A person is asked about deletions, and says this.
+    pub asks: Option<Verdict>,
     pub edits: Vec<Edit>,
     pub steps: usize,
     /// A crash, a lost message, a day's jump: this often what it is usually.
@@ -35,6 +39,14 @@ pub(super) enum Scenario {
     Import,
     /// One that is deleted on some side.
     Deletes,
+    /// The same, perhaps before its creation there is known here; and a person is asked.
+    FreshDeletes,
+}
+
+impl Scenario {
+    fn deletes(self) -> bool {
+        matches!(self, Self::Deletes | Self::FreshDeletes)
+    }
 }
 
 /// What a person does.
@@ -74,6 +86,11 @@ impl Setting {
             Scenario::Linked,
             Scenario::Import,
         ][(seed % 6) as usize];
+        let asked = seed / 6 % 2 == 1;
+        let scenario = match scenario {
+            Scenario::Deletes if asked && seed / 12 % 2 == 1 => Scenario::FreshDeletes,
+            other => other,
+        };
         let normalises = seed % 6 == 4 || dice.random_bool(0.1);
         let gateways = if seed % 6 == 4 { 2 } else { 1 };
         let policy = [Policy::Latest, Policy::Catalog, Policy::Gateway][(seed / 6 % 3) as usize];
@@ -81,7 +98,9 @@ impl Setting {
         let failing = [0.0, 0.1, 0.4][dice.random_range(0..3)];
         let steps = STEPS;
         let edits = edits(&mut dice, scenario, gateways, steps);
-        Self { seed, scenario, policy, gateways, normalises, failing, offset, edits, steps, trouble: 1.0 }
+        let asks =
+            (asked && scenario.deletes()).then(|| if dice.random_bool(0.5) { Verdict::Delete } else { Verdict::Keep });
+        Self { seed, scenario, policy, gateways, normalises, failing, offset, asks, edits, steps, trouble: 1.0 }
     }
 }
 
@@ -100,7 +119,7 @@ fn edits(dice: &mut StdRng, scenario: Scenario, gateways: usize, steps: usize) -
         edits.push(Edit { at, side, act: Act::Set(value) });
         at = (at + [0, 1, 3, 8, 20][dice.random_range(0..5)]).min(steps - 1);
     }
-    if scenario == Scenario::Deletes {
+    if scenario.deletes() {
         let side = dice.random_bool(0.5).then(|| dice.random_range(0..gateways));
         edits.push(Edit { at: dice.random_range(0..steps), side, act: Act::Delete });
     }

@@ -10,6 +10,7 @@ use tandem_domain::{
     Create, Customer, CustomerCommand, CustomerId, Delete, Field, Patch, Policies, Profile, Update, Value,
 };
 
+use super::asked::{self, ASK};
 use super::history::{Act, BEGINS, Edit, Scenario, Setting};
 use super::memory::{LEASE, Memory};
 use super::remote::{Adapter, arrive, carry_out};
@@ -37,6 +38,7 @@ pub(super) struct Play {
 impl Play {
     pub fn new(setting: Setting, tells: bool) -> Self {
         let (gateways, policy) = (setting.gateways, setting.policy);
+        let deletes = if setting.asks.is_some() { ASK } else { Deletes::default() };
         let world = World::new(setting, tells);
         let with = (0..gateways).map(|side| {
             let name = world.lock().sides[side].name.clone();
@@ -45,7 +47,7 @@ impl Play {
                 ledger: Arc::new(Memory { world: world.clone(), side }),
                 gateway: Arc::new(Adapter { world: world.clone(), side, name, offset: Offset::default() }),
                 policies: Policies::all(policy),
-                deletes: Deletes::default(),
+                deletes,
                 filter: None,
                 matching: Matching::Never,
                 lease: LEASE.to_std().unwrap(),
@@ -64,7 +66,7 @@ impl Play {
                 self.world.lock().born_here();
                 self.rest()?;
             }
-            Scenario::Fresh => self.world.lock().born_here(),
+            Scenario::Fresh | Scenario::FreshDeletes => self.world.lock().born_here(),
             Scenario::Import => self.world.lock().born_there(),
         }
         self.world.lock().healed = false;
@@ -77,6 +79,7 @@ impl Play {
         self.world.lock().healed = true;
         let before = self.world.lock().writes();
         self.rest()?;
+        asked::answered(self)?;
         let calls = self.world.lock().writes() - before;
         let bound = CALLS * setting.gateways;
         if calls > bound { Err(format!("{calls} calls that change something after the last edit")) } else { Ok(()) }
@@ -87,6 +90,9 @@ impl Play {
         let sides = state.sides.len();
         let side = state.dice.random_range(0..sides);
         let trouble = state.setting.trouble;
+        if state.setting.asks.is_some() && state.dice.random_bool(0.03) {
+            state.answer();
+        }
         match state.dice.random_range(0..100) {
             0..12 => {
                 if !state.sides[side].remote.requests.is_empty() {

@@ -78,12 +78,17 @@ pub(super) async fn merge(
     mut observation: Observation,
     mut loaded: Loaded<Customer>,
 ) -> Result<Loaded<Customer>, RunError> {
+    let mut gone = matches!(observation.sight, Sighted::Gone(_));
+    let unlinked = run.link.state == LinkState::Unlinked;
+    if gone && unlinked && matches!(loaded.aggregate, Customer::Deleted { .. }) {
+        // It was left as it was, and nobody here follows it any more.
+        (gone, observation.sight) = (false, Sighted::Nothing);
+    }
     if matches!(observation.sight, Sighted::Nothing) && observation.overwritten.is_empty() {
         tidy(run, &observation).await?;
         return Ok(loaded);
     }
     let mut looked_up = false;
-    let gone = matches!(observation.sight, Sighted::Gone(_));
     for _ in 0..ATTEMPTS {
         let alive = matches!(loaded.aggregate, Customer::Active { .. });
         let dies = gone && alive;
@@ -107,7 +112,6 @@ pub(super) async fn merge(
             continue;
         }
         // What is told of an unlinked one later links nothing again.
-        let unlinked = run.link.state == LinkState::Unlinked;
         let unlinks = alive && (unlinked || gone && on_delete == OnDelete::Unlink);
         let state = match &observation.sight {
             Sighted::Gone(_) if unlinks => LinkState::Unlinked,

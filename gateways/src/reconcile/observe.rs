@@ -86,6 +86,8 @@ fn judge<'a>(run: &Run<'_>, rows: &'a [Row], echoes: &BTreeMap<i64, Echo>) -> Ju
     let deletion = rows.iter().rev().find(|row| row.change.kind == ChangeKind::Deleted);
     match (run.link.state, deletion) {
         (LinkState::Active | LinkState::Deleted, Some(row)) => return Judgement::Gone(&row.change),
+        // Of what was unlinked because it is gone, this tells what it held last.
+        (LinkState::Unlinked, Some(row)) if run.link.remote_id.is_some() => return Judgement::Gone(&row.change),
         (LinkState::Active, None) => {}
         (LinkState::Deleted, None) | (LinkState::Unlinked, _) => return Judgement::Known,
     }
