@@ -7,8 +7,10 @@ const BATCH: i64 = 1000;
 
 /// In this order: an inbox row goes after what was parked for its sake.
 const DONE: [&str; 3] = [
+    // A second copy that a person let be stays one.
     "DELETE FROM parked WHERE id = ANY(ARRAY(
          SELECT id FROM parked WHERE state <> 'open' AND closed_at < clock_timestamp() - make_interval(days => $1)
+             AND NOT (kind = 'duplicate' AND state = 'dismissed')
          ORDER BY closed_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
     // By its event's id a change is known as one that has come before.
     "DELETE FROM inbox WHERE id = ANY(ARRAY(
@@ -20,7 +22,8 @@ const DONE: [&str; 3] = [
     "DELETE FROM intents WHERE key = ANY(ARRAY(
          SELECT key FROM intents WHERE state <> 'open' AND created_at < clock_timestamp() - make_interval(days => $1)
              AND NOT EXISTS (SELECT FROM inbox WHERE link_id = intents.link_id AND inbox.state IN ('waiting', 'held'))
-             AND NOT EXISTS (SELECT FROM inbox WHERE inbox.state = 'new'
+             AND NOT EXISTS (SELECT FROM inbox JOIN links USING (gateway)
+                             WHERE links.id = intents.link_id AND inbox.state = 'new'
                                  AND received_at < clock_timestamp() - interval '1 day')
          ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
 ];
