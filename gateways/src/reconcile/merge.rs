@@ -91,7 +91,7 @@ pub(super) async fn merge(
     let mut looked_up = false;
     for _ in 0..ATTEMPTS {
         let alive = matches!(loaded.aggregate, Customer::Active { .. });
-        let dies = gone && alive;
+        let dies = gone && alive && !unlinked;
         let on_delete = run.on_delete(Direction::Inbound);
         if dies && on_delete == OnDelete::Ask {
             return match deletions::ask_here(run, &observation).await {
