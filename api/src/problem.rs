@@ -325,7 +325,6 @@ impl From<VerdictError> for Problem {
                 Self::new(Kind::NotDecidable, error.to_string())
             }
             VerdictError::Once(error) => error.into(),
-            VerdictError::Log(error) => error.into(),
             VerdictError::Database(error) => error.into(),
         }
     }

@@ -3,10 +3,8 @@
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
 use sqlx::{PgTransaction, Row};
-use tandem_domain::{Customer, CustomerId, GatewayName};
-use tandem_eventlog::{OnceError, Store, StoreError};
-use tracing::info;
-use uuid::Uuid;
+use tandem_domain::GatewayName;
+use tandem_eventlog::OnceError;
 
 use crate::link::Link;
 use crate::{Direction, join};
@@ -21,7 +19,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Delete => "delete",
             Self::Keep => "keep",
@@ -84,34 +82,30 @@ pub enum VerdictError {
     #[error(transparent)]
     Once(#[from] OnceError),
     /// Try again later.
-    #[error("the event log is unavailable")]
-    Log(#[from] StoreError),
-    /// Try again later.
     #[error("the database is unavailable")]
     Database(#[from] sqlx::Error),
 }
 
 /// Stores what a person says of a parked deletion, and has it carried out. Saying the same once more changes nothing.
-pub(crate) async fn decide(
-    tx: &mut PgTransaction<'_>,
-    store: &Store<Customer>,
-    id: i64,
-    verdict: Verdict,
-) -> Result<(), VerdictError> {
-    let (link_id, customer, side): (i64, Uuid, Option<String>) = sqlx::query_as(
-        "SELECT l.id, l.customer_id, p.deleted_side FROM parked p JOIN links l ON l.id = p.link_id WHERE p.id = $1",
+pub(crate) async fn decide(tx: &mut PgTransaction<'_>, id: i64, verdict: Verdict) -> Result<(), VerdictError> {
+    // The link first, as a run does: whoever asks or takes the question back holds it.
+    let link: Option<i64> =
+        sqlx::query_scalar("SELECT id FROM links WHERE id = (SELECT link_id FROM parked WHERE id = $1) FOR UPDATE")
+            .bind(id)
+            .fetch_optional(&mut **tx)
+            .await?;
+    let link_id = link.ok_or(VerdictError::NotParked)?;
+    // Deleted here, too, a moment ago: the link's next run takes the question back.
+    let (kind, state, moot): (String, String, bool) = sqlx::query_as(
+        "SELECT kind, parked.state, deleted_side = 'gateway' IS TRUE AND EXISTS (
+             SELECT FROM events WHERE aggregate_type = 'customer' AND aggregate_id = links.customer_id::text
+                 AND event_type = 'deleted')
+         FROM parked JOIN links ON links.id = link_id WHERE parked.id = $1",
     )
     .bind(id)
     .fetch_optional(&mut **tx)
     .await?
     .ok_or(VerdictError::NotParked)?;
-    // Deleted here, too, a moment ago: the link's next run takes the question back.
-    let moot = side.as_deref() == Some("gateway")
-        && !matches!(store.load(&CustomerId(customer).to_string()).await?.aggregate, Customer::Active { .. });
-    // The link first, as a run does: whoever asks or takes the question back holds it.
-    sqlx::query("SELECT FROM links WHERE id = $1 FOR UPDATE").bind(link_id).execute(&mut **tx).await?;
-    let (kind, state): (String, String) =
-        sqlx::query_as("SELECT kind, state FROM parked WHERE id = $1").bind(id).fetch_one(&mut **tx).await?;
     match (kind.as_str(), state.as_str()) {
         ("deletion", "open") if moot => return Err(VerdictError::Moot),
         ("deletion", "open") => {}
@@ -132,9 +126,7 @@ pub(crate) async fn decide(
         .execute(&mut **tx)
         .await?;
     let_go_of_what_is_held(tx, link_id).await?;
-    join::look_again(tx, &[link_id]).await?;
-    info!(parked.id = id, customer.id = %customer, verdict = verdict.as_str(), "a person decided about a deletion");
-    Ok(())
+    Ok(join::look_again(tx, &[link_id]).await?)
 }
 
 /// Parks a deletion in place of carrying it out. Until it is decided the link asks.

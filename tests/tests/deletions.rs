@@ -494,3 +494,43 @@ async fn the_guard_counts_what_is_carried_out() {
     assert_eq!(tandem.customers().await.len(), 1);
     assert_eq!(tandem.parked().await.len(), 1);
 }
+
+/// A script decides about many at once, as many as there are connections to the database and more.
+#[tokio::test]
+async fn many_are_decided_at_once() {
+    let tandem = asking(&[]).await;
+    let mut there = vec![];
+    for n in 0..30 {
+        there.push(tandem.stripe.create(&[("name", &format!("born {n}"))]).await.unwrap().id);
+    }
+    tandem.settled().await;
+    for remote in &there {
+        tandem.stripe.delete(remote).await.unwrap();
+    }
+    tandem.settled().await;
+    let parked = tandem.parked().await;
+    assert_eq!(parked.len(), 30);
+    let said = futures::future::join_all(parked.iter().map(|one| say(&tandem, one, "delete"))).await;
+    assert!(said.iter().all(|(status, _)| *status == 204), "{said:?}");
+    tandem.settled().await;
+    assert_eq!(tandem.customers().await.len(), 0);
+}
+
+/// That it is gone was met by a push, and unlinked as the policy said then; the policy has changed when Stripe tells.
+#[tokio::test]
+async fn nobody_is_asked_about_what_is_unlinked_already() {
+    let mut tandem = asking(&[(POLICIES[0], "unlink"), ("TANDEM_STRIPE__SWEEP_INTERVAL_MS", "86400000")]).await;
+    let (ada, remote) = ada_of(&tandem).await;
+    tandem.stripe.hold().await.unwrap();
+    tandem.stripe.delete(&remote).await.unwrap();
+    tandem.patch(&ada.id, json!({"name": "Countess"})).await;
+    tandem.settled().await;
+    assert_eq!(state(&tandem, &ada).await["state"], "unlinked");
+    tandem.kill();
+    tandem.set_env(POLICIES[0], "ask");
+    tandem.start_again().await;
+    tandem.stripe.release(Order::Fifo).await.unwrap();
+    tandem.settled().await;
+    assert_eq!(tandem.parked().await, Vec::<Value>::new());
+    assert_eq!(state(&tandem, &ada).await["state"], "unlinked");
+}

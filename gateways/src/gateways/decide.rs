@@ -2,6 +2,7 @@
 
 use tandem_domain::GatewayName;
 use tandem_eventlog::{CommandKey, OnceError, begin_once};
+use tracing::info;
 
 use super::Gateways;
 use crate::{Direction, ParkedError, Verdict, VerdictError, deletions, join, parked, pause};
@@ -52,8 +53,9 @@ impl Gateways {
     /// [`VerdictError`].
     pub async fn decide(&self, id: i64, verdict: Verdict, key: Option<&CommandKey>) -> Result<bool, VerdictError> {
         let Some(mut tx) = begin_once(&self.pool, key).await? else { return Ok(false) };
-        deletions::decide(&mut tx, &self.store, id, verdict).await?;
+        deletions::decide(&mut tx, id, verdict).await?;
         tx.commit().await?;
+        info!(parked.id = id, verdict = verdict.as_str(), "a person decided about a deletion");
         self.due.ring();
         Ok(true)
     }
