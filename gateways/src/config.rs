@@ -36,8 +36,8 @@ pub struct GatewaysConfig {
     /// `TANDEM_GATEWAYS__LEASE_MS`, default 60000.
     pub lease_ms: u64,
     /// How long it is remembered which changes were taken in, which calls were made and what was parked, in days. More than the
-    /// 30 for which Stripe tells of its events: what comes again is known by this. `TANDEM_GATEWAYS__DONE_KEPT_DAYS`,
-    /// default 35.
+    /// 30 for which Stripe tells of its events: what comes again is known by this. 31 to 36500.
+    /// `TANDEM_GATEWAYS__DONE_KEPT_DAYS`, default 35.
     pub done_kept_days: u32,
 }
 

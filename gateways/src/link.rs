@@ -147,7 +147,7 @@ pub(crate) async fn free_orphans(pool: &PgPool, holder: i32, running: &[Uuid]) -
                         AND objid = (lease_holder::bigint & 4294967295)::oid
                         AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
                  END
-             ORDER BY id FOR UPDATE
+             ORDER BY customer_id FOR UPDATE
          )
          UPDATE links SET lease_token = NULL, lease_holder = NULL, lease_until = NULL
          FROM orphans WHERE links.id = orphans.id",

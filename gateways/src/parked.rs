@@ -101,7 +101,7 @@ pub struct Parked {
     pub deleted_at: Option<DateTime<Utc>>,
 }
 
-/// Why a parked thing was not retried or dismissed.
+/// Why a parked thing was not retried, dismissed or linked.
 #[derive(Debug, thiserror::Error)]
 pub enum ParkedError {
     /// There is none of that number, or it is no longer parked.
@@ -183,6 +183,7 @@ struct Closed {
 }
 
 async fn close(tx: &mut PgTransaction<'_>, id: i64, state: &str) -> Result<Closed, ParkedError> {
+    lock_links(tx, id).await?;
     sqlx::query_as(
         "UPDATE parked SET state = $2, closed_at = clock_timestamp() WHERE id = $1 AND state = 'open'
          RETURNING link_id, inbox_id, field, kind",
@@ -193,6 +194,25 @@ async fn close(tx: &mut PgTransaction<'_>, id: i64, state: &str) -> Result<Close
     .await?
     .ok_or(ParkedError::NotParked)
     .and_then(|closed: Closed| if closed.kind == "deletion" { Err(ParkedError::IsADeletion) } else { Ok(closed) })
+}
+
+/// The links first, as a run does, and in the order of the customers, as everywhere: also those that a question about two is
+/// put to.
+async fn lock_links(tx: &mut PgTransaction<'_>, id: i64) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "WITH this AS (
+             SELECT p.gateway, p.kind, p.link_id, COALESCE(l.remote_id, l.customer_id::text) AS name
+             FROM parked p JOIN links l ON l.id = p.link_id WHERE p.id = $1)
+         SELECT FROM links WHERE id IN (
+             SELECT link_id FROM this
+             UNION SELECT other.link_id FROM this JOIN parked other USING (gateway, kind)
+             WHERE kind = 'ambiguous' AND other.state = 'open' AND other.candidates @> ARRAY[this.name])
+         ORDER BY customer_id FOR UPDATE",
+    )
+    .bind(id)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
 }
 
 /// Lets the push be tried as it was.

@@ -109,7 +109,7 @@ async fn look_at_all(pool: &PgPool, gateway: &GatewayName) -> Result<(), sqlx::E
     let mut tx = pool.begin().await?;
     let links: Vec<i64> = sqlx::query_scalar(
         "WITH live AS (SELECT id FROM links WHERE gateway = $1 AND state = 'active' AND remote_id IS NOT NULL
-                       ORDER BY id FOR UPDATE)
+                       ORDER BY customer_id FOR UPDATE)
          UPDATE links SET look = true FROM live WHERE links.id = live.id RETURNING links.id",
     )
     .bind(gateway.as_str())
