@@ -69,9 +69,8 @@ impl Proxy {
     /// Cuts every connection, with what is on its way, and lets none be made for so long.
     pub fn cut_for(&self, time: Duration) {
         self.state.send_modify(|state| (state.refuses, state.cuts) = (true, state.cuts + 1));
-        let state = self.state.clone();
+        let (state, cut) = (self.state.clone(), self.state.borrow().cuts);
         tokio::spawn(async move {
-            let cut = state.borrow().cuts;
             tokio::time::sleep(time).await;
             // A later cut heals itself.
             state.send_modify(|state| state.refuses &= state.cuts != cut);
