@@ -1,16 +1,17 @@
 //! Every answer that is not a success: the only place that chooses status codes for errors (RFC 9457).
 
+mod causes;
+mod documented;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use tandem_domain::{CustomerError, InvalidField};
-use tandem_eventlog::{ExecuteError, OnceError, RecordedError, StoreError, is_transient};
-use tandem_gateways::{AcceptError, ParkedError, VerdictError};
-use tandem_projections::ReadError;
-use utoipa::{IntoResponses, ToSchema};
+use utoipa::ToSchema;
 
 use crate::log::chain;
+
+pub(crate) use documented::{Common, OfBody, OfCustomer, OfPrecondition, OfQuery};
 
 /// How long a client should wait before it asks again, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
@@ -218,181 +219,4 @@ impl IntoResponse for Problem {
         }
         response
     }
-}
-
-impl From<InvalidField> for Problem {
-    fn from(InvalidField { field, reason }: InvalidField) -> Self {
-        Self::invalid(field, reason)
-    }
-}
-
-impl From<CustomerError> for Problem {
-    fn from(error: CustomerError) -> Self {
-        match error {
-            CustomerError::Unborn => Self::no_customer(),
-            CustomerError::Deleted => Self::deleted(),
-            CustomerError::Invalid(invalid) => invalid.into(),
-            CustomerError::NotContested => {
-                Self::new(Kind::Decided, "the conflict no longer waits: GET /conflicts shows what came of it")
-            }
-            // No route of ours asks for these.
-            CustomerError::Exists | CustomerError::LinkedElsewhere(_) => Self::internal(&error),
-        }
-    }
-}
-
-impl From<ExecuteError<CustomerError>> for Problem {
-    fn from(error: ExecuteError<CustomerError>) -> Self {
-        match error {
-            ExecuteError::Refused(refusal) => refusal.into(),
-            ExecuteError::VersionMismatch { actual: 0 } => Self::no_customer(),
-            ExecuteError::VersionMismatch { .. } => Self::version_mismatch(),
-            ExecuteError::KeyReused => Self::key_reused(),
-            ExecuteError::Conflict => Self::busy(),
-            ExecuteError::Unavailable(_) => Self::unavailable(&error),
-            ExecuteError::Corrupt(_) => Self::internal(&error),
-        }
-    }
-}
-
-impl From<OnceError> for Problem {
-    fn from(error: OnceError) -> Self {
-        match error {
-            OnceError::KeyReused => Self::key_reused(),
-            OnceError::Unavailable(error) => error.into(),
-        }
-    }
-}
-
-impl From<StoreError> for Problem {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Unavailable(_) => Self::unavailable(&error),
-            StoreError::NoSuchVersion { .. } | StoreError::Corrupt(_) => Self::internal(&error),
-        }
-    }
-}
-
-impl From<ReadError> for Problem {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::Unavailable(error) => error.into(),
-            ReadError::Behind => Self::behind(),
-        }
-    }
-}
-
-impl From<sqlx::Error> for Problem {
-    fn from(error: sqlx::Error) -> Self {
-        if is_transient(&error) { Self::unavailable(&error) } else { Self::internal(&error) }
-    }
-}
-
-impl From<RecordedError> for Problem {
-    fn from(error: RecordedError) -> Self {
-        Self::internal(&error)
-    }
-}
-
-impl From<AcceptError> for Problem {
-    fn from(error: AcceptError) -> Self {
-        match error {
-            AcceptError::UnknownGateway => Self::not_found("there is no gateway of this name, or it is switched off"),
-            AcceptError::Webhook(refused) => Self::new(Kind::WebhookRefused, refused.to_string()),
-            AcceptError::Unavailable(error) => error.into(),
-        }
-    }
-}
-
-impl From<ParkedError> for Problem {
-    fn from(error: ParkedError) -> Self {
-        match error {
-            ParkedError::NotParked => Self::not_found("nothing is parked under this number"),
-            ParkedError::NotACandidate => Self::invalid("candidate", "must be one of the candidates that are parked"),
-            ParkedError::NotAmbiguous | ParkedError::Taken => Self::new(Kind::NotLinkable, error.to_string()),
-            ParkedError::IsADeletion => Self::new(Kind::NotDecidable, error.to_string()),
-            ParkedError::Once(error) => error.into(),
-            ParkedError::Database(error) => error.into(),
-        }
-    }
-}
-
-impl From<VerdictError> for Problem {
-    fn from(error: VerdictError) -> Self {
-        match error {
-            VerdictError::NotParked => Self::not_found("nothing is parked under this number"),
-            VerdictError::NotADeletion | VerdictError::Decided(_) | VerdictError::Moot => {
-                Self::new(Kind::NotDecidable, error.to_string())
-            }
-            VerdictError::Once(error) => error.into(),
-            VerdictError::Database(error) => error.into(),
-        }
-    }
-}
-
-/// What every route but `/healthz` may answer.
-#[derive(IntoResponses)]
-#[expect(dead_code, reason = "described for the API's document; the answers are made by Problem")]
-pub(crate) enum Common {
-    /// Keys are configured, and none was sent that fits.
-    #[response(status = 401, content_type = "application/problem+json")]
-    Unauthorised(ProblemBody),
-    /// A defect; nothing about it is told.
-    #[response(status = 500, content_type = "application/problem+json")]
-    Internal(ProblemBody),
-    /// Ask again after `Retry-After` seconds.
-    #[response(status = 503, content_type = "application/problem+json")]
-    Unavailable(ProblemBody),
-}
-
-/// What may be wrong with a query.
-#[derive(IntoResponses)]
-#[expect(dead_code, reason = "described for the API's document; the answers are made by Problem")]
-pub(crate) enum OfQuery {
-    /// A parameter or a header breaks a rule, or is not known; `errors` names it.
-    #[response(status = 422, content_type = "application/problem+json")]
-    Invalid(ProblemBody),
-}
-
-/// What may be wrong with a body.
-#[derive(IntoResponses)]
-#[expect(dead_code, reason = "described for the API's document; the answers are made by Problem")]
-pub(crate) enum OfBody {
-    /// Not JSON.
-    #[response(status = 400, content_type = "application/problem+json")]
-    Malformed(ProblemBody),
-    /// It did not arrive in time.
-    #[response(status = 408, content_type = "application/problem+json")]
-    Late(ProblemBody),
-    /// More than 64 KiB.
-    #[response(status = 413, content_type = "application/problem+json")]
-    TooLarge(ProblemBody),
-    /// `Content-Type` names something else.
-    #[response(status = 415, content_type = "application/problem+json")]
-    MediaType(ProblemBody),
-    /// A field breaks a rule, is of a wrong type, or is not known (`errors` names it); or the idempotency key was
-    /// used for another request.
-    #[response(status = 422, content_type = "application/problem+json")]
-    Invalid(ProblemBody),
-}
-
-/// What may be wrong with the customer that a path names.
-#[derive(IntoResponses)]
-#[expect(dead_code, reason = "described for the API's document; the answers are made by Problem")]
-pub(crate) enum OfCustomer {
-    /// There is no such customer; an id that is no UUID is nobody's.
-    #[response(status = 404, content_type = "application/problem+json")]
-    NotFound(ProblemBody),
-    /// It was deleted.
-    #[response(status = 410, content_type = "application/problem+json")]
-    Deleted(ProblemBody),
-}
-
-/// What a precondition may come to.
-#[derive(IntoResponses)]
-#[expect(dead_code, reason = "described for the API's document; the answers are made by Problem")]
-pub(crate) enum OfPrecondition {
-    /// No version in `If-Match` is the customer's.
-    #[response(status = 412, content_type = "application/problem+json")]
-    VersionMismatch(ProblemBody),
 }
