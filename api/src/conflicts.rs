@@ -150,8 +150,7 @@ pub(crate) async fn list(
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"keep": "gateway"}))]
 pub(crate) struct Resolution {
-    /// Which value shall stand: `catalog`, `gateway`, or `value`: the one beside it.
-    #[schema(inline)]
+    /// Which value shall stand.
     keep: KeepWord,
     /// With `value`: what the field shall be; null unsets it.
     #[serde(default, deserialize_with = "told")]
@@ -159,6 +158,7 @@ pub(crate) struct Resolution {
     value: Option<Value>,
 }
 
+/// Which value shall stand: the catalog's, the gateway's, or the one that is sent as `value`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum KeepWord {

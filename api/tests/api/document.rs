@@ -75,6 +75,28 @@ async fn every_route_is_in_the_document() {
     }
 }
 
+/// Whoever generates clients or tests from it stumbles over a value that shall be of two types at once.
+#[tokio::test]
+async fn no_schema_asks_for_two_types_at_once() {
+    let service = Service::start().await;
+
+    let document = service.get("/openapi.json").await.body;
+
+    let mut within = vec![&document];
+    while let Some(value) = within.pop() {
+        if let Some(all) = value.get("allOf").and_then(Value::as_array) {
+            let named = all.iter().map(|part| match part["$ref"].as_str() {
+                Some(name) => &document.pointer(name.trim_start_matches('#')).unwrap()["type"],
+                None => &part["type"],
+            });
+            let types: BTreeSet<String> = named.filter(|named| !named.is_null()).map(Value::to_string).collect();
+            assert!(types.len() <= 1, "{value}");
+        }
+        within.extend(value.as_object().into_iter().flat_map(|object| object.values()));
+        within.extend(value.as_array().into_iter().flatten());
+    }
+}
+
 #[tokio::test]
 async fn every_write_takes_an_idempotency_key() {
     let service = Service::start().await;
