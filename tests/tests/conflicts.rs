@@ -92,6 +92,8 @@ async fn a_person_keeps_either_value_or_a_third() {
     let third = open(&tandem).await.remove(0);
     assert_eq!(resolve(&tandem, &third, json!({"keep": "value", "value": "7"})).await, 200);
     assert_eq!(phones(&tandem, &id, &remote).await, pair("7", "7"));
+    let link = tandem.get_json(&format!("/customers/{id}/links")).await["data"][0].clone();
+    assert_eq!((&link["in_sync"], &link["contested"]), (&json!(true), &json!(0)));
 
     // Every value stays readable, and who won.
     let past = tandem.get_json("/conflicts?state=resolved").await;
