@@ -17,6 +17,7 @@ pub(super) fn check(play: &mut Play) -> Result<(), String> {
         for side in 0..state.sides.len() {
             one_copy_each(&state, side)?;
             equal(&state, side)?;
+            nothing_waits(&state, side)?;
         }
         nothing_lost(&state)?;
         as_said(&state)?;
@@ -55,6 +56,15 @@ fn one_copy_each(state: &State, side: usize) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("{here} live here, {there:?} there, linked are {linked:?}"))
+}
+
+/// Everything that was told is taken in, and every call has come to its end.
+fn nothing_waits(state: &State, side: usize) -> Result<(), String> {
+    let side = &state.sides[side];
+    let told = side.inbox.iter().filter(|told| !told.ended).map(|told| &told.change.event_id).collect::<Vec<_>>();
+    let open =
+        side.intents.iter().filter(|kept| kept.outcome.is_none()).map(|kept| &kept.intent.key).collect::<Vec<_>>();
+    if told.is_empty() && open.is_empty() { Ok(()) } else { Err(format!("at rest {told:?} and {open:?} wait")) }
 }
 
 /// Catalog, gateway and base hold the same, or a pair that the gateway made; what is dead on one side is dead on both.
