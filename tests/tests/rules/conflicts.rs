@@ -160,3 +160,27 @@ async fn a_newer_edit_here_is_not_taken_for_the_remotes_spelling_of_the_old() {
     assert_eq!(tandem.get(&ada.id).await.email.as_deref(), Some("y@other.example"));
     tandem.assert_equal(&ada.id).await;
 }
+
+/// Variant: what a look finds is dated by the look, or not at all. Stripe's list of events says when it was edited, though no
+/// webhook came.
+#[tokio::test]
+async fn edits_that_only_a_look_finds_are_dated_by_the_list_of_events() {
+    let (tandem, ada, remote) = with_ada().await;
+    assert_eq!(tandem.post("/gateways/stripe/pause", json!({"direction": "outbound"})).await.status(), 204);
+    tandem.stripe.drop_webhooks(2).await.unwrap();
+    // Of the name the later edit is there, of the phone it is here.
+    tandem.stripe.edit(&remote, &[("phone", "1")]).await.unwrap();
+    tandem.patch(&ada.id, json!({"name": "Countess"})).await;
+    for _ in 0..2 {
+        tandem.until_next_second().await;
+    }
+    tandem.stripe.edit(&remote, &[("name", "Lady Lovelace")]).await.unwrap();
+    tandem.patch(&ada.id, json!({"phone": "2"})).await;
+    sqlx::query("UPDATE links SET look = true, due_seq = due_seq + 1").execute(&tandem.database).await.unwrap();
+    assert_eq!(tandem.post("/gateways/stripe/resume", json!({})).await.status(), 204);
+    tandem.settled().await;
+
+    let ada = tandem.get(&ada.id).await;
+    assert_eq!((ada.name.as_deref(), ada.phone.as_deref()), (Some("Lady Lovelace"), Some("2")));
+    tandem.assert_equal(&ada.id).await;
+}
