@@ -17,7 +17,7 @@ use crate::event_body::SideBody;
 use crate::execute::Plan;
 use crate::problem::{Common, OfBody, OfPrecondition, OfQuery, Problem, ProblemBody};
 use crate::reply::written;
-use crate::write::{JsonBody, Write};
+use crate::write::{IfMatchHeader, JsonBody, OnceHeader, Write};
 
 /// Most on a page.
 const MOST: i64 = 100;
@@ -181,8 +181,8 @@ fn told<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Valu
     post, path = "/conflicts/{id}/resolve", tag = "conflicts", operation_id = "resolve_conflict",
     params(
         ("id" = i64, Path, description = "Its number"),
-        ("If-Match" = Option<String>, Header, description = "Only if the customer is at one of these versions, as its ETag told them"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes the request happen once, however often it is sent"),
+        IfMatchHeader,
+        OnceHeader,
     ),
     request_body(content = Resolution, content_type = "application/json"),
     responses(

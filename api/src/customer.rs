@@ -13,7 +13,7 @@ use crate::customers::get::Fresh;
 use crate::customers::{create, delete, get, update};
 use crate::problem::{Common, OfBody, OfCustomer, OfPrecondition, OfQuery, Problem, ProblemBody};
 use crate::reply::{Versioned, gone, written};
-use crate::write::{JsonBody, Write};
+use crate::write::{IfMatchHeader, JsonBody, OnceHeader, Write};
 
 /// A new customer: both must be there.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -70,7 +70,7 @@ pub(crate) async fn get(
 #[utoipa::path(
     post, path = "/customer", tag = "customer", operation_id = "create_customer_1",
     params(
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes the request happen once, however often it is sent"),
+        OnceHeader,
     ),
     request_body = NamedCustomer,
     responses((status = 201, description = "Created", body = CustomerBody), Common, OfBody)
@@ -86,8 +86,8 @@ pub(crate) async fn create(State(app): State<App>, write: Write<NamedCustomer>) 
 #[utoipa::path(
     put, path = "/customer", tag = "customer", operation_id = "update_customer_1",
     params(
-        ("If-Match" = Option<String>, Header, description = "Only if the customer is at one of these versions, as its ETag told them"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes the request happen once, however often it is sent"),
+        IfMatchHeader,
+        OnceHeader,
     ),
     request_body = Renamed,
     responses(
@@ -106,8 +106,8 @@ pub(crate) async fn update(State(app): State<App>, write: Write<Renamed>) -> Res
 #[utoipa::path(
     delete, path = "/customer", tag = "customer", operation_id = "delete_customer_1",
     params(
-        ("If-Match" = Option<String>, Header, description = "Only if the customer is at one of these versions, as its ETag told them"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes the request happen once, however often it is sent"),
+        IfMatchHeader,
+        OnceHeader,
     ),
     request_body = Which,
     responses(

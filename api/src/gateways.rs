@@ -12,7 +12,7 @@ use crate::app::App;
 use crate::customer_body::Timestamp;
 use crate::problem::{Common, OfBody, Problem, ProblemBody};
 use crate::reply::done;
-use crate::write::{JsonBody, Optional, Write};
+use crate::write::{JsonBody, OnceHeader, Optional, Write};
 
 /// All gateways.
 #[derive(Debug, Serialize, ToSchema)]
@@ -128,7 +128,7 @@ impl From<DirectionWord> for Direction {
     post, path = "/gateways/{name}/pause", tag = "gateways", operation_id = "pause_gateway",
     params(
         ("name" = String, Path, description = "The gateway, such as stripe"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes the request happen once, however often it is sent"),
+        OnceHeader,
     ),
     request_body(content = PauseRequest, content_type = "application/json"),
     responses(
@@ -158,7 +158,7 @@ pub(crate) async fn pause(
     post, path = "/gateways/{name}/resume", tag = "gateways", operation_id = "resume_gateway",
     params(
         ("name" = String, Path, description = "The gateway, such as stripe"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes the request happen once, however often it is sent"),
+        OnceHeader,
     ),
     request_body(content = ResumeRequest, content_type = "application/json"),
     responses(

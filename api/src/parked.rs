@@ -13,7 +13,7 @@ use crate::body::Query;
 use crate::customer_body::Timestamp;
 use crate::problem::{Common, OfBody, OfQuery, Problem, ProblemBody};
 use crate::reply::done;
-use crate::write::{JsonBody, NoBody, Optional, Write};
+use crate::write::{JsonBody, NoBody, OnceHeader, Optional, Write};
 
 /// Most on a page.
 const MOST: i64 = 100;
@@ -126,7 +126,7 @@ pub(crate) async fn list(
     post, path = "/parked/{id}/retry", tag = "parked", operation_id = "retry_parked",
     params(
         ("id" = i64, Path, description = "Its number"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes the request happen once, however often it is sent"),
+        OnceHeader,
     ),
     responses(
         (status = 204, description = "It is tried again"),
@@ -152,7 +152,7 @@ pub(crate) async fn retry(
     post, path = "/parked/{id}/dismiss", tag = "parked", operation_id = "dismiss_parked",
     params(
         ("id" = i64, Path, description = "Its number"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes the request happen once, however often it is sent"),
+        OnceHeader,
     ),
     responses(
         (status = 204, description = "It is dismissed"),
@@ -188,7 +188,7 @@ impl JsonBody for Chosen {}
     post, path = "/parked/{id}/link", tag = "parked", operation_id = "link_parked",
     params(
         ("id" = i64, Path, description = "Its number"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes the request happen once, however often it is sent"),
+        OnceHeader,
     ),
     request_body(content = Option<Chosen>, description = "Not needed where there is one candidate"),
     responses(
@@ -214,7 +214,7 @@ pub(crate) async fn link(
     post, path = "/parked/{id}/delete", tag = "parked", operation_id = "delete_parked",
     params(
         ("id" = i64, Path, description = "Its number"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes the request happen once, however often it is sent"),
+        OnceHeader,
     ),
     responses(
         (status = 204, description = "It is carried out in a moment"),
@@ -239,7 +239,7 @@ pub(crate) async fn delete(
     post, path = "/parked/{id}/keep", tag = "parked", operation_id = "keep_parked",
     params(
         ("id" = i64, Path, description = "Its number"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes the request happen once, however often it is sent"),
+        OnceHeader,
     ),
     responses(
         (status = 204, description = "It is unlinked in a moment"),

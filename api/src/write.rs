@@ -5,6 +5,7 @@ use axum::http::{HeaderMap, Method};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use tandem_eventlog::Context;
+use utoipa::IntoParams;
 
 use crate::app::App;
 use crate::body::{self, JSON_LIMIT};
@@ -20,6 +21,26 @@ pub(crate) struct Write<T> {
     pub(crate) body: T,
     pub(crate) context: Context,
     pub(crate) if_match: IfMatch,
+}
+
+/// The header by which a write happens once, as the document tells of it.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "described for the API's document; Write reads the header")]
+pub(crate) struct OnceHeader {
+    /// Makes the request happen once, however often it is sent
+    #[param(rename = "Idempotency-Key")]
+    key: Option<String>,
+}
+
+/// The header of a write's precondition, as the document tells of it.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "described for the API's document; Write reads the header")]
+pub(crate) struct IfMatchHeader {
+    /// Only if the customer is at one of these versions, as its ETag told them
+    #[param(rename = "If-Match")]
+    versions: Option<String>,
 }
 
 /// What a write says, beside its path and its headers.

@@ -12,7 +12,7 @@ use crate::execute::{Outcome, Plan};
 use crate::precondition::IfMatch;
 use crate::problem::{Common, OfBody, Problem};
 use crate::reply::written;
-use crate::write::Write;
+use crate::write::{OnceHeader, Write};
 
 /// Create a customer
 ///
@@ -20,7 +20,7 @@ use crate::write::Write;
 #[utoipa::path(
     post, path = "/customers", tag = "customers", operation_id = "create_customer",
     params(
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes the request happen once, however often it is sent"),
+        OnceHeader,
     ),
     request_body = NewCustomer,
     responses(

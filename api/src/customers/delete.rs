@@ -11,7 +11,7 @@ use crate::execute::{Outcome, Plan};
 use crate::precondition::IfMatch;
 use crate::problem::{Common, OfBody, OfPrecondition, Problem, ProblemBody};
 use crate::reply::gone;
-use crate::write::{NoBody, Write};
+use crate::write::{IfMatchHeader, NoBody, OnceHeader, Write};
 
 /// Delete a customer, for ever
 ///
@@ -20,8 +20,8 @@ use crate::write::{NoBody, Write};
     delete, path = "/customers/{id}", tag = "customers", operation_id = "delete_customer",
     params(
         ("id" = Uuid, Path, description = "The customer"),
-        ("If-Match" = Option<String>, Header, description = "Only if the customer is at one of these versions, as its ETag told them"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes the request happen once, however often it is sent"),
+        IfMatchHeader,
+        OnceHeader,
     ),
     responses(
         (status = 204, description = "It is deleted"),

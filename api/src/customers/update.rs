@@ -10,7 +10,7 @@ use crate::customer_body::{CustomerBody, CustomerPatch};
 use crate::execute::{Outcome, Plan};
 use crate::problem::{Common, OfBody, OfCustomer, OfPrecondition, Problem};
 use crate::reply::written;
-use crate::write::Write;
+use crate::write::{IfMatchHeader, OnceHeader, Write};
 
 /// Change a customer
 ///
@@ -20,8 +20,8 @@ use crate::write::Write;
     patch, path = "/customers/{id}", tag = "customers", operation_id = "update_customer",
     params(
         ("id" = Uuid, Path, description = "The customer"),
-        ("If-Match" = Option<String>, Header, description = "Only if the customer is at one of these versions, as its ETag told them"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes the request happen once, however often it is sent"),
+        IfMatchHeader,
+        OnceHeader,
     ),
     request_body(content((CustomerPatch = "application/merge-patch+json"), (CustomerPatch = "application/json"))),
     responses(
