@@ -71,42 +71,43 @@ pub(crate) async fn route(relaxed: &PgPool, gateway: &GatewayName) -> Result<Rou
     if !alone {
         return Ok(routed);
     }
-    let rows: Vec<(i64, Json<RemoteChange>)> =
-        sqlx::query_as("SELECT id, change FROM inbox WHERE gateway = $1 AND state = 'new' ORDER BY id LIMIT $2")
-            .bind(gateway.as_str())
-            .bind(BATCH)
-            .fetch_all(&mut *tx)
-            .await?;
+    // Rows first, then links, as route_known in another process locks them.
+    let rows: Vec<(i64, Json<RemoteChange>)> = sqlx::query_as(
+        "SELECT id, change FROM inbox WHERE gateway = $1 AND state = 'new' ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED",
+    )
+    .bind(gateway.as_str())
+    .bind(BATCH)
+    .fetch_all(&mut *tx)
+    .await?;
     let routed = match rows.len() as i64 {
         0 => return Ok(routed),
         BATCH => Routed::Some,
         _ => Routed::All,
     };
-    let mut due = BTreeSet::new();
+    let mut sorted = vec![];
     for (id, Json(change)) in rows {
-        let state = match find_link(&mut tx, gateway, &change).await? {
-            Destination::Link(link_id) => {
-                due.insert(link_id);
-                ("waiting", link_id)
-            }
-            Destination::Duplicate(link_id) => {
-                park_duplicate(&mut tx, gateway, link_id, id, &change.remote_id).await?;
-                ("parked", link_id)
-            }
-            Destination::Import => {
-                let link_id = import(&mut tx, gateway, &change.remote_id).await?;
-                due.insert(link_id);
-                ("waiting", link_id)
-            }
+        let (link_id, duplicate) = match find_link(&mut tx, gateway, &change).await? {
+            Destination::Link(link_id) => (link_id, false),
+            Destination::Duplicate(link_id) => (link_id, true),
+            Destination::Import => (import(&mut tx, gateway, &change.remote_id).await?, false),
         };
+        sorted.push((id, change.remote_id, link_id, duplicate));
+    }
+    // Before a row names its link, which keeps others from setting the link's remote id: a run that is about to may hold what
+    // this waits for.
+    let due: BTreeSet<i64> = sorted.iter().filter(|(.., duplicate)| !duplicate).map(|(_, _, link, _)| *link).collect();
+    mark_due(&mut tx, &due.into_iter().collect::<Vec<_>>()).await?;
+    for (id, remote_id, link_id, duplicate) in sorted {
+        if duplicate {
+            park_duplicate(&mut tx, gateway, link_id, id, &remote_id).await?;
+        }
         sqlx::query("UPDATE inbox SET state = $2, link_id = $3 WHERE id = $1")
             .bind(id)
-            .bind(state.0)
-            .bind(state.1)
+            .bind(if duplicate { "parked" } else { "waiting" })
+            .bind(link_id)
             .execute(&mut *tx)
             .await?;
     }
-    mark_due(&mut tx, &due.into_iter().collect::<Vec<_>>()).await?;
     tx.commit().await?;
     Ok(routed)
 }

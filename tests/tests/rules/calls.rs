@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use stripe_sim::{Call, Fault, Order, Settings};
 use tandem_local::test;
-use tandem_tests::{KEY, Setup, Tandem};
+use tandem_tests::{Customer, KEY, Setup, Tandem};
 
 use crate::{conflicts, no_twins, with_ada};
 
@@ -110,14 +110,8 @@ async fn a_send_that_arrives_after_it_was_given_up_is_put_right() {
 /// repeats after that is carried out once more, over a newer edit.
 #[tokio::test]
 async fn a_call_that_is_carried_out_once_more_after_its_key_is_forgotten_is_put_right() {
-    let (tandem, ada, remote) = with_ada().await;
-    tandem.patch(&ada.id, json!({"name": "Countess"})).await;
-    tandem.settled().await;
-    let calls = tandem.stripe.calls_when(1, |call| call.method == "POST").await.unwrap();
-    tandem.patch(&ada.id, json!({"name": "Lady Lovelace"})).await;
-    tandem.settled().await;
-    tandem.stripe.advance(Duration::from_secs(DAY + 3600)).await.unwrap();
-    repeat(&tandem, &calls[0]).await;
+    let (tandem, ada, remote, call) = forgotten_call().await;
+    repeat(&tandem, &call).await;
     assert_eq!(tandem.stripe.get(&remote).await.unwrap().name.as_deref(), Some("Countess"));
     tandem.stripe.webhooks_idle().await.unwrap();
     tandem.settled().await;
@@ -130,16 +124,10 @@ async fn a_call_that_is_carried_out_once_more_after_its_key_is_forgotten_is_put_
 /// Variant: what a repeat wrote over is not looked at. An edit that nobody had seen is gone without a trace.
 #[tokio::test]
 async fn an_unseen_edit_that_a_call_wrote_over_when_it_was_carried_out_once_more_is_taken_back() {
-    let (tandem, ada, remote) = with_ada().await;
-    tandem.patch(&ada.id, json!({"name": "Countess"})).await;
-    tandem.settled().await;
-    let calls = tandem.stripe.calls_when(1, |call| call.method == "POST").await.unwrap();
-    tandem.patch(&ada.id, json!({"name": "Lady Lovelace"})).await;
-    tandem.settled().await;
-    tandem.stripe.advance(Duration::from_secs(DAY + 3600)).await.unwrap();
+    let (tandem, ada, remote, call) = forgotten_call().await;
     tandem.stripe.hold().await.unwrap();
     tandem.stripe.edit(&remote, &[("name", "Enchantress")]).await.unwrap();
-    repeat(&tandem, &calls[0]).await;
+    repeat(&tandem, &call).await;
     tandem.stripe.release(Order::Reversed).await.unwrap();
     tandem.settled().await;
 
@@ -147,6 +135,18 @@ async fn an_unseen_edit_that_a_call_wrote_over_when_it_was_carried_out_once_more
     assert!(told.iter().any(|conflict| conflict["remote"]["value"] == "Enchantress"), "{told:?}");
     assert_eq!(tandem.get(&ada.id).await.name.as_deref(), Some("Enchantress"), "written last");
     tandem.assert_equal(&ada.id).await;
+}
+
+/// Ada is "Lady Lovelace" on both sides, and the call that made her "Countess" before is one whose key Stripe has forgotten.
+async fn forgotten_call() -> (Tandem, Customer, String, Call) {
+    let (tandem, ada, remote) = with_ada().await;
+    tandem.patch(&ada.id, json!({"name": "Countess"})).await;
+    tandem.settled().await;
+    let call = tandem.stripe.calls_when(1, |call| call.method == "POST").await.unwrap().remove(0);
+    tandem.patch(&ada.id, json!({"name": "Lady Lovelace"})).await;
+    tandem.settled().await;
+    tandem.stripe.advance(Duration::from_secs(DAY + 3600)).await.unwrap();
+    (tandem, ada, remote, call)
 }
 
 /// The network delivers a copy of a call.
@@ -170,6 +170,29 @@ async fn a_webhook_that_cannot_be_stored_is_not_acknowledged() {
     assert_eq!(told[0].status, Some(503), "{told:?}");
     tokio::task::block_in_place(|| postgres.restart().unwrap());
     tandem.local_id(&born.id).await;
+}
+
+/// Variant: the route names the link in its inbox rows before it locks it. It then waits for the run that stores our
+/// create's reply, and that run for it: PostgreSQL ends one of them a second later.
+#[tokio::test]
+async fn the_webhook_of_our_create_does_not_stand_in_the_way_of_its_reply() {
+    let tandem = Tandem::start_with(no_twins()).await;
+    tandem.stripe.hold().await.unwrap();
+    let slow = tandem.stripe.fault(Fault::HangReply.on("POST", "/v1/customers")).await.unwrap();
+    let ada = tandem.create("Ada", "ada@old.example").await;
+    tandem.stripe.fault_reached(slow, 1).await.unwrap();
+    // As a run does: first it holds the link, then it says which object that is.
+    let mut run = tandem.database.begin().await.unwrap();
+    let hold = "UPDATE links SET lease_until = lease_until WHERE customer_id = $1::uuid";
+    sqlx::query(hold).bind(&ada.id).execute(&mut *run).await.unwrap();
+    tandem.stripe.release(Order::Fifo).await.unwrap();
+    tandem.until("the route waits", || tandem.somebody_waits_for_a_lock()).await;
+    let naming = "SELECT FROM links WHERE customer_id = $1::uuid FOR UPDATE NOWAIT";
+    sqlx::query(naming).bind(&ada.id).execute(&mut *run).await.unwrap();
+    run.rollback().await.unwrap();
+    tandem.stripe.release_fault(slow).await.unwrap();
+    tandem.settled().await;
+    tandem.assert_equal(&ada.id).await;
 }
 
 /// Variant: import without looking at `metadata.tandem_id`: the customer is there twice.
