@@ -13,11 +13,12 @@ pub struct Wires {
 
 /// Which way.
 #[derive(Clone, Copy, Debug)]
-#[allow(missing_docs, reason = "they say it")]
 pub enum Wire {
+    /// To PostgreSQL.
     Database,
+    /// To nats-server.
     Nats,
-    /// To the first gateway's.
+    /// To the first gateway's Stripe.
     Stripe,
 }
 

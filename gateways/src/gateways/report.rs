@@ -35,8 +35,9 @@ pub(super) async fn report(all: Gateways, shutdown: CancellationToken) {
             Err(error) => debug!(error = %error_chain(&error), "the gateways' state cannot be read now"),
         }
         for one in all.configured.iter() {
-            // What is forgotten late counts for nothing.
-            let _ = guard::forget(&all.pool, one.gateway.name(), one.guard).await;
+            if let Err(error) = guard::forget(&all.pool, one.gateway.name(), one.guard).await {
+                debug!(error = %error_chain(&error), "what the guard no longer counts cannot be forgotten now");
+            }
         }
         tokio::select! {
             () = tokio::time::sleep(Duration::from_secs(2)) => {}
