@@ -46,14 +46,14 @@ impl Tandem {
 
     /// `GET /customers/{id}`.
     pub async fn get(&self, id: &str) -> Customer {
-        let response = self.http.get(self.at(&format!("/customers/{id}"))).send().await.expect("an answer");
+        let response = self.read(&format!("/customers/{id}")).await;
         assert_eq!(response.status(), 200);
         response.json().await.expect("a customer")
     }
 
     /// The status of `GET /customers/{id}`.
     pub async fn status_of(&self, id: &str) -> u16 {
-        self.http.get(self.at(&format!("/customers/{id}"))).send().await.expect("an answer").status().as_u16()
+        self.read(&format!("/customers/{id}")).await.status().as_u16()
     }
 
     /// Every living customer.
@@ -94,9 +94,19 @@ impl Tandem {
 
     /// A GET that succeeds with JSON.
     pub async fn get_json(&self, path: &str) -> Value {
-        let response = self.http.get(self.at(path)).send().await.expect("an answer");
+        let response = self.read(path).await;
         assert_eq!(response.status(), 200, "GET {path}");
         response.json().await.expect("JSON")
+    }
+
+    /// A GET, sent again as long as it is answered 503, as that answer asks: a PostgreSQL that was killed leaves connections
+    /// that are found dead one by one.
+    async fn read(&self, path: &str) -> reqwest::Response {
+        self.find("an answer", || async {
+            let response = self.http.get(self.at(path)).send().await.expect("an answer");
+            (response.status() != 503).then_some(response)
+        })
+        .await
     }
 
     /// The Stripe customer that a customer of the catalog is linked to, once it is.

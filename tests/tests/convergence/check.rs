@@ -48,6 +48,7 @@ pub async fn check(world: &World, history: &History) -> Result<(), String> {
     }
     once::asked_once(tandem, people, born).await?;
     calls::in_order(world).await?;
+    never_deadlocked(tandem).await?;
     silent(tandem).await?;
     numbered_alike(tandem).await?;
     rebuilt_alike(tandem).await
@@ -113,6 +114,13 @@ async fn equal(tandem: &Tandem, gateway: &str, id: &str, remote: &str) -> Result
         return Err(format!("{id} differs at {gateway}: here {fields}, there {told}, base {base}"));
     }
     Ok(())
+}
+
+/// No two transactions ever waited for each other: that costs a second each time.
+async fn never_deadlocked(tandem: &Tandem) -> Result<(), String> {
+    let sql = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    let deadlocks: i64 = sqlx::query_scalar(sql).fetch_one(&tandem.database).await.unwrap();
+    if deadlocks == 0 { Ok(()) } else { Err(format!("{deadlocks} deadlocks\n{}", tandem.log())) }
 }
 
 /// Looking at every link again changes nothing, here or there.
