@@ -71,7 +71,7 @@ impl App {
     }
 
     async fn outcome(&self, executed: Executed<Customer>) -> Result<Outcome, Problem> {
-        let Executed { id, aggregate, mut version, events, replayed } = executed;
+        let Executed { id, aggregate, mut version, events, replayed, .. } = executed;
         // Where the command changed nothing that is shown, an earlier event did.
         if !events.iter().any(shows) {
             let mut before = history(&self.pool, "customer", &id).await?;

@@ -17,12 +17,15 @@ pub(crate) struct Journal<'a, 't> {
     pool: PgPool,
     transaction: Option<Mutex<&'a mut PgTransaction<'t>>>,
     key: Option<&'a CommandKey>,
+    last: Option<Uuid>,
+    ids: &'a [Uuid],
 }
 
 impl<'a, 't> Journal<'a, 't> {
     /// Appends in a transaction of its own.
     pub(crate) fn of(pool: &PgPool) -> Self {
-        Self { reads: PostgresEventRepository::new(pool.clone()), pool: pool.clone(), transaction: None, key: None }
+        let reads = PostgresEventRepository::new(pool.clone());
+        Self { reads, pool: pool.clone(), transaction: None, key: None, last: None, ids: &[] }
     }
 
     /// Appends inside that transaction.
@@ -34,6 +37,18 @@ impl<'a, 't> Journal<'a, 't> {
     /// Stores that key with the events, or neither.
     pub(crate) fn keyed(mut self, key: Option<&'a CommandKey>) -> Self {
         self.key = key;
+        self
+    }
+
+    /// Appends only if the event before has this id, if one is given.
+    pub(crate) fn behind(mut self, last: Option<Uuid>) -> Self {
+        self.last = last;
+        self
+    }
+
+    /// Appends under these ids, one for each event.
+    pub(crate) fn named(mut self, ids: &'a [Uuid]) -> Self {
+        self.ids = ids;
         self
     }
 }
@@ -61,11 +76,12 @@ impl PersistedEventRepository for Journal<'_, '_> {
         events: &[SerializedEvent],
         _snapshot: Option<(String, Value, usize)>,
     ) -> Result<(), PersistenceError> {
-        let Some(last) = events.last() else { return Ok(()) };
+        let Some(newest) = events.last() else { return Ok(()) };
+        let batch = Batch { key: self.key, behind: self.last, newest, events, ids: self.ids };
         let appended = match &self.transaction {
-            None if plays("key-apart-from-the-events") => append_apart(&self.pool, self.key, last, events).await,
-            Some(transaction) => append(&mut ***transaction.lock().await, self.key, last, events).await,
-            None => append(&self.pool, self.key, last, events).await,
+            None if plays("key-apart-from-the-events") => append_apart(&self.pool, batch).await,
+            Some(transaction) => append(&mut ***transaction.lock().await, batch).await,
+            None => append(&self.pool, batch).await,
         };
         match appended {
             Ok(0) => Err(PersistenceError::OptimisticLockError),
@@ -83,24 +99,30 @@ impl PersistedEventRepository for Journal<'_, '_> {
     }
 }
 
+/// One command's events.
+struct Batch<'a> {
+    key: Option<&'a CommandKey>,
+    behind: Option<Uuid>,
+    newest: &'a SerializedEvent,
+    events: &'a [SerializedEvent],
+    ids: &'a [Uuid],
+}
+
 /// Key and events in one statement: one round trip, one commit, and nothing held between them. Returns how many events
-/// were stored: all, or none if the one before them is not there. Whoever remembers it has outlived a database that was
-/// restored from a backup.
-async fn append(
-    database: impl PgExecutor<'_>,
-    key: Option<&CommandKey>,
-    last: &SerializedEvent,
-    events: &[SerializedEvent],
-) -> Result<u64, sqlx::Error> {
-    if let ([event], None) = (events, key) {
-        return append_one(database, event).await;
+/// were stored: all, or none if the one before them is not there, or another in its place. Whoever remembers it has
+/// outlived a database that was restored from a backup, or lost it in a crash.
+async fn append(database: impl PgExecutor<'_>, batch: Batch<'_>) -> Result<u64, sqlx::Error> {
+    let Batch { key, behind, newest, events, ids } = batch;
+    if let ([event], [id], None) = (events, ids, key) {
+        return append_one(database, event, *id, behind).await;
     }
     let first = events.iter().map(|event| event.sequence).min().unwrap_or_default();
     let column = |of: fn(&SerializedEvent) -> String| events.iter().map(of).collect::<Vec<_>>();
     sqlx::query(
         "WITH follows AS MATERIALIZED (
             SELECT WHERE $13 = 1
-                OR EXISTS (SELECT FROM events WHERE (aggregate_type, aggregate_id, sequence) = ($3, $4, $13 - 1))
+                OR EXISTS (SELECT FROM events WHERE (aggregate_type, aggregate_id, sequence) = ($3, $4, $13 - 1)
+                                                AND event_id = COALESCE($14, event_id))
          ), keyed AS (
             INSERT INTO command_keys (key, fingerprint, aggregate_type, aggregate_id, version, events)
             SELECT $1, $2, $3, $4, $5, $6 FROM follows WHERE $1 IS NOT NULL
@@ -113,42 +135,45 @@ async fn append(
     )
     .bind(key.map(|key| &key.key))
     .bind(key.map(|key| &key.fingerprint))
-    .bind(&last.aggregate_type)
-    .bind(&last.aggregate_id)
-    .bind(signed(last.sequence as u64))
+    .bind(&newest.aggregate_type)
+    .bind(&newest.aggregate_id)
+    .bind(signed(newest.sequence as u64))
     .bind(i32::try_from(events.len()).unwrap_or(i32::MAX))
-    .bind(&last.metadata)
+    .bind(&newest.metadata)
     .bind(events.iter().map(|event| signed(event.sequence as u64)).collect::<Vec<_>>())
     .bind(column(|event| event.event_type.clone()))
     .bind(column(|event| event.event_version.clone()))
     .bind(events.iter().map(|event| event.payload.clone()).collect::<Vec<_>>())
-    .bind(events.iter().map(|_| Uuid::now_v7()).collect::<Vec<_>>())
+    .bind(ids)
     .bind(signed(first as u64))
+    .bind(behind)
     .execute(database)
     .await
     .map(|stored| stored.rows_affected())
 }
 
 /// For the zoo: the key in a transaction of its own.
-async fn append_apart(
-    pool: &PgPool,
-    key: Option<&CommandKey>,
-    last: &SerializedEvent,
-    events: &[SerializedEvent],
-) -> Result<u64, sqlx::Error> {
-    let stored = append(pool, None, last, events).await?;
+async fn append_apart(pool: &PgPool, batch: Batch<'_>) -> Result<u64, sqlx::Error> {
+    let (key, newest) = (batch.key, batch.newest);
+    let stored = append(pool, Batch { key: None, ..batch }).await?;
     if let Some(key) = key {
-        store_key(pool, key, &last.aggregate_type, &last.aggregate_id, last.sequence as u64).await?;
+        store_key(pool, key, &newest.aggregate_type, &newest.aggregate_id, newest.sequence as u64).await?;
     }
     Ok(stored)
 }
 
 /// Most commands: one event and no key. Arrays would cost a tenth of the append.
-async fn append_one(database: impl PgExecutor<'_>, event: &SerializedEvent) -> Result<u64, sqlx::Error> {
+async fn append_one(
+    database: impl PgExecutor<'_>,
+    event: &SerializedEvent,
+    id: Uuid,
+    behind: Option<Uuid>,
+) -> Result<u64, sqlx::Error> {
     sqlx::query(
         "INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata, event_id)
          SELECT $1, $2, $3, $4, $5, $6, $7, $8
-         WHERE $3 = 1 OR EXISTS (SELECT FROM events WHERE (aggregate_type, aggregate_id, sequence) = ($1, $2, $3 - 1))",
+         WHERE $3 = 1 OR EXISTS (SELECT FROM events WHERE (aggregate_type, aggregate_id, sequence) = ($1, $2, $3 - 1)
+                                                      AND event_id = COALESCE($9, event_id))",
     )
     .bind(&event.aggregate_type)
     .bind(&event.aggregate_id)
@@ -157,7 +182,8 @@ async fn append_one(database: impl PgExecutor<'_>, event: &SerializedEvent) -> R
     .bind(&event.event_version)
     .bind(&event.payload)
     .bind(&event.metadata)
-    .bind(Uuid::now_v7())
+    .bind(id)
+    .bind(behind)
     .execute(database)
     .await
     .map(|stored| stored.rows_affected())

@@ -21,6 +21,7 @@ use sqlx::{PgPool, PgTransaction};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast;
+use uuid::Uuid;
 
 /// How often a command is tried again when others append to the same aggregate meanwhile.
 const CONFLICT_RETRIES: usize = 20;
@@ -59,6 +60,8 @@ pub struct Loaded<A> {
     pub aggregate: A,
     /// How many events it has; 0 when there are none yet.
     pub version: u64,
+    /// The id of its last event, where it is known: nothing is appended behind another in its place.
+    pub last: Option<Uuid>,
 }
 
 /// What a command led to.
@@ -70,6 +73,8 @@ pub struct Executed<A: Aggregate> {
     pub aggregate: A,
     /// The version after the command.
     pub version: u64,
+    /// The id of the event that made that version, where it is known.
+    pub last: Option<Uuid>,
     /// The command's own events; none if everything was so already.
     pub events: Vec<A::Event>,
     /// True if this key had been executed before, and nothing happened now.
@@ -78,13 +83,14 @@ pub struct Executed<A: Aggregate> {
 
 impl<A: Aggregate> From<Executed<A>> for Loaded<A> {
     fn from(executed: Executed<A>) -> Self {
-        Self { id: executed.id, aggregate: executed.aggregate, version: executed.version }
+        let Executed { id, aggregate, version, last, .. } = executed;
+        Self { id, aggregate, version, last }
     }
 }
 
 impl<A: Default> Loaded<A> {
     fn unborn(id: &str) -> Self {
-        Self { id: id.to_owned(), aggregate: A::default(), version: 0 }
+        Self { id: id.to_owned(), aggregate: A::default(), version: 0, last: None }
     }
 }
 
@@ -130,8 +136,21 @@ where
 
     /// The aggregate as it is now; version 0 if it has no events.
     pub async fn load(&self, id: &str) -> Result<Loaded<A>, StoreError> {
+        // Asked first: should a crash of the database put another in its place now, an append is refused.
+        let last = self.last(id).await?;
         let events = self.events(id).await?;
-        Ok(fold(id, events))
+        Ok(Loaded { last, ..fold(id, events) })
+    }
+
+    async fn last(&self, id: &str) -> Result<Option<Uuid>, StoreError> {
+        sqlx::query_scalar(
+            "SELECT event_id FROM events WHERE (aggregate_type, aggregate_id) = ($1, $2) ORDER BY sequence DESC LIMIT 1",
+        )
+        .bind(A::TYPE)
+        .bind(id)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(StoreError::Unavailable)
     }
 
     /// The aggregate at that version or a later one, from memory if it is there: for whoever is told of later ones anyhow.
@@ -142,15 +161,17 @@ where
         }
     }
 
-    /// Whether what is remembered is in the database. It is not if that was restored from a backup of before.
+    /// Whether what is remembered is in the database. It is not if that was restored from a backup of before, or lost it in a
+    /// crash; others may have appended in its place.
     async fn holds(&self, remembered: &Loaded<A>) -> Result<bool, StoreError> {
-        let (id, version) = (&remembered.id, signed(remembered.version));
         sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM events WHERE (aggregate_type, aggregate_id, sequence) = ($1, $2, $3))",
+            "SELECT EXISTS (SELECT FROM events WHERE (aggregate_type, aggregate_id, sequence) = ($1, $2, $3)
+                                                 AND event_id = COALESCE($4, event_id))",
         )
         .bind(A::TYPE)
-        .bind(id)
-        .bind(version)
+        .bind(&remembered.id)
+        .bind(signed(remembered.version))
+        .bind(remembered.last)
         .fetch_one(&self.pool)
         .await
         .map_err(StoreError::Unavailable)
@@ -272,8 +293,8 @@ where
     /// Spares the next command a look at the event log. [`Store::execute`] calls it itself; after
     /// [`Store::execute_in`] the caller may, once it has committed.
     pub fn remember(&self, executed: &Executed<A>) {
-        let Executed { id, aggregate, version, .. } = executed;
-        let loaded = Loaded { id: id.clone(), aggregate: aggregate.clone(), version: *version };
+        let Executed { id, aggregate, version, last, .. } = executed;
+        let loaded = Loaded { id: id.clone(), aggregate: aggregate.clone(), version: *version, last: *last };
         self.recent.insert(id.clone(), loaded);
     }
 
@@ -283,7 +304,7 @@ where
         decided: Decided<A>,
         context: &Context,
     ) -> Result<Executed<A>, ExecuteError<A::Error>> {
-        let Decided { id, aggregate, version, events } = decided;
+        let Decided { id, aggregate, version, last, events } = decided;
         if events.is_empty() {
             if let Some(key) = &context.key {
                 match transaction {
@@ -292,10 +313,11 @@ where
                 }
                 .map_err(database_error)?;
             }
-            return Ok(Executed { id, aggregate, version, events, replayed: false });
+            return Ok(Executed { id, aggregate, version, last, events, replayed: false });
         }
         crash::at("command-decided");
-        let journal = Journal::of(&self.pool).keyed(context.key.as_ref());
+        let ids: Vec<Uuid> = events.iter().map(|_| Uuid::now_v7()).collect();
+        let journal = Journal::of(&self.pool).keyed(context.key.as_ref()).behind(last).named(&ids);
         let journal = match transaction {
             Some(transaction) => journal.within(transaction),
             None => journal,
@@ -313,7 +335,7 @@ where
             .map_err(execute_error)?;
         let version = version + committed.len() as u64;
         let events = committed.into_iter().map(|event| event.payload).collect();
-        Ok(Executed { id, aggregate, version, events, replayed: false })
+        Ok(Executed { id, aggregate, version, last: ids.last().copied(), events, replayed: false })
     }
 
     /// What the key's command answered then.
@@ -324,8 +346,8 @@ where
         let mut then = self.events(&found.aggregate_id).await?;
         then.retain(|event| event.sequence as u64 <= found.version);
         let own = then[then.len().saturating_sub(found.events)..].iter().map(|event| event.payload.clone()).collect();
-        let Loaded { id, aggregate, version } = fold(&found.aggregate_id, then);
-        Ok(Executed { id, aggregate, version, events: own, replayed: true })
+        let Loaded { id, aggregate, version, last } = fold(&found.aggregate_id, then);
+        Ok(Executed { id, aggregate, version, last, events: own, replayed: true })
     }
 
     async fn events(&self, id: &str) -> Result<Vec<EventEnvelope<A>>, StoreError> {
@@ -346,6 +368,8 @@ struct Decided<A: Aggregate> {
     aggregate: A,
     /// Before the command.
     version: u64,
+    /// Its last event before the command.
+    last: Option<Uuid>,
     events: Vec<A::Event>,
 }
 
@@ -358,13 +382,13 @@ where
     A: Aggregate<Services = ()>,
     A::Error: 'static,
 {
-    let Loaded { id, mut aggregate, version } = loaded;
+    let Loaded { id, mut aggregate, version, last } = loaded;
     if context.expected_version.is_some_and(|expected| expected != version) {
         return Err(ExecuteError::VersionMismatch { actual: version });
     }
     let sink = EventSink::default();
     aggregate.handle(command, &(), &sink).await.map_err(ExecuteError::Refused)?;
-    Ok(Decided { id, aggregate, version, events: sink.collect().await })
+    Ok(Decided { id, aggregate, version, last, events: sink.collect().await })
 }
 
 fn fold<A: Aggregate>(id: &str, events: Vec<EventEnvelope<A>>) -> Loaded<A> {

@@ -95,6 +95,32 @@ async fn what_a_restored_backup_lacks_is_not_built_upon() {
     assert_eq!((loaded.aggregate, loaded.version), (Counter { value: 3 }, 3));
 }
 
+/// Fails for an append, or a look, that only asks whether there is an event before: a crash took what one process remembers,
+/// and another has appended in its place.
+#[tokio::test]
+async fn what_stands_in_the_place_of_what_is_remembered_is_not_taken_for_it() {
+    let world = World::new().await;
+    let other = crate::world::store(&world.pool, &world.nats, &world.feed);
+    for key in [None, Some("k")] {
+        let id = world.count(2).await;
+        let loaded = world.store.load(&id).await.unwrap();
+        sqlx::query("DELETE FROM events WHERE aggregate_id = $1 AND sequence = 2")
+            .bind(&id)
+            .execute(&world.pool)
+            .await
+            .unwrap();
+        other.execute(&id, Command::Add(100), context()).await.unwrap();
+
+        assert_eq!(world.store.load_since(&id, 2).await.unwrap().aggregate.value, 101);
+        let mut transaction = world.pool.begin().await.unwrap();
+        let late = world.store.execute_in(&mut transaction, loaded, Command::Add(1), context()).await;
+        assert!(matches!(late, Err(ExecuteError::Conflict)), "{late:?}");
+        let with = key.map_or_else(context, |key| context().key(key, b"add"));
+        let added = world.store.execute(&id, Command::Add(10), with).await.unwrap();
+        assert_eq!((added.aggregate.value, added.version), (111, 3));
+    }
+}
+
 #[tokio::test]
 async fn an_unexpected_version_is_a_mismatch() {
     let world = World::new().await;

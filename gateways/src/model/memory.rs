@@ -124,7 +124,7 @@ impl State {
             Some(stored) => (stored.customer.clone(), stored.events.len() as u64),
             None => (Customer::Unborn, 0),
         };
-        Loaded { id: customer.to_string(), aggregate, version }
+        Loaded { id: customer.to_string(), aggregate, version, last: None }
     }
 
     /// At times an older state that this process remembers, not older than what made the link due.
@@ -139,7 +139,7 @@ impl State {
         for (event, _) in &stored.events[..version as usize] {
             cqrs_es::Aggregate::apply(&mut aggregate, event.clone());
         }
-        Loaded { id: now.id, aggregate, version }
+        Loaded { id: now.id, aggregate, version, last: None }
     }
 
     fn hold(&mut self, side: usize, link: &Link) -> Result<(), RunError> {
@@ -190,7 +190,7 @@ impl State {
     }
 
     fn decide(&self, id: CustomerId, decision: Decision) -> Result<Executed<Customer>, NotCommitted> {
-        let Decision { customer: Loaded { id: name, mut aggregate, version }, command, .. } = decision;
+        let Decision { customer: Loaded { id: name, mut aggregate, version, last }, command, .. } = decision;
         let events = aggregate.decide(command).map_err(|error| RunError::Log(error.into()))?;
         if !events.is_empty() && self.customers.get(&id).map_or(0, |stored| stored.events.len() as u64) != version {
             return Err(NotCommitted::Conflict);
@@ -199,7 +199,7 @@ impl State {
             cqrs_es::Aggregate::apply(&mut aggregate, event.clone());
         }
         let version = version + events.len() as u64;
-        Ok(Executed { id: name, aggregate, version, events, replayed: false })
+        Ok(Executed { id: name, aggregate, version, last, events, replayed: false })
     }
 }
 

@@ -88,7 +88,8 @@ async fn append(store: &Store<Customer>, pool: &PgPool, tasks: u32, limit: Durat
         async move {
             let mut appended = 0;
             while Instant::now() < deadline {
-                let mut loaded = Loaded { id: Uuid::now_v7().to_string(), aggregate: Customer::default(), version: 0 };
+                let (id, aggregate) = (Uuid::now_v7().to_string(), Customer::default());
+                let mut loaded = Loaded { id, aggregate, version: 0, last: None };
                 for n in 0..LIFE {
                     let mut transaction = pool.begin().await?;
                     let context = Context::from_origin("api");
