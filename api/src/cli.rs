@@ -1,6 +1,7 @@
 //! The `tandem` command: its subcommands and their exit codes.
 
 mod check;
+mod erase;
 mod migrate;
 mod pause;
 mod plan;
@@ -13,6 +14,7 @@ mod tail;
 mod verify;
 
 use std::fmt;
+use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -109,6 +111,11 @@ enum Command {
     Pause(pause::Pausing),
     /// Let a gateway go on that was paused, by a person or by the guard
     Resume(pause::Resuming),
+    /// Make all that is known of a deleted customer blank, for ever
+    ///
+    /// In the log, in the stream, in what is read, and in what gateways were told. That it was there stays, with its ids. What
+    /// Stripe keeps is Stripe's. A running `tandem serve` is needed. Backups keep the text until they expire.
+    Erase(erase::Erasing),
     /// Look after the JetStream stream
     #[command(subcommand)]
     Stream(Stream),
@@ -186,6 +193,7 @@ async fn run(Arguments { config, command }: Arguments) -> Result<Ended, Failure>
         Command::Apply(asked) => plan::carry_out(&config, asked).await,
         Command::Pause(asked) => pause::pause_gateway(&config, &asked).await,
         Command::Resume(asked) => pause::resume_gateway(&config, &asked).await,
+        Command::Erase(asked) => erase::run(&config, asked).await,
         Command::Stream(Stream::Check { json }) => check::check(&config, json).await,
         Command::Stream(Stream::Rebuild { yes }) => check::rebuild(&config, yes).await,
     }
@@ -204,6 +212,21 @@ impl fmt::Display for Told {
 }
 
 impl std::error::Error for Told {}
+
+/// Asks a person on the terminal.
+///
+/// # Errors
+/// It was not a yes.
+fn confirm(question: &str) -> Result<(), Failure> {
+    eprint!("{question} [y/N] ");
+    io::stderr().flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    match answer.trim() {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => Err(Told("nothing was changed; --yes goes on without asking".to_owned()).into()),
+    }
+}
 
 fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
     eprintln!("tandem: {}", chain(error));

@@ -22,7 +22,7 @@ pub(crate) struct EventBody {
     customer_id: String,
     /// Its number among the customer's events, from 1.
     version: u64,
-    /// What happened: `created`, `updated`, `deleted`, `linked`, `unlinked`, `conflict_opened`, `conflict_resolved`.
+    /// What happened: `created`, `updated`, `deleted`, `erased`, `linked`, `unlinked`, `conflict_opened`, `conflict_resolved`.
     r#type: String,
     /// When it happened.
     at: Timestamp,
@@ -138,7 +138,7 @@ impl EventBody {
                     })
                     .collect();
             }
-            CustomerEvent::Deleted { at } => body.at = Timestamp(at),
+            CustomerEvent::Deleted { at } | CustomerEvent::Erased { at } => body.at = Timestamp(at),
             CustomerEvent::Linked { gateway, remote_id, at } | CustomerEvent::Unlinked { gateway, remote_id, at } => {
                 body.at = Timestamp(at);
                 body.gateway = Some(gateway.to_string());

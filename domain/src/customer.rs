@@ -2,6 +2,7 @@
 
 mod create;
 mod delete;
+mod erase;
 mod event;
 #[cfg(test)]
 mod fixtures;
@@ -25,6 +26,7 @@ use crate::{Field, GatewayName, InvalidField, Patch, Policy, Profile, RemoteId, 
 
 pub use create::Create;
 pub use delete::Delete;
+pub use erase::{Erase, blanked};
 pub use event::{Change, Changes, Contest, CustomerEvent, OpenContest, Side, Winner, upcasters};
 pub use link::{Link, Unlink};
 pub use observe::{Intake, Observe, Overwritten, Sight};
@@ -97,6 +99,8 @@ pub enum CustomerCommand {
     Update(Update),
     /// Be deleted.
     Delete(Delete),
+    /// Be erased, once deleted.
+    Erase(Erase),
     /// Be known to a gateway under an id.
     Link(Link),
     /// No longer be kept in step with a gateway.
@@ -116,6 +120,9 @@ pub enum CustomerError {
     /// It is deleted: nothing changes it any more.
     #[error("the customer is deleted")]
     Deleted,
+    /// It is not deleted, and must be for this.
+    #[error("the customer is not deleted")]
+    Alive,
     /// An id is used once.
     #[error("the customer exists already")]
     Exists,
@@ -149,6 +156,7 @@ impl Aggregate for Customer {
             CustomerEvent::Created { profile, at } => self.born(profile, at),
             CustomerEvent::Updated { changes, at } => self.changed(changes, at),
             CustomerEvent::Deleted { at } => self.died(at),
+            CustomerEvent::Erased { .. } => self.forgotten(),
             CustomerEvent::Linked { gateway, remote_id, .. } => {
                 if let Some(links) = self.links_mut() {
                     links.insert(gateway, remote_id);
@@ -178,6 +186,7 @@ impl Customer {
             CustomerCommand::Create(command) => self.create(command),
             CustomerCommand::Update(command) => self.update(command),
             CustomerCommand::Delete(command) => self.delete(command),
+            CustomerCommand::Erase(command) => self.erase(command),
             CustomerCommand::Link(command) => self.link(command),
             CustomerCommand::Unlink(command) => self.unlink(command),
             CustomerCommand::Resolve(command) => self.resolve(command),
@@ -284,6 +293,12 @@ impl Customer {
                 stamps.insert(field, Stamp { edited_at, adopted });
             }
             *updated_at = at;
+        }
+    }
+
+    fn forgotten(&mut self) {
+        if let Self::Deleted { profile, .. } = self {
+            *profile = Profile::default();
         }
     }
 

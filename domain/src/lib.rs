@@ -8,8 +8,9 @@ mod policy;
 mod profile;
 
 pub use customer::{
-    Change, Changes, Contest, Create, Customer, CustomerCommand, CustomerError, CustomerEvent, Delete, Intake, Keep,
-    Link, Observe, OpenContest, OpenSides, Overwritten, Resolve, Side, Sight, Stamp, Unlink, Update, Winner, upcasters,
+    Change, Changes, Contest, Create, Customer, CustomerCommand, CustomerError, CustomerEvent, Delete, Erase, Intake,
+    Keep, Link, Observe, OpenContest, OpenSides, Overwritten, Resolve, Side, Sight, Stamp, Unlink, Update, Winner,
+    blanked, upcasters,
 };
 pub use ids::{CustomerId, GatewayName, InvalidId, RemoteId};
 pub use interval::{Interval, Order};

@@ -7,6 +7,7 @@ use crate::zoo::plays;
 use async_nats::Client;
 use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
 use backon::{ConstantBuilder, Retryable};
+use cqrs_es::Aggregate;
 use serde_json::Value;
 use sqlx::PgPool;
 use std::time::Duration;
@@ -34,14 +35,14 @@ pub enum EraseError {
 /// `blank` makes an event's payload, given its type, into one that says nothing about the person and can still be read.
 /// Append what remains to be said (`erased`) afterwards. A stream that is refilled gets the blank events. PostgreSQL's
 /// dead rows, its WAL and backups keep the text until they are vacuumed, recycled and expired.
-pub async fn erase(
+pub async fn erase<A: Aggregate>(
     pool: &PgPool,
     nats: &Client,
     feed: &Feed,
-    aggregate_type: &str,
     aggregate_id: &str,
     blank: impl Fn(&str, Value) -> Value,
 ) -> Result<u64, EraseError> {
+    let aggregate_type = A::TYPE;
     let mut transaction = pool.begin().await?;
     let rows: Vec<(i64, String, Value)> = sqlx::query_as(
         "SELECT sequence, event_type, payload FROM events

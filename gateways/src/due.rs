@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 use uuid::Uuid;
 
-use crate::{Direction, GuardConfig, error_chain, guard, twins};
+use crate::{Direction, GuardConfig, erase, error_chain, guard, twins};
 
 /// The projection that marks one gateway's links due, and keeps the emails by which twins are found. Marking again does no
 /// harm.
@@ -49,6 +49,8 @@ impl Due {
                 Some((id, changes.remove(&Field::Email).map(|change| change.after.and_then(as_text)), fields))
             }
             CustomerEvent::Deleted { .. } => Some((id, Some(None), vec![])),
+            // So that its link is locked with the others.
+            CustomerEvent::Erased { .. } => Some((id, None, vec![])),
             // What was held back until a person decided.
             CustomerEvent::ConflictResolved(contest) if contest.policy == Policy::Ask => Some((id, None, vec![])),
             CustomerEvent::Linked { .. }
@@ -85,15 +87,20 @@ impl Projection for Due {
 
     async fn apply(&self, tx: &mut PgTransaction<'_>, batch: &[Recorded]) -> Result<(), ProjectionError> {
         let (mut changed, mut emails, mut guarded) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        let mut erased = vec![];
         for recorded in batch {
             let Some((customer, email, fields)) = self.concerns(recorded)? else { continue };
             let direction =
                 if recorded.origin == self.gateway.as_str() { Direction::Inbound } else { Direction::Outbound };
             guarded.extend(fields.into_iter().map(|field| (direction, field, customer)));
+            if recorded.event_type == "erased" {
+                erased.push(customer.0);
+            }
             changed.insert(customer, recorded.version);
             emails.extend(email.map(|email| (customer, email)));
         }
         mark_changed(&mut **tx, &self.gateway, &changed).await?;
+        erase::forget(tx, &self.gateway, &erased).await?;
         guard::count(tx, &self.gateway, &guarded, self.guard).await?;
         twins::keep_emails(tx, &self.gateway, &emails.into_iter().collect::<Vec<_>>()).await?;
         Ok(())

@@ -4,6 +4,7 @@ mod adopt;
 mod config;
 mod deletions;
 mod due;
+mod erase;
 mod filter;
 mod gateway;
 mod gateways;
@@ -31,6 +32,7 @@ mod worker;
 
 pub use config::{Deletes, GatewaysConfig, OnDelete};
 pub use deletions::{Verdict, VerdictError};
+pub use erase::unsettled;
 pub use filter::Filter;
 pub use gateway::{
     Call, CallError, ChangeKind, Gateway, Listed, Notice, Object, RemoteChange, Reply, Seen, WebhookError, Write,

@@ -1,11 +1,9 @@
 //! `tandem stream check` and `tandem stream rebuild`
 
-use std::io::{self, BufRead, Write};
-
 use serde_json::json;
 use tandem_eventlog::stream;
 
-use super::{Ended, Failure, Told};
+use super::{Ended, Failure, confirm};
 use crate::config::Config;
 use crate::connect;
 
@@ -52,13 +50,7 @@ pub(super) async fn rebuild(config: &Config, yes: bool) -> Result<Ended, Failure
     let nats = connect::nats(config).await?;
     let feed = config.feed();
     if !yes {
-        eprint!("The stream {} will be deleted and filled anew from PostgreSQL. Go on? [y/N] ", feed.stream);
-        io::stderr().flush()?;
-        let mut answer = String::new();
-        io::stdin().lock().read_line(&mut answer)?;
-        if !matches!(answer.trim(), "y" | "Y" | "yes") {
-            return Err(Told("nothing was changed; --yes goes on without asking".to_owned()).into());
-        }
+        confirm(&format!("The stream {} will be deleted and filled anew from PostgreSQL. Go on?", feed.stream))?;
     }
     let epoch = stream::rebuild(&pool, &nats, &feed).await?;
     println!("The stream {} is new, of epoch {epoch}; a running `tandem serve` fills it.", feed.stream);

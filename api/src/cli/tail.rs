@@ -66,7 +66,7 @@ fn describe(event: CustomerEvent) -> String {
             };
             changes.into_iter().map(|(field, one)| change((field, one))).collect::<Vec<_>>().join(", ")
         }
-        CustomerEvent::Deleted { .. } => String::new(),
+        CustomerEvent::Deleted { .. } | CustomerEvent::Erased { .. } => String::new(),
         CustomerEvent::Linked { gateway, remote_id, .. } | CustomerEvent::Unlinked { gateway, remote_id, .. } => {
             format!("{gateway} {remote_id}")
         }

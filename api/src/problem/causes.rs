@@ -23,7 +23,7 @@ impl From<CustomerError> for Problem {
                 Self::new(Kind::Decided, "the conflict no longer waits: GET /conflicts shows what came of it")
             }
             // No route of ours asks for these.
-            CustomerError::Exists | CustomerError::LinkedElsewhere(_) => Self::internal(&error),
+            CustomerError::Exists | CustomerError::Alive | CustomerError::LinkedElsewhere(_) => Self::internal(&error),
         }
     }
 }

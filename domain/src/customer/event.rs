@@ -32,6 +32,11 @@ pub enum CustomerEvent {
         /// When.
         at: DateTime<Utc>,
     },
+    /// What was known of it is blank now in all events before this one.
+    Erased {
+        /// When.
+        at: DateTime<Utc>,
+    },
     /// A gateway knows it.
     Linked {
         /// Where.
@@ -148,6 +153,7 @@ impl DomainEvent for CustomerEvent {
             Self::Created { .. } => "created",
             Self::Updated { .. } => "updated",
             Self::Deleted { .. } => "deleted",
+            Self::Erased { .. } => "erased",
             Self::Linked { .. } => "linked",
             Self::Unlinked { .. } => "unlinked",
             Self::ConflictOpened(_) => "conflict_opened",
@@ -202,6 +208,7 @@ mod tests {
     #[test]
     fn the_other_events_read_as_ever() {
         assert_snapshot!(json(&deleted()), @r#"{"type":"deleted","at":"2023-11-14T22:13:20Z"}"#);
+        assert_snapshot!(json(&CustomerEvent::Erased { at: at() }), @r#"{"type":"erased","at":"2023-11-14T22:13:20Z"}"#);
         assert_snapshot!(json(&linked("cus_1")), @r#"{"type":"linked","gateway":"stripe","remote_id":"cus_1","at":"2023-11-14T22:13:20Z"}"#);
         assert_snapshot!(json(&unlinked("cus_1")), @r#"{"type":"unlinked","gateway":"stripe","remote_id":"cus_1","at":"2023-11-14T22:13:20Z"}"#);
     }
@@ -231,6 +238,7 @@ mod tests {
             created(ada()),
             updated(Field::Phone, None, Some("1")),
             deleted(),
+            CustomerEvent::Erased { at: at() },
             linked("cus_1"),
             unlinked("cus_1"),
             opened(Field::Phone, None, Some("2")),

@@ -56,6 +56,10 @@ pub fn delete() -> CustomerCommand {
     CustomerCommand::Delete(Delete { at: at() })
 }
 
+pub fn erase() -> CustomerCommand {
+    CustomerCommand::Erase(Erase { at: later() })
+}
+
 pub fn link(remote_id: &str) -> CustomerCommand {
     CustomerCommand::Link(Link { gateway: stripe(), remote_id: remote_id.to_owned().into(), at: at() })
 }

@@ -1,5 +1,6 @@
 //! Erasing a person.
 
+use crate::counter::Counter;
 use crate::world::{World, eventually};
 use async_nats::jetstream;
 use serde_json::json;
@@ -15,7 +16,7 @@ async fn erased_events_keep_their_places_and_say_nothing() {
     let person = world.count(3).await;
     world.add(&other, 1).await;
 
-    let erased = erase(&world.pool, &world.nats, &world.feed, "counter", &person, |_, mut payload| {
+    let erased = erase::<Counter>(&world.pool, &world.nats, &world.feed, &person, |_, mut payload| {
         payload["by"] = json!(0);
         payload
     })
@@ -37,7 +38,7 @@ async fn erased_events_keep_their_places_and_say_nothing() {
     assert_eq!((report.equal, report.erased), (3, 3));
     // Erasing again finds nothing left to do.
     assert_eq!(
-        erase(&world.pool, &world.nats, &world.feed, "counter", &person, |_, payload| payload).await.unwrap(),
+        erase::<Counter>(&world.pool, &world.nats, &world.feed, &person, |_, payload| payload).await.unwrap(),
         3
     );
 
@@ -65,7 +66,7 @@ async fn what_is_erased_is_in_no_file_of_the_stream() {
     let text = SAID.to_string();
     eventually("it is in a file", async || holds(server.store_dir(), &text)).await;
 
-    erase(&world.pool, &world.nats, &world.feed, "counter", &person, |_, mut payload| {
+    erase::<Counter>(&world.pool, &world.nats, &world.feed, &person, |_, mut payload| {
         payload["by"] = json!(0);
         payload
     })

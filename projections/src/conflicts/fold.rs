@@ -47,6 +47,7 @@ pub(crate) async fn fold(
         CustomerEvent::Deleted { at } => {
             end_all(transaction, generation, customer, None, Winner::Deletion, *at).await?;
         }
+        CustomerEvent::Erased { .. } => blank(transaction, generation, customer).await?,
         CustomerEvent::Unlinked { gateway, at, .. } => {
             end_all(transaction, generation, customer, Some(gateway.as_str()), Winner::Catalog, *at).await?;
         }
@@ -130,6 +131,19 @@ async fn end_all(
     .bind(gateway)
     .bind(word(&winner))
     .bind(at)
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+/// That there were some stays.
+async fn blank(transaction: &mut PgTransaction<'_>, generation: i32, customer: Uuid) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE conflict_rows SET catalog = jsonb_set(catalog, '{value}', 'null'), remote = jsonb_set(remote, '{value}', 'null')
+         WHERE generation = $1 AND customer_id = $2",
+    )
+    .bind(generation)
+    .bind(customer)
     .execute(&mut **transaction)
     .await?;
     Ok(())

@@ -110,6 +110,7 @@ fn fold(
             draft.deleted = true;
             draft.updated_at = at;
         }
+        CustomerEvent::Erased { .. } => draft.profile = Profile::default(),
         CustomerEvent::Linked { .. }
         | CustomerEvent::Unlinked { .. }
         | CustomerEvent::ConflictOpened(_)

@@ -22,7 +22,8 @@ pub fn version_shown(history: &[Recorded]) -> Result<u64, RecordedError> {
 pub fn shows(event: &CustomerEvent) -> bool {
     match event {
         CustomerEvent::Created { .. } | CustomerEvent::Updated { .. } | CustomerEvent::Deleted { .. } => true,
-        CustomerEvent::Linked { .. }
+        CustomerEvent::Erased { .. }
+        | CustomerEvent::Linked { .. }
         | CustomerEvent::Unlinked { .. }
         | CustomerEvent::ConflictOpened(_)
         | CustomerEvent::ConflictResolved(_) => false,

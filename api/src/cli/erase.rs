@@ -1,0 +1,52 @@
+//! `tandem erase`
+
+use clap::Args;
+use tandem_domain::{Customer, CustomerCommand, CustomerId, Erase, blanked, upcasters};
+use tandem_eventlog::{Context, Store, Wake};
+use tandem_gateways::unsettled;
+
+use super::{Ended, Failure, Told, confirm};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::connect;
+
+#[derive(Debug, Args)]
+pub(super) struct Erasing {
+    /// Whom: a deleted customer
+    #[arg(value_name = "ID")]
+    customer: CustomerId,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+}
+
+pub(super) async fn run(config: &Config, Erasing { customer, yes }: Erasing) -> Result<Ended, Failure> {
+    let pool = connect::postgres(config)?;
+    let nats = connect::nats(config).await?;
+    let feed = config.feed();
+    let store = Store::<Customer>::new(pool.clone(), Wake::new(nats.clone(), &feed.stream), upcasters);
+    let id = customer.to_string();
+    match store.load(&id).await?.aggregate {
+        Customer::Unborn => return Err(Told(format!("there is no customer {id}")).into()),
+        Customer::Active { .. } => {
+            return Err(Told("the customer is alive: delete it first, here or at a gateway".to_owned()).into());
+        }
+        Customer::Deleted { .. } => {}
+    }
+    if let Some(gateway) = unsettled(&pool, customer).await? {
+        let why = format!(
+            "{gateway} is not yet in step with its deletion: see `tandem status` and GET /customers/{id}/links"
+        );
+        return Err(Told(why).into());
+    }
+    if !yes {
+        confirm(&format!("All that is known of customer {id} will be blank, for ever. Go on?"))?;
+    }
+    let events = tandem_eventlog::erase::<Customer>(&pool, &nats, &feed, &id, blanked).await?;
+    let erase = CustomerCommand::Erase(Erase { at: Clock::system().now() });
+    store.execute(&id, erase, Context::from_origin("api")).await?;
+    println!(
+        "{events} events of customer {id} are blank, in PostgreSQL and in the stream; what is read from them follows."
+    );
+    Ok(Ended::Well)
+}
