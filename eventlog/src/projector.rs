@@ -17,17 +17,18 @@ use chrono::{DateTime, Utc};
 use metrics::gauge;
 use sqlx::{PgPool, PgTransaction};
 use std::error::Error;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 /// How often a projector compares itself with the head of the feed.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// One for the batch, one to read the log meanwhile.
-const CONNECTIONS: u32 = 2;
+/// One for the batch or for a look, one to read the log meanwhile, one to compare the stream with it.
+const CONNECTIONS: u32 = 3;
 
 /// A read model: a fold over the feed.
 #[async_trait]
@@ -198,42 +199,72 @@ impl Projector {
         }
     }
 
-    /// Reads on from the checkpoint until it moves without us (`None`), or for good.
+    /// Reads on from the checkpoint until it is taken back (`None`), or for good.
     async fn read(&self, backoff: &mut Backoff) -> Result<Option<ProjectorError>, Passing> {
-        let mut connection = self.pool.acquire().await?;
-        checkpoint::open(&mut connection, self.name(), self.generation).await?;
-        let Some(mut at) = checkpoint::read(&mut *connection, self.name(), self.generation).await? else {
+        let Self { pool, nats, feed, .. } = self;
+        let Some(mut at) = self.begin().await? else {
             let projection = self.name().to_owned();
             return Ok(Some(ProjectorError::Superseded { projection, generation: self.generation }));
         };
-        drop(connection);
-        let Self { pool, nats, feed, .. } = self;
         let mut reader = Reader::after(pool.clone(), nats.clone(), feed.clone(), Live::Consumer, at.position);
-        let mut look = Instant::now();
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let batch = timeout_at(look, reader.next()).await;
-            if Instant::now() >= look {
-                // A backup that was restored takes it back: nothing would ever follow the position that we believe in.
-                let now = checkpoint::read(pool, self.name(), self.generation).await?;
-                if now.is_none_or(|now| now.position < at.position || now.epoch != at.epoch) {
-                    return Ok(None);
+            // Kept over the looks: what takes longer than one would never be read.
+            let mut next = pin!(reader.next());
+            let batch = loop {
+                tokio::select! {
+                    biased;
+                    _ = looks.tick() => {
+                        if !self.catch_up(&mut at).await? {
+                            return Ok(None);
+                        }
+                        let head = last_position(pool).await?;
+                        self.arrived(at.position, head, None);
+                        if at.position >= head {
+                            backoff.reset();
+                        }
+                    }
+                    batch = &mut next => break batch?,
                 }
-                self.arrived(at.position, last_position(pool).await?, None);
-                look = Instant::now() + LOOK;
-            }
-            let Ok(batch) = batch else {
-                backoff.reset();
-                continue;
             };
-            match self.step(&mut at, &batch?).await? {
-                Step::Applied => backoff.reset(),
-                Step::Moved => return Ok(None),
-                Step::Stuck(position, source) => {
-                    let projection = self.name().to_owned();
-                    return Ok(Some(ProjectorError::Stopped { projection, position, source }));
+            loop {
+                // Another projector may have applied some of it.
+                let news = &batch[batch.partition_point(|event| event.position <= at.position)..];
+                match self.step(&mut at, news).await? {
+                    Step::Applied => break backoff.reset(),
+                    // Whoever was first: the next events may be ours. What was read stays, and so does the reader.
+                    Step::Moved => {
+                        if !self.catch_up(&mut at).await? {
+                            return Ok(None);
+                        }
+                        self.arrived(at.position, at.position, None);
+                    }
+                    Step::Stuck(position, source) => {
+                        let projection = self.name().to_owned();
+                        return Ok(Some(ProjectorError::Stopped { projection, position, source }));
+                    }
                 }
             }
         }
+    }
+
+    /// Where to begin; `None` if this generation is forgotten.
+    async fn begin(&self) -> Result<Option<Checkpoint>, sqlx::Error> {
+        let mut connection = self.pool.acquire().await?;
+        checkpoint::open(&mut connection, self.name(), self.generation).await?;
+        checkpoint::read(&mut *connection, self.name(), self.generation).await
+    }
+
+    /// Goes to where the checkpoint is, which another projector may have moved. False if it was taken back or away: a
+    /// backup was restored, the stream rebuilt. Nothing would ever follow the position that we believe in.
+    async fn catch_up(&self, at: &mut Checkpoint) -> Result<bool, sqlx::Error> {
+        let now = checkpoint::read(&self.pool, self.name(), self.generation).await?;
+        match now.filter(|now| now.epoch == at.epoch && now.position >= at.position) {
+            Some(now) => *at = now,
+            None => return Ok(false),
+        }
+        Ok(true)
     }
 
     /// Applies a batch; if an event is in the way, everything before it.
@@ -288,7 +319,8 @@ impl Projector {
         self.status.send_modify(|status| {
             status.position = position;
             status.head = status.head.max(head);
-            recovered = status.failing.take().is_some();
+            // While something waits, only what is applied shows that it works again.
+            recovered = position >= head && status.failing.take().is_some();
         });
         if recovered {
             tracing::info!(projection = self.name(), position, "the projector is well again");

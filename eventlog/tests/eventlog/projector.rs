@@ -76,6 +76,12 @@ async fn sum_of(world: &World, table: &str) -> (i64, i64) {
     sqlx::query_as(&format!("SELECT value, events FROM {table}")).fetch_one(&world.pool).await.unwrap()
 }
 
+/// How many consumers the stream has, those that were left a moment ago among them.
+async fn consumers(world: &World) -> usize {
+    let stream = jetstream::new(world.nats.clone()).get_stream(&world.feed.stream).await;
+    stream.map_or(0, |stream| stream.cached_info().state.consumer_count)
+}
+
 fn projector(world: &World, sum: Sum) -> Projector {
     Projector::new(world.pool.clone(), world.nats.clone(), world.feed.clone(), Arc::new(sum))
 }
@@ -133,6 +139,8 @@ async fn two_projectors_of_one_name_do_the_work_of_one() {
     }
 
     let id = world.count(1).await;
+    // One that begins when the other is done finds nothing to do.
+    eventually("both read the stream", async || consumers(&world).await >= 2).await;
     for _ in 0..100 {
         world.add(&id, 1).await;
     }
@@ -140,6 +148,54 @@ async fn two_projectors_of_one_name_do_the_work_of_one() {
     // Both: one that is late must find that it is done.
     eventually("both are there", async || statuses.iter().all(|status| status.borrow().position == 101)).await;
     assert_eq!(sum(&world).await, (101, 101));
+}
+
+/// Fails for a projector that begins to read anew whenever the other was first: each time it leaves a consumer behind.
+#[tokio::test]
+async fn two_projectors_of_one_name_have_one_consumer_each() {
+    let world = World::new().await;
+    tables(&world, "sums").await;
+    let _relay = world.relay();
+    let projectors = [projector(&world, Sum::new()), projector(&world, Sum::new())];
+    let statuses = projectors.each_ref().map(Projector::status);
+    for projector in projectors {
+        tokio::spawn(projector.run(CancellationToken::new()));
+    }
+
+    for round in 1..=50 {
+        world.count(40).await;
+        eventually("one has it", async || statuses.iter().any(|status| status.borrow().position == round * 40)).await;
+    }
+
+    eventually("both are there", async || statuses.iter().all(|status| status.borrow().position == 2000)).await;
+    assert_eq!(sum(&world).await, (2000, 2000));
+    let consumers = consumers(&world).await;
+    // One more each, should the server have been slow to answer.
+    assert!(consumers <= 4, "{consumers}");
+}
+
+/// Fails for a projector that gives up what it reads whenever it looks where the feed is.
+#[tokio::test]
+async fn a_page_that_takes_longer_than_a_look_is_read() {
+    let world = World::new().await;
+    let nowhere = crate::world::connect("nats://127.0.0.1:1").await;
+    let relay = world.relay_by(nowhere.clone());
+    world.count(10).await;
+    relay.reaches("numbered all", |status| status.numbered == 10).await;
+    relay.crash().await;
+    tables(&world, "sums").await;
+    sqlx::raw_sql(
+        "ALTER TABLE events RENAME TO stored;
+         CREATE VIEW events AS WITH slow AS MATERIALIZED (SELECT pg_sleep(1.5)) SELECT stored.* FROM slow, stored",
+    )
+    .execute(&world.pool)
+    .await
+    .unwrap();
+
+    let projector = Projector::new(world.pool.clone(), nowhere, world.feed.clone(), Arc::new(Sum::new()));
+    tokio::spawn(projector.run(CancellationToken::new()));
+
+    eventually("all is applied", async || sum(&world).await == (10, 10)).await;
 }
 
 /// Fails for a projector that skips it, goes on behind it, or loses what came before it in the batch.
