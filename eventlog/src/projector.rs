@@ -131,7 +131,7 @@ enum Step {
     Applied,
     /// The checkpoint is not where we left it: somebody else is at work, or the stream was rebuilt.
     Moved,
-    /// Nothing after this position can be applied.
+    /// Nothing from this position on can be applied.
     Stuck(u64, ProjectionError),
 }
 
@@ -269,30 +269,27 @@ impl Projector {
 
     /// Applies a batch; if an event is in the way, everything before it.
     async fn step(&self, at: &mut Checkpoint, batch: &[Recorded]) -> Result<Step, Passing> {
-        match self.apply(at, batch).await {
-            Ok(step) => return Ok(step),
-            Err(error) if error.is_transient() => return Err(Passing::Projection(error)),
+        match self.apply(at, batch).await? {
             // Which event it is shows when they go one by one.
-            Err(_) => {}
+            Step::Stuck(..) => {}
+            step => return Ok(step),
         }
         for event in batch {
-            match self.apply(at, std::slice::from_ref(event)).await {
-                Ok(Step::Applied) => {}
-                Ok(other) => return Ok(other),
-                Err(error) if error.is_transient() => return Err(Passing::Projection(error)),
-                Err(_) if plays("skips-what-it-cannot-apply") => {
+            match self.apply(at, std::slice::from_ref(event)).await? {
+                Step::Applied => {}
+                Step::Stuck(..) if plays("skips-what-it-cannot-apply") => {
                     let mut connection = self.pool.acquire().await?;
                     checkpoint::advance(&mut connection, self.name(), self.generation, *at, event.position).await?;
                     at.position = event.position;
                 }
-                Err(error) => return Ok(Step::Stuck(event.position, error)),
+                other => return Ok(other),
             }
         }
         Ok(Step::Applied)
     }
 
-    async fn apply(&self, at: &mut Checkpoint, batch: &[Recorded]) -> Result<Step, ProjectionError> {
-        let Some(last) = batch.last() else { return Ok(Step::Applied) };
+    async fn apply(&self, at: &mut Checkpoint, batch: &[Recorded]) -> Result<Step, Passing> {
+        let (Some(first), Some(last)) = (batch.first(), batch.last()) else { return Ok(Step::Applied) };
         if plays("checkpoint-before-the-effects") || plays("checkpoint-after-the-effects") {
             return self.apply_apart(at, batch, last).await;
         }
@@ -300,7 +297,12 @@ impl Projector {
         if !checkpoint::advance(&mut transaction, self.name(), self.generation, *at, last.position).await? {
             return Ok(Step::Moved);
         }
-        self.projection.apply(&mut transaction, batch).await?;
+        match self.projection.apply(&mut transaction, batch).await {
+            Ok(()) => {}
+            Err(error) if error.is_transient() => return Err(Passing::Projection(error)),
+            // Of all that is done here, this alone depends on the event.
+            Err(error) => return Ok(Step::Stuck(first.position, error)),
+        }
         crash::at("projector-applied");
         transaction.commit().await?;
         crash::at("projector-committed");

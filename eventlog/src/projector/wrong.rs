@@ -1,6 +1,6 @@
 //! For the zoo: a projector that looked right.
 
-use super::{ProjectionError, Projector, Step};
+use super::{Passing, Projector, Step};
 use crate::checkpoint::{self, Checkpoint};
 use crate::recorded::Recorded;
 use crate::zoo::plays;
@@ -12,7 +12,7 @@ impl Projector {
         at: &mut Checkpoint,
         batch: &[Recorded],
         last: &Recorded,
-    ) -> Result<Step, ProjectionError> {
+    ) -> Result<Step, Passing> {
         let mut connection = self.pool.acquire().await?;
         let mut moved = true;
         if plays("checkpoint-before-the-effects") {
@@ -20,7 +20,7 @@ impl Projector {
         }
         if moved {
             let mut transaction = self.pool.begin().await?;
-            self.projection.apply(&mut transaction, batch).await?;
+            self.projection.apply(&mut transaction, batch).await.map_err(Passing::Projection)?;
             transaction.commit().await?;
             if plays("checkpoint-after-the-effects") {
                 moved = checkpoint::advance(&mut connection, self.name(), self.generation, *at, last.position).await?;

@@ -198,6 +198,32 @@ async fn a_page_that_takes_longer_than_a_look_is_read() {
     eventually("all is applied", async || sum(&world).await == (10, 10)).await;
 }
 
+/// Fails for a projector that takes what is wrong with its checkpoint for something wrong with the event.
+#[tokio::test]
+async fn a_checkpoint_that_is_out_of_reach_for_a_while_ends_no_projector() {
+    let world = World::new().await;
+    let _relay = world.relay();
+    let projector = sum_projector(&world).await;
+    let status = projector.status();
+    tokio::spawn(projector.run(CancellationToken::new()));
+    world.count(3).await;
+    eventually("they are applied", async || sum(&world).await == (3, 3)).await;
+    let rename = async |from, to| {
+        let sql = format!("ALTER TABLE {from} RENAME TO {to}");
+        sqlx::raw_sql(&sql).execute(&world.pool).await.unwrap();
+    };
+    rename("checkpoints", "out_of_reach").await;
+    world.count(3).await;
+    let noticed = async || status.borrow().failing.is_some() || status.borrow().stopped.is_some();
+    eventually("it notices", noticed).await;
+
+    rename("out_of_reach", "checkpoints").await;
+
+    assert_eq!(status.borrow().stopped, None);
+    eventually("it goes on", async || sum(&world).await == (6, 6)).await;
+    eventually("it is well", async || status.borrow().failing.is_none()).await;
+}
+
 /// Fails for a projector that skips it, goes on behind it, or loses what came before it in the batch.
 #[tokio::test]
 async fn an_event_it_cannot_apply_stops_it_there() {
