@@ -159,7 +159,7 @@ impl Projector {
         }
     }
 
-    /// Of another generation: a rebuild beside the live one.
+    /// Of another generation: a rebuild beside the live one, which has opened its checkpoint by [`checkpoint::open`].
     pub fn generation(mut self, generation: u32) -> Self {
         self.generation = generation;
         self
@@ -252,7 +252,10 @@ impl Projector {
     /// Where to begin; `None` if this generation is forgotten.
     async fn begin(&self) -> Result<Option<Checkpoint>, sqlx::Error> {
         let mut connection = self.pool.acquire().await?;
-        checkpoint::open(&mut connection, self.name(), self.generation).await?;
+        // A later one is opened by whoever rebuilds, and by nobody else: it would begin again after it was given up.
+        if self.generation == 1 {
+            checkpoint::open(&mut connection, self.name(), self.generation).await?;
+        }
         checkpoint::read(&mut *connection, self.name(), self.generation).await
     }
 

@@ -315,6 +315,7 @@ async fn a_rebuild_runs_beside_the_live_generation_and_supersedes_it() {
     let old = tokio::spawn(projector(&world, Sum::new()).run(CancellationToken::new()));
     eventually("the old one is done", async || sum(&world).await == (10, 10)).await;
     assert_eq!(checkpoint::live(&world.pool, "sum").await.unwrap(), Some(1));
+    checkpoint::open(&mut world.pool.acquire().await.unwrap(), "sum", 2).await.unwrap();
     let new = projector(&world, Sum { table: "sums_2", ..Sum::new() }).generation(2);
     tokio::spawn(new.run(CancellationToken::new()));
     eventually("the new one is done", async || sum_of(&world, "sums_2").await == (10, 10)).await;
@@ -328,6 +329,29 @@ async fn a_rebuild_runs_beside_the_live_generation_and_supersedes_it() {
     eventually("the new one goes on", async || sum_of(&world, "sums_2").await == (15, 15)).await;
     assert_eq!(sum(&world).await, (10, 10));
     assert_eq!(checkpoint::live(&world.pool, "sum").await.unwrap(), Some(2));
+}
+
+/// Fails for a projector that opens a checkpoint which was taken away: the rebuild that was given up would go on from nothing.
+#[tokio::test]
+async fn a_rebuild_whose_checkpoint_is_taken_away_ends() {
+    let world = World::new().await;
+    tables(&world, "sums").await;
+    tables(&world, "sums_2").await;
+    let _relay = world.relay();
+    world.count(10).await;
+    let mut connection = world.pool.acquire().await.unwrap();
+    for generation in [1, 2] {
+        checkpoint::open(&mut connection, "sum", generation).await.unwrap();
+    }
+    let rebuild = projector(&world, Sum { table: "sums_2", ..Sum::new() }).generation(2);
+    let rebuild = tokio::spawn(rebuild.run(CancellationToken::new()));
+    eventually("it has read all", async || sum_of(&world, "sums_2").await == (10, 10)).await;
+
+    sqlx::raw_sql("DELETE FROM checkpoints WHERE generation = 2").execute(&mut *connection).await.unwrap();
+
+    let ended = tokio::time::timeout(patience(), rebuild).await.unwrap().unwrap();
+    assert!(matches!(ended, Err(ProjectorError::Superseded { generation: 2, .. })), "{ended:?}");
+    assert_eq!(checkpoint::position(&world.pool, "sum", 2).await.unwrap(), None);
 }
 
 #[tokio::test]

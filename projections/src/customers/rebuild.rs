@@ -22,9 +22,9 @@ pub enum RebuildError {
     /// The database is away: begin again later.
     #[error("the read model is unavailable")]
     Unavailable(#[from] sqlx::Error),
-    /// An event cannot be applied, or another rebuild swapped first.
+    /// An event cannot be applied.
     #[error("the rebuild stopped")]
-    Stopped(#[from] ProjectorError),
+    Stopped(#[source] ProjectorError),
     /// Another rebuild was begun after this one, or swapped first.
     #[error("another rebuild took over")]
     TakenOver,
@@ -67,10 +67,12 @@ pub async fn customers_rebuild(
         // Looked at first: after a swap, the projector may find itself alone or ended.
         biased;
         swapped = swap => swapped?,
-        ended = run => {
-            ended?;
-            return Err(RebuildError::Unavailable(sqlx::Error::WorkerCrashed));
-        }
+        ended = run => return Err(match ended {
+            Err(ProjectorError::Superseded { .. }) => RebuildError::TakenOver,
+            Err(stopped) => RebuildError::Stopped(stopped),
+            // It is told to stop on return only.
+            Ok(()) => RebuildError::Unavailable(sqlx::Error::WorkerCrashed),
+        }),
     };
     sweep(&pool, generation).await?;
     Ok(position)
