@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod answer;
 mod backoff;
 pub mod checkpoint;
 mod cloudevent;

@@ -4,6 +4,7 @@ mod number;
 mod publish;
 mod wrong;
 
+use crate::answer::answer;
 use crate::backoff::Backoff;
 use crate::database::last_position;
 use crate::feed::Feed;
@@ -24,6 +25,10 @@ const LOCK: i64 = 0x7461_6e64_656d; // "tandem"
 
 /// How often a standby asks whether it is its turn.
 const STANDBY: Duration = Duration::from_millis(250);
+
+/// How long PostgreSQL hears nothing from a relay before it ends its session, and the lock with it: a host that vanished
+/// says nothing, and the system would wait for two hours. A relay asks several times a second.
+const SILENCE: &str = "5s";
 
 /// The relay of one database and one stream. Many may run; one of them is active.
 #[derive(Debug)]
@@ -85,17 +90,13 @@ impl Relay {
     /// One session: waits for the lock, then works until the session breaks.
     async fn turn(&self, backoff: &mut Backoff) -> Result<Infallible, sqlx::Error> {
         // A session of our own: the lock lives and dies with it, and so does the right to number.
-        let mut session = PgConnection::connect_with(&self.pool.connect_options()).await?;
-        while !sqlx::query_scalar::<_, bool>("SELECT pg_try_advisory_lock($1)")
-            .bind(LOCK)
-            .fetch_one(&mut session)
-            .await?
-            && !plays("two-relays-at-once")
-        {
+        let options = (*self.pool.connect_options()).clone().options([("idle_session_timeout", SILENCE)]);
+        let mut session = answer(PgConnection::connect_with(&options)).await?;
+        while !answer(lock(&mut session)).await? && !plays("two-relays-at-once") {
             self.recovered();
             tokio::time::sleep(STANDBY).await;
         }
-        let numbered = last_position(&mut session).await?;
+        let numbered = answer(last_position(&mut session)).await?;
         backoff.reset();
         self.status.send_modify(|status| status.numbered = numbered);
         self.active(true);
@@ -146,4 +147,9 @@ impl Relay {
             tracing::info!(stream = %self.feed.stream, "the relay is well again");
         }
     }
+}
+
+/// Whether it is this session's turn.
+async fn lock(session: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(LOCK).fetch_one(session).await
 }

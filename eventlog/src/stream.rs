@@ -7,6 +7,7 @@ mod settings;
 pub use check::{Report, check};
 pub use rebuild::rebuild;
 
+use crate::answer::answer;
 use crate::cloudevent;
 use crate::database::{signed, unsigned};
 use crate::feed::Feed;
@@ -156,7 +157,7 @@ pub(crate) async fn verify(pool: &PgPool, nats: &Client, feed: &Feed) -> Result<
     }
     // Read after the stream: the database is never behind, but for a restored backup.
     let last = info.state.last_sequence;
-    let (database_last, epoch) = row(pool).await?;
+    let (database_last, epoch) = answer(row(pool)).await?;
     if plays("goes-on-behind-a-lost-history") {
         return Ok(Verified { epoch, last });
     }
@@ -183,10 +184,10 @@ pub(crate) async fn compare(
     if plays("refusal-taken-for-published") {
         return Ok(());
     }
-    let event: Option<(Uuid, bool)> = sqlx::query_as("SELECT event_id, erased FROM events WHERE position = $1")
+    let event = sqlx::query_as("SELECT event_id, erased FROM events WHERE position = $1")
         .bind(signed(position))
-        .fetch_optional(pool)
-        .await?;
+        .fetch_optional(pool);
+    let event: Option<(Uuid, bool)> = answer(event).await?;
     let same = match stream.get_raw_message(position).await {
         Ok(message) => event.is_some_and(|(id, _)| {
             cloudevent::id(&message.headers).is_ok_and(|found| found == id)

@@ -1,6 +1,7 @@
 //! Giving committed events their positions.
 
 use super::{Relay, wrong};
+use crate::answer::answer;
 use crate::crash;
 use crate::database::unsigned;
 use sqlx::PgConnection;
@@ -24,7 +25,7 @@ pub(super) async fn run(relay: &Relay, session: &mut PgConnection) -> Result<Inf
     loop {
         let numbered = match wrong::number_as_played(&mut memory, relay, session, BATCH).await {
             Some(wrong) => wrong?,
-            None => number(session, BATCH).await?,
+            None => answer(number(session, BATCH)).await?,
         };
         match numbered {
             Some(last) => {

@@ -1,6 +1,7 @@
 //! Publishing numbered events, each to the sequence number that is its position.
 
 use super::Relay;
+use crate::answer::answer;
 use crate::backoff::Backoff;
 use crate::cloudevent;
 use crate::crash;
@@ -51,7 +52,7 @@ async fn publish(relay: &Relay, backoff: &mut Backoff) -> Result<Infallible, Str
             if idle {
                 break;
             }
-            let events = read_after(pool, published, WINDOW).await?;
+            let events = answer(read_after(pool, published, WINDOW)).await?;
             let sent = send(nats, feed, epoch, &events).await;
             if sent.count > 0 {
                 crash::at("relay-acknowledged");

@@ -1,7 +1,7 @@
 //! The relay: nothing lost, nothing inverted, nothing twice, whatever dies.
 
 use crate::counter::Command;
-use crate::world::{World, connect, eventually};
+use crate::world::{World, connect, eventually, pool};
 use async_nats::jetstream;
 use std::time::Duration;
 use tandem_eventlog::{Context, ExecuteError, read_after, stream};
@@ -228,6 +228,32 @@ async fn a_standby_takes_over_when_the_session_of_the_active_one_breaks() {
     second.reaches("took over", |status| status.active && status.published == 3).await;
     world.count(3).await;
     world.settles_at(6).await;
+}
+
+/// Fails if only a broken connection ends a session: of one whose host vanished nothing is heard, and the server would keep
+/// its lock for hours; the relay would wait as long for an answer.
+#[tokio::test]
+async fn a_standby_takes_over_when_the_connection_of_the_active_one_freezes() {
+    let database = tandem_local::test::database().await.url;
+    let world = World::on(&database, &tandem_local::test::nats().await).await;
+    let proxy = Proxy::before(&database).await;
+    let frozen = world.relay_on(pool(proxy.url()).await, world.nats.clone());
+    frozen.reaches("became active", |status| status.active).await;
+    world.count(3).await;
+    frozen.reaches("published", |status| status.published == 3).await;
+    let standby = world.relay();
+
+    proxy.freeze();
+    world.count(3).await;
+
+    standby.reaches("took over", |status| status.active && status.published == 6).await;
+    frozen.reaches("noticed", |status| !status.active && status.failing.is_some()).await;
+    world.count(2).await;
+    proxy.thaw();
+    frozen.reaches("stands by", |status| status.failing.is_none()).await;
+    world.count(2).await;
+    world.settles_at(10).await;
+    assert!(standby.status.borrow().active && !frozen.status.borrow().active);
 }
 
 /// Fails for a relay that does not ask for the lock again, or goes on numbering without it.

@@ -49,7 +49,12 @@ impl World {
 
     /// A relay with a NATS connection of its own.
     pub fn relay_by(&self, nats: Client) -> RunningRelay {
-        let relay = Relay::new(self.pool.clone(), nats, self.feed.clone(), self.store.wake().clone());
+        self.relay_on(self.pool.clone(), nats)
+    }
+
+    /// A relay with connections of its own.
+    pub fn relay_on(&self, pool: PgPool, nats: Client) -> RunningRelay {
+        let relay = Relay::new(pool, nats, self.feed.clone(), self.store.wake().clone());
         let status = relay.status();
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(relay.run(shutdown.clone()));

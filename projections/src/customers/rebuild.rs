@@ -129,6 +129,8 @@ async fn follow(
 /// did not draw level in time, or another rebuild swapped in this instant.
 async fn swap(pool: &PgPool, generation: u32) -> Result<Option<u64>, RebuildError> {
     let mut transaction = pool.begin().await?;
+    // Should this process freeze or its host vanish, the others' projectors wait for a moment only.
+    sqlx::query("SET LOCAL idle_in_transaction_session_timeout = '5s'").execute(&mut *transaction).await?;
     let held: Option<i64> = sqlx::query_scalar("SELECT position FROM checkpoints WHERE name = $1 AND live FOR UPDATE")
         .bind(NAME)
         .fetch_optional(&mut *transaction)

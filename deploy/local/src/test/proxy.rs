@@ -66,6 +66,16 @@ impl Proxy {
         self.state.send_modify(|state| (state.requests_wait, state.answers_wait) = (false, false));
     }
 
+    /// As if the server's host had vanished: nothing comes or goes, and nobody is told.
+    pub fn freeze(&self) {
+        self.state.send_modify(|state| (state.requests_wait, state.answers_wait) = (true, true));
+    }
+
+    /// The end of [`Proxy::freeze`]: what was on its way arrives.
+    pub fn thaw(&self) {
+        self.release();
+    }
+
     /// Cuts every connection, with what is on its way, and lets none be made for so long.
     pub fn cut_for(&self, time: Duration) {
         self.state.send_modify(|state| (state.refuses, state.cuts) = (true, state.cuts + 1));
