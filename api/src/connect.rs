@@ -18,6 +18,10 @@ const VANISHED: [(&str, &str); 4] = [
     ("tcp_user_timeout", "30s"),
 ];
 
+/// How many messages of one subscription may wait here. The rest is dropped, and read from PostgreSQL: one reader who does not
+/// read on must not fill the memory.
+const WAITING: usize = 1024;
+
 /// A pool of connections, none of which is made yet.
 ///
 /// # Errors
@@ -47,6 +51,7 @@ pub(crate) async fn nats(config: &Config) -> Result<async_nats::Client, ConfigEr
     let servers = servers.collect::<Result<Vec<_>, _>>().map_err(|_| unreadable())?;
     ConnectOptions::new()
         .name("tandem")
+        .subscription_capacity(WAITING)
         .retry_on_initial_connect()
         .reconnect_delay_callback(|attempts| {
             Duration::from_millis(u64::try_from(attempts).unwrap_or(u64::MAX).saturating_mul(50).min(1000))

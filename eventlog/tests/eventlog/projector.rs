@@ -354,6 +354,33 @@ async fn a_rebuild_whose_checkpoint_is_taken_away_ends() {
     assert_eq!(checkpoint::position(&world.pool, "sum", 2).await.unwrap(), None);
 }
 
+/// Fails for a follower that takes what the client dropped, because it was slow, for never published.
+#[tokio::test]
+async fn a_follower_that_is_slow_misses_nothing() {
+    let world = World::new().await;
+    let _relay = world.relay();
+    world.count(1).await;
+    world.settles_at(1).await;
+    let options = async_nats::ConnectOptions::new().subscription_capacity(4);
+    let client = options.connect(&world.nats_url).await.unwrap();
+    let mut followed = std::pin::pin!(follow(world.pool.clone(), client, world.feed.clone(), 0));
+    // From here on it may be subscribed, and nobody asks it for more.
+    let mut positions = vec![followed.next().await.unwrap().unwrap().position];
+    let id = world.count(1).await;
+    positions.push(followed.next().await.unwrap().unwrap().position);
+    for _ in 0..100 {
+        world.add(&id, 1).await;
+    }
+    world.settles_at(102).await;
+
+    while positions.len() < 102 {
+        let next = tokio::time::timeout(Duration::from_secs(30), followed.next()).await.unwrap();
+        positions.push(next.unwrap().unwrap().position);
+    }
+
+    assert_eq!(positions, (1..=102).collect::<Vec<_>>());
+}
+
 #[tokio::test]
 async fn following_reads_the_past_and_the_present_without_gaps() {
     let world = World::new().await;
