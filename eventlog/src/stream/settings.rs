@@ -48,6 +48,7 @@ pub(super) fn differences(found: &Config, feed: &Feed) -> Vec<String> {
         max_messages_per_subject,
         max_bytes,
         max_message_size,
+        max_consumers,
         max_age,
         allow_direct,
         allow_rollup,

@@ -58,6 +58,7 @@ async fn a_foreign_stream_of_that_name_is_refused_with_what_differs() {
         name: world.feed.stream.clone(),
         subjects: vec![format!("{}.orders.*", world.feed.root)],
         max_messages: 100,
+        max_consumers: 5,
         allow_direct: true,
         ..Config::default()
     };
@@ -67,7 +68,9 @@ async fn a_foreign_stream_of_that_name_is_refused_with_what_differs() {
 
     let StreamError::Settings { differences, .. } = &refused else { panic!("{refused:?}") };
     assert!(differences[0].starts_with("subjects is"), "{differences:?}");
-    assert!(differences.contains(&"max_messages is 100, has to be -1".to_owned()), "{differences:?}");
+    for difference in ["max_messages is 100, has to be -1", "max_consumers is 5, has to be -1"] {
+        assert!(differences.contains(&difference.to_owned()), "{differences:?}");
+    }
     // The relay says the same, publishes nothing, and goes on once it is mended.
     let relay = world.relay();
     relay.reaches("stopped", |status| status.stopped.is_some()).await;
