@@ -93,9 +93,14 @@ impl Recorded {
 
 macro_rules! select {
     ($which:literal) => {
+        select!($which, "")
+    };
+    ($which:literal, $more:literal) => {
         concat!(
             "SELECT position, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version, payload, ",
-            "metadata, recorded_at FROM events ",
+            "metadata, recorded_at",
+            $more,
+            " FROM events ",
             $which
         )
     };
@@ -165,6 +170,22 @@ pub async fn read_after(
         .bind(i64::from(limit))
         .fetch_all(database)
         .await
+}
+
+/// The same, and the epoch at that moment; none if nothing follows.
+pub(crate) async fn read_after_with_epoch(
+    database: impl PgExecutor<'_>,
+    position: u64,
+    limit: u32,
+) -> Result<(Option<Uuid>, Vec<Recorded>), sqlx::Error> {
+    let rows =
+        sqlx::query(select!("WHERE position > $1 ORDER BY position LIMIT $2", ", (SELECT epoch FROM feed) AS epoch"))
+            .bind(signed(position))
+            .bind(i64::from(limit))
+            .fetch_all(database)
+            .await?;
+    let epoch = rows.first().map(|row| row.try_get("epoch")).transpose()?;
+    Ok((epoch, rows.iter().map(Recorded::from_row).collect::<Result<_, _>>()?))
 }
 
 impl FromRow<'_, PgRow> for Recorded {

@@ -6,7 +6,7 @@ use crate::backoff::Backoff;
 use crate::cloudevent;
 use crate::crash;
 use crate::feed::Feed;
-use crate::recorded::{Recorded, read_after};
+use crate::recorded::{Recorded, read_after_with_epoch};
 use crate::stream::{self, StreamError, Verified};
 use crate::zoo::plays;
 use async_nats::Client;
@@ -52,7 +52,11 @@ async fn publish(relay: &Relay, backoff: &mut Backoff) -> Result<Infallible, Str
             if idle {
                 break;
             }
-            let events = answer(read_after(pool, published, WINDOW)).await?;
+            let (now, events) = answer(read_after_with_epoch(pool, published, WINDOW)).await?;
+            if now.is_some_and(|now| now != epoch) {
+                // The stream was made anew since we looked, and an empty one would take our messages of the epoch before.
+                break;
+            }
             let sent = send(nats, feed, epoch, &events).await;
             if sent.count > 0 {
                 crash::at("relay-acknowledged");

@@ -176,6 +176,24 @@ async fn a_stream_rebuilt_while_the_relay_publishes_is_whole() {
     world.settles_at(written).await;
 }
 
+/// Fails for a relay that knows the epoch from when it last looked at the stream: an empty one takes its messages.
+#[tokio::test]
+async fn a_stream_rebuilt_while_it_is_empty_gets_no_message_of_the_epoch_before() {
+    let world = World::new().await;
+    let relay = world.relay();
+    relay.reaches("became active", |status| status.active).await;
+    eventually("the stream is there", async || world.stream_last().await == Some(0)).await;
+    // It has looked once more, and waits for events now.
+    world.nats.flush().await.unwrap();
+
+    rebuild(&world.pool, &world.nats, &world.feed).await.unwrap();
+    world.count(3).await;
+
+    relay.reaches("published", |status| status.published == 3).await;
+    world.settles_at(3).await;
+    assert_eq!(relay.status.borrow().stopped, None);
+}
+
 /// Fails if the epoch is compared by messages alone: an empty stream of another database would be taken.
 #[tokio::test]
 async fn a_stream_of_another_database_is_refused() {
