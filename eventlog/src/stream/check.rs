@@ -6,12 +6,18 @@ use crate::database::unsigned;
 use crate::feed::Feed;
 use crate::recorded::{Recorded, read_after};
 use async_nats::jetstream::consumer::{DeliverPolicy, OrderedPullConsumer, pull};
+use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
 use async_nats::{Client, Message};
 use futures::StreamExt;
 use sqlx::PgPool;
 use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+use tokio::time::timeout;
 
 const PAGE: u32 = 1000;
+
+/// How long no message may come before the server is asked whether there is one.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// How many positions of each kind are named; all are counted.
 const NAMED: usize = 20;
@@ -115,6 +121,7 @@ async fn between(pool: &PgPool, from: u64, to: u64) -> Result<BTreeMap<u64, Reco
 
 /// The stream's messages in order, one of them read ahead: what was deleted is skipped in silence.
 struct Messages {
+    stream: Stream,
     /// None at the end, where an ordered consumer would wait.
     ordered: Option<pull::Ordered>,
     last: u64,
@@ -135,16 +142,16 @@ impl Messages {
                 .map_err(StreamError::nats)?;
             Some(consumer.messages().await.map_err(StreamError::nats)?)
         };
-        Ok(Self { ordered, last, ahead: None })
+        Ok(Self { stream, ordered, last, ahead: None })
     }
 
     /// The message of a position, asked for in ascending order.
     async fn at(&mut self, position: u64) -> Result<Option<Message>, StreamError> {
-        if self.ahead.is_none()
+        while self.ahead.is_none()
             && let Some(ordered) = &mut self.ordered
         {
-            match ordered.next().await {
-                Some(message) => {
+            match timeout(SILENCE, ordered.next()).await {
+                Ok(Some(message)) => {
                     let message = message.map_err(StreamError::nats)?;
                     let info = message.info().map_err(StreamError::Nats)?;
                     let (sequence, pending) = (info.stream_sequence, info.pending);
@@ -153,9 +160,59 @@ impl Messages {
                         self.ordered = None;
                     }
                 }
-                None => self.ordered = None,
+                Ok(None) => self.ordered = None,
+                // What was pending may have been deleted.
+                Err(_) => {
+                    if !self.goes_on(position).await? {
+                        self.ordered = None;
+                    }
+                }
             }
         }
         Ok(self.ahead.take_if(|(sequence, _)| *sequence == position).map(|(_, message)| message))
+    }
+
+    /// Whether the stream has a message at that position or later.
+    async fn goes_on(&self, position: u64) -> Result<bool, StreamError> {
+        match self.stream.get_first_raw_message_by_subject(">", position).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(false),
+            Err(error) => Err(StreamError::nats(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::{context, create};
+    use uuid::Uuid;
+
+    /// Fails for a reader that waits for what it was told is pending: it may have been deleted since.
+    #[tokio::test]
+    async fn messages_deleted_while_they_are_read_are_not_waited_for() {
+        const COUNT: u64 = 3000;
+        let nats = async_nats::connect(tandem_local::test::nats().await).await.unwrap();
+        let id = Uuid::new_v4().simple();
+        let feed = Feed { stream: format!("TEST_{id}"), root: format!("test_{id}"), replicas: 1 };
+        create(&nats, &feed, Uuid::nil()).await.unwrap();
+        for _ in 0..COUNT {
+            nats.publish(format!("{}.counter.x.added", feed.root), "{}".into()).await.unwrap();
+        }
+        let stream = context(&nats).get_stream(&feed.stream).await.unwrap();
+        while stream.get_info().await.unwrap().state.last_sequence < COUNT {
+            tokio::task::yield_now().await;
+        }
+        let mut messages = Messages::open(&nats, &feed).await.unwrap();
+        assert!(messages.at(1).await.unwrap().is_some());
+
+        stream.purge().await.unwrap();
+
+        let rest = async {
+            for position in 2..=COUNT {
+                messages.at(position).await.unwrap();
+            }
+        };
+        assert!(tokio::time::timeout(Duration::from_secs(20), rest).await.is_ok(), "it waits for what is gone");
     }
 }
