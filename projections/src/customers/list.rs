@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::{Postgres, QueryBuilder};
 use uuid::Uuid;
@@ -110,9 +110,12 @@ impl FromStr for Cursor {
             Sort::Created | Sort::CreatedDescending => !by_name,
             Sort::Name | Sort::NameDescending => by_name,
         };
-        // PostgreSQL's text has no NUL.
-        let clean = !matches!(&cursor.key, Key::Name(name) if name.contains('\0'));
-        if fits && clean { Ok(cursor) } else { Err(InvalidCursor) }
+        // PostgreSQL's text has no NUL, and its time no such years.
+        let known = match &cursor.key {
+            Key::Created(at) => (1..=9999).contains(&at.year()),
+            Key::Name(name) => !name.contains('\0'),
+        };
+        if fits && known { Ok(cursor) } else { Err(InvalidCursor) }
     }
 }
 
@@ -189,6 +192,15 @@ mod tests {
         assert_eq!(mixed.to_string().parse::<Cursor>(), Err(InvalidCursor));
         for bad in ["", "x", "!!!", "e30"] {
             assert_eq!(bad.parse::<Cursor>(), Err(InvalidCursor), "{bad}");
+        }
+    }
+
+    /// Fails if PostgreSQL is asked: it knows no such year, and the answer would be our defect.
+    #[test]
+    fn a_cursor_of_a_year_that_never_was_is_refused() {
+        for at in [DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC] {
+            let made_up = Cursor { sort: Sort::Created, key: Key::Created(at), id: Uuid::nil() };
+            assert_eq!(made_up.to_string().parse::<Cursor>(), Err(InvalidCursor), "{at}");
         }
     }
 
