@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tandem_domain::CustomerId;
-use tandem_eventlog::history;
+use tandem_eventlog::history_after;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::row::{COLUMNS, CustomerRow};
@@ -48,7 +48,7 @@ impl Customers {
                 return Ok(Some(row));
             }
             if !exists {
-                if history(&self.pool, "customer", &id.to_string()).await?.is_empty() {
+                if history_after(&self.pool, "customer", &id.to_string(), 0, 1).await?.is_empty() {
                     return Ok(None);
                 }
                 exists = true;
