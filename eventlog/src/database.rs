@@ -1,4 +1,4 @@
-//! The event log's tables: their migration, the feed's one row, and which database errors pass by themselves.
+//! The event log's tables: their migration, the feed's one row, and numbers as PostgreSQL has them.
 
 use sqlx::{PgExecutor, PgPool};
 use uuid::Uuid;
@@ -28,38 +28,14 @@ pub async fn last_position(database: impl PgExecutor<'_>) -> Result<u64, sqlx::E
     Ok(unsigned(position))
 }
 
-/// Whether trying again later can help: the connection broke, the server restarts or takes no writes, locks or resources
-/// ran out.
-///
-/// Everything else (a violated constraint, a value that does not fit, a missing table) comes back the same each time.
-pub fn is_transient(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::Protocol(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed
-        | sqlx::Error::BeginFailed => true,
-        sqlx::Error::Database(database) => database.code().is_some_and(|code| {
-            // A standby, or a server that is set read-only for a while.
-            if code == "25006" {
-                return true;
-            }
-            // 08 connection, 40 rollback (deadlock, serialization), 53 resources, 55 locks, 57 operator intervention
-            // (shutdown, cancelled), 58 system error.
-            ["08", "40", "53", "55", "57", "58"].iter().any(|class| code.starts_with(class))
-        }),
-        _ => false,
-    }
-}
-
-/// Checks in the tables keep these columns at 0 or above.
-pub(crate) fn unsigned(column: i64) -> u64 {
+/// Positions and versions as they are here. Checks in the tables keep these columns at 0 or above.
+#[must_use]
+pub fn unsigned(column: i64) -> u64 {
     u64::try_from(column).unwrap_or_default()
 }
 
-/// PostgreSQL's bigint ends where no position or version ever gets.
-pub(crate) fn signed(value: u64) -> i64 {
+/// Positions and versions as PostgreSQL has them. Its bigint ends where none of them ever gets.
+#[must_use]
+pub fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }

@@ -5,18 +5,17 @@ mod wrong;
 use crate::backoff::Backoff;
 use crate::checkpoint::{self, Checkpoint};
 use crate::crash;
-use crate::database::{is_transient, last_position, relaxed};
+use crate::database::{last_position, relaxed};
 use crate::feed::Feed;
 use crate::log::chain;
+use crate::projection::{Projection, ProjectionError};
 use crate::reader::{Live, ReadError, Reader};
 use crate::recorded::Recorded;
 use crate::zoo::plays;
 use async_nats::Client;
-use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use metrics::gauge;
-use sqlx::{PgPool, PgTransaction};
-use std::error::Error;
+use sqlx::PgPool;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,48 +28,6 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// One for the batch or for a look, one to read the log meanwhile, one to compare the stream with it.
 const CONNECTIONS: u32 = 3;
-
-/// A read model: a fold over the feed.
-#[async_trait]
-pub trait Projection: Send + Sync {
-    /// Its name, also its checkpoint's.
-    fn name(&self) -> &str;
-
-    /// Writes what the events mean, inside the transaction that moves the checkpoint: all of it happens once.
-    ///
-    /// Events come in order and without gaps. A batch that fails is rolled back and may come again, cut otherwise.
-    async fn apply(&self, transaction: &mut PgTransaction<'_>, batch: &[Recorded]) -> Result<(), ProjectionError>;
-
-    /// Called after the commit: the place to wake those who wait. May be missed in a crash.
-    async fn applied(&self, _batch: &[Recorded]) {}
-}
-
-/// Why a batch could not be applied.
-#[derive(Debug, thiserror::Error)]
-pub enum ProjectionError {
-    /// The database is away or busy: the batch is tried again. Made from any [`sqlx::Error`]; one that cannot pass by
-    /// itself (a violated constraint, a missing table) counts as [`ProjectionError::CannotApply`].
-    #[error("the database refused the batch")]
-    Database(#[from] sqlx::Error),
-    /// Trying again cannot help: the projection stops before this event.
-    #[error("the event cannot be applied")]
-    CannotApply(#[source] Box<dyn Error + Send + Sync>),
-}
-
-impl ProjectionError {
-    fn is_transient(&self) -> bool {
-        match self {
-            Self::Database(error) => is_transient(error),
-            Self::CannotApply(_) => false,
-        }
-    }
-}
-
-impl From<crate::RecordedError> for ProjectionError {
-    fn from(error: crate::RecordedError) -> Self {
-        Self::CannotApply(Box::new(error))
-    }
-}
 
 /// Why a projector ended before it was told to.
 #[derive(Debug, thiserror::Error)]

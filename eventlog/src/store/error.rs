@@ -1,6 +1,6 @@
 //! Why a command was not executed, or an aggregate not loaded.
 
-use crate::database::is_transient;
+use crate::transient::is_transient;
 use cqrs_es::AggregateError;
 use std::error::Error;
 

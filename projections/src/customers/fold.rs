@@ -8,7 +8,7 @@ use cqrs_es::Aggregate;
 use sqlx::PgTransaction;
 use sqlx::types::Json;
 use tandem_domain::{Customer, CustomerEvent, Field, Profile, upcasters};
-use tandem_eventlog::{Projection, ProjectionError, Recorded};
+use tandem_eventlog::{Projection, ProjectionError, Recorded, signed};
 use uuid::Uuid;
 
 use super::NAME;
@@ -207,9 +207,4 @@ impl Fold {
 
 fn unfit(unfit: Unfit) -> ProjectionError {
     ProjectionError::CannotApply(Box::new(unfit))
-}
-
-/// PostgreSQL's bigint ends where no position or version ever gets.
-fn signed(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
 }

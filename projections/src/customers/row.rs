@@ -5,6 +5,7 @@ use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{FromRow, Row};
 use tandem_domain::{CustomerId, Profile};
+use tandem_eventlog::unsigned;
 
 /// The columns that a [`CustomerRow`] is made of.
 pub(super) const COLUMNS: &str = "id, state, profile, name_key, version, seen, created_at, updated_at";
@@ -53,9 +54,4 @@ impl FromRow<'_, PgRow> for CustomerRow {
             name_key: row.try_get("name_key")?,
         })
     }
-}
-
-/// Versions are counted from 1.
-fn unsigned(column: i64) -> u64 {
-    u64::try_from(column).unwrap_or_default()
 }
