@@ -1,11 +1,12 @@
 //! Where the log goes, and how errors are written in it.
 
-use std::error::Error;
 use std::io;
 
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
+
+pub(crate) use tandem_eventlog::chain;
 
 /// How a line of the log is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -31,27 +32,4 @@ pub fn start(filter: &str, format: LogFormat) -> Result<(), tracing_subscriber::
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     };
     Ok(())
-}
-
-/// An error and its causes in one line. A database's own words may quote customers' data: its code is told instead.
-pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut line = String::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if !line.is_empty() {
-            line.push_str(": ");
-        }
-        if let Some(sqlx::Error::Database(database)) = error.downcast_ref::<sqlx::Error>() {
-            line.push_str("PostgreSQL answered ");
-            line.push_str(database.code().as_deref().unwrap_or("an error"));
-            if let Some(constraint) = database.constraint() {
-                line.push_str(" on ");
-                line.push_str(constraint);
-            }
-            break;
-        }
-        line.push_str(&error.to_string());
-        next = error.source();
-    }
-    line
 }

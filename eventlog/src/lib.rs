@@ -32,6 +32,7 @@ pub use database::{epoch, last_position, migrate, relaxed, signed, unsigned};
 pub use erase::{EraseError, erase};
 pub use feed::Feed;
 pub use follow::follow;
+pub use log::chain;
 pub use once::{OnceError, begin_once, forget_keys};
 pub use projection::{Projection, ProjectionError};
 pub use projector::{Projector, ProjectorError, ProjectorStatus};

@@ -94,10 +94,12 @@ enum Step {
 
 /// Trouble that passes.
 #[derive(Debug, thiserror::Error)]
-#[error(transparent)]
 enum Passing {
-    Database(#[from] sqlx::Error),
+    #[error("the checkpoint is out of reach")]
+    Checkpoint(#[from] sqlx::Error),
+    #[error(transparent)]
     Read(#[from] ReadError),
+    #[error(transparent)]
     Projection(ProjectionError),
 }
 

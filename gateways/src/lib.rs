@@ -49,6 +49,7 @@ pub use plan::{
 pub(crate) use reconcile::RunError;
 pub use status::{GatewayStatus, LinkStatus, status};
 pub use survey::{Progress, Sides, SurveyError, Tell};
+pub(crate) use tandem_eventlog::chain as error_chain;
 pub use twins::Matching;
 pub use verify::{Drift, DriftKind, FieldDrift, Repaired, Verified, drifts, repair, verify};
 
@@ -58,9 +59,4 @@ pub use verify::{Drift, DriftKind, FieldDrift, Repaired, Verified, drifts, repai
 /// The database is unavailable, or a migration was changed after it ran.
 pub async fn migrate(pool: &sqlx::PgPool) -> Result<(), sqlx::migrate::MigrateError> {
     sqlx::migrate!().set_ignore_missing(true).run(pool).await
-}
-
-/// An error with its sources, on one line.
-pub(crate) fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
-    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_nats::Client;
-use tandem_eventlog::{Feed, Projector, ProjectorError, checkpoint};
+use tandem_eventlog::{Feed, Projector, ProjectorError, chain, checkpoint};
 use tokio_util::sync::CancellationToken;
 
 use super::fold::Fold;
@@ -39,7 +39,7 @@ impl Customers {
                     tracing::info!(projection = NAME, generation, "a rebuilt generation took over");
                 }
                 Err(stopped) => {
-                    self.status.send_modify(|status| status.stopped = Some(stopped.to_string()));
+                    self.status.send_modify(|status| status.stopped = Some(chain(&stopped)));
                     return Err(stopped);
                 }
                 Ok(()) => return Ok(()),
@@ -53,7 +53,7 @@ impl Customers {
             match checkpoint::live(&self.pool, NAME).await {
                 Ok(generation) => return Some(generation.unwrap_or(1)),
                 Err(error) => {
-                    let reason = error.to_string();
+                    let reason = chain(&error);
                     self.status.send_modify(|status| status.failing = Some(reason));
                 }
             }
