@@ -77,10 +77,13 @@ pub(crate) async fn join(tx: &mut PgTransaction<'_>, pair: Pair) -> Result<(), s
     .execute(&mut **tx)
     .await?;
     if let Some(theirs) = theirs {
-        for moved in
-            ["UPDATE inbox SET link_id = $1 WHERE link_id = $2", "UPDATE parked SET link_id = $1 WHERE link_id = $2"]
-        {
-            sqlx::query(moved).bind(ours).bind(theirs).execute(&mut **tx).await?;
+        // All that names it, what a verification told of it, too.
+        for table in ["inbox", "parked", "drifts"] {
+            sqlx::query(&format!("UPDATE {table} SET link_id = $1 WHERE link_id = $2"))
+                .bind(ours)
+                .bind(theirs)
+                .execute(&mut **tx)
+                .await?;
         }
         // It had no customer: nothing is lost with it.
         sqlx::query("DELETE FROM links WHERE id = $1").bind(theirs).execute(&mut **tx).await?;

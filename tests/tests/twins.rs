@@ -382,3 +382,24 @@ async fn the_same_people_in_two_accounts_are_parked_and_not_doubled() {
     tandem.assert_equal(&id).await;
     assert_eq!(living(&tandem).await, (1, 1));
 }
+
+/// Variant: what a verification told of the object's link keeps it from being made one with the customer's.
+#[tokio::test]
+async fn what_a_verification_told_of_can_still_be_linked() {
+    let tandem = Tandem::start().await;
+    let (ada, there) = parked_pair(&tandem).await;
+    tandem.stripe.edit(&there, &[("phone", "2")]).await.unwrap();
+    tandem.settled().await;
+    let verified = tandem.run(&["verify", "stripe"]).await;
+    assert_eq!(verified.code, Some(2), "{verified:?}");
+    let hers = format!("customer_id = '{}'", ada.id);
+    assert_eq!(tandem.rows("drifts", &format!("link_id IS NOT NULL AND NOT {hers}")).await, 1);
+
+    let shown = tandem.parked().await.remove(0);
+    assert_eq!(answer(&tandem, &shown, "link", json!({})).await, 204);
+    assert_eq!(tandem.remote_id(&ada.id).await, there);
+    tandem.assert_equal(&ada.id).await;
+    let joined = format!("link_id <> (SELECT id FROM links WHERE {hers})");
+    assert_eq!(tandem.rows("drifts", &joined).await, 0, "what was told of it is told of the link that it became");
+    assert_eq!(tandem.run(&["verify", "stripe"]).await.code, Some(0));
+}

@@ -147,8 +147,10 @@ pub(super) async fn keep(
         let Look::Drift(drift, _) = look else { continue };
         let change = drift.seen.as_ref().and_then(|seen| created(format!("verify-{}", survey.id), seen));
         sqlx::query(
+            // A link that is made one with another in this instant is waited for, and differs no longer.
             "INSERT INTO drifts (survey_id, kind, customer_id, remote_id, fields, parked, remark, link_id, email_key, change)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10
+             WHERE $8::bigint IS NULL OR EXISTS (SELECT FROM links WHERE id = $8 FOR KEY SHARE)",
         )
         .bind(survey.id)
         .bind(drift.kind.as_str())
