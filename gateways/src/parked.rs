@@ -62,11 +62,9 @@ impl Refused {
         (left, kept)
     }
 
-    /// The parked things that a person need not look at any more, by field; the empty name is the whole.
-    pub fn gone_in(&self, kept: &Self) -> Vec<String> {
-        let fields = self.fields.keys().filter(|field| !kept.fields.contains_key(field)).map(ToString::to_string);
-        let whole = (self.whole.is_some() && kept.whole.is_none()).then(String::new);
-        fields.chain(whole).collect()
+    /// The fields that need no longer be looked at.
+    fn gone_in(&self, kept: &Self) -> Vec<String> {
+        self.fields.keys().filter(|field| !kept.fields.contains_key(field)).map(ToString::to_string).collect()
     }
 }
 
@@ -269,10 +267,14 @@ pub(crate) async fn refuse(tx: &mut PgTransaction<'_>, link: &Link, refused: &Re
 pub(crate) async fn supersede(tx: &mut PgTransaction<'_>, link: &Link, kept: &Refused) -> Result<(), sqlx::Error> {
     refuse(tx, link, kept).await?;
     sqlx::query(
+        // Of a whole push the remote may have named a field, too: of a create, or one that was not sent.
         "UPDATE parked SET state = 'superseded', closed_at = clock_timestamp()
-         WHERE link_id = $1 AND state = 'open' AND kind = 'rejected' AND COALESCE(field, '') = ANY($2)",
+         WHERE link_id = $1 AND state = 'open' AND kind = 'rejected'
+           AND CASE WHEN $2 THEN COALESCE(field, '') <> ALL($3) ELSE field = ANY($4) END",
     )
     .bind(link.id)
+    .bind(link.refused.whole.is_some() && kept.whole.is_none())
+    .bind(kept.fields.keys().map(ToString::to_string).collect::<Vec<_>>())
     .bind(link.refused.gone_in(kept))
     .execute(&mut **tx)
     .await?;

@@ -2,8 +2,9 @@
 
 use serde_json::json;
 use stripe_sim::Fault;
+use tandem_tests::Tandem;
 
-use crate::with_ada;
+use crate::{no_twins, with_ada};
 
 /// Variant: one refused field holds up all others.
 #[tokio::test]
@@ -86,4 +87,22 @@ async fn a_second_object_with_one_tandem_id_is_parked_as_a_duplicate() {
     assert_eq!(tandem.parked().await[0]["kind"], "duplicate");
     assert_eq!(tandem.customers().await.len(), 1);
     assert_eq!(tandem.get(&ada.id).await.name.as_deref(), Some("Ada"));
+}
+
+/// Variant: what is corrected is created, and the question about it stays.
+#[tokio::test]
+async fn a_rejected_create_leaves_nothing_to_do_once_its_field_is_corrected() {
+    let tandem = Tandem::start_with(no_twins()).await;
+    let no = Fault::status(400).code("email_invalid").param("email");
+    tandem.stripe.fault(no.on("POST", "/v1/customers")).await.unwrap();
+    let ada = tandem.create("Ada", "ada@bad.example").await;
+    tandem.settled().await;
+    let parked = tandem.parked().await;
+    assert_eq!((parked.len(), &parked[0]["field"]), (1, &json!("email")));
+
+    tandem.patch(&ada.id, json!({"email": "ada@old.example"})).await;
+    tandem.settled().await;
+    tandem.assert_equal(&ada.id).await;
+    assert!(tandem.parked().await.is_empty(), "{:?}", tandem.parked().await);
+    assert_eq!(tandem.get_json(&format!("/customers/{}/links", ada.id)).await["data"][0]["in_sync"], true);
 }
