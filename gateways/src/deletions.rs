@@ -89,11 +89,12 @@ pub enum VerdictError {
 /// Stores what a person says of a parked deletion, and has it carried out. Saying the same once more changes nothing.
 pub(crate) async fn decide(tx: &mut PgTransaction<'_>, id: i64, verdict: Verdict) -> Result<(), VerdictError> {
     // The link first, as a run does: whoever asks or takes the question back holds it.
-    let link: Option<i64> =
-        sqlx::query_scalar("SELECT id FROM links WHERE id = (SELECT link_id FROM parked WHERE id = $1) FOR UPDATE")
-            .bind(id)
-            .fetch_optional(&mut **tx)
-            .await?;
+    let link: Option<i64> = sqlx::query_scalar(
+        "SELECT id FROM links WHERE id = (SELECT link_id FROM parked WHERE id = $1) FOR NO KEY UPDATE",
+    )
+    .bind(id)
+    .fetch_optional(&mut **tx)
+    .await?;
     let link_id = link.ok_or(VerdictError::NotParked)?;
     // Deleted here, too, a moment ago: the link's next run takes the question back.
     let (kind, state, moot): (String, String, bool) = sqlx::query_as(

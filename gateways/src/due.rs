@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 use uuid::Uuid;
 
-use crate::{Direction, GuardConfig, erase, error_chain, guard, twins};
+use crate::link::DUE;
+use crate::{Direction, GuardConfig, erase, error_chain, guard, join, twins};
 
 /// The projection that marks one gateway's links due, and keeps the emails by which twins are found. Marking again does no
 /// harm.
@@ -99,10 +100,17 @@ impl Projection for Due {
             changed.insert(customer, recorded.version);
             emails.extend(email.map(|email| (customer, email)));
         }
-        mark_changed(&mut **tx, &self.gateway, &changed).await?;
-        erase::forget(tx, &self.gateway, &erased).await?;
+        // What locks no links comes first.
         guard::count(tx, &self.gateway, &guarded, self.guard).await?;
-        twins::keep_emails(tx, &self.gateway, &emails.into_iter().collect::<Vec<_>>()).await?;
+        let named = twins::keep_emails(tx, &self.gateway, &emails.into_iter().collect::<Vec<_>>()).await?;
+        let changed = Changed::new(&self.gateway, &changed);
+        changed.add_missing(&mut **tx).await?;
+        if !named.is_empty() {
+            changed.lock_with(tx, &named).await?;
+            join::look_again(tx, &named).await?;
+        }
+        changed.mark_known(&mut **tx).await?;
+        erase::forget(tx, &self.gateway, &erased).await?;
         Ok(())
     }
 
@@ -134,37 +142,93 @@ pub(crate) async fn hear(
             changed.extend(id.parse().ok().map(|id: CustomerId| (id, version)));
             next = appended.try_recv().ok();
         }
-        match mark_changed(&relaxed, &gateway, &changed).await {
+        match mark(&relaxed, &gateway, &changed).await {
             Ok(()) => due.ring(),
             Err(error) => debug!(error = %error_chain(&error), "what was appended is left to the feed"),
         }
     }
 }
 
-/// Marks the customers' links due, each once for a version; a customer that has none gets one.
-async fn mark_changed(
-    database: impl PgExecutor<'_>,
-    gateway: &GatewayName,
-    changed: &BTreeMap<CustomerId, u64>,
-) -> Result<(), sqlx::Error> {
-    if changed.is_empty() {
-        return Ok(());
+/// What is not marked, because others make its link in this instant, is left to the feed, too.
+async fn mark(relaxed: &PgPool, gateway: &GatewayName, changed: &BTreeMap<CustomerId, u64>) -> Result<(), sqlx::Error> {
+    let changed = Changed::new(gateway, changed);
+    if changed.mark_known(relaxed).await? < changed.customers.len() {
+        changed.add_missing(relaxed).await?;
     }
-    let customers: Vec<Uuid> = changed.keys().map(|CustomerId(id)| *id).collect();
-    let versions: Vec<i64> = changed.values().map(|version| i64::try_from(*version).unwrap_or(i64::MAX)).collect();
-    sqlx::query(
-        // In the order of the customers, as everywhere: see mark_due.
-        "INSERT INTO links (gateway, customer_id, due_seq, due_version)
-         SELECT $1, id, 1, version FROM unnest($2::uuid[], $3::bigint[]) AS changed (id, version) ORDER BY id
-         ON CONFLICT (gateway, customer_id) DO UPDATE SET
-             due_seq = links.due_seq + 1, due_version = excluded.due_version,
-             due_since = CASE WHEN links.due_seq > links.done_seq THEN links.due_since ELSE clock_timestamp() END
-         WHERE links.due_version < excluded.due_version",
-    )
-    .bind(gateway.as_str())
-    .bind(customers)
-    .bind(versions)
-    .execute(database)
-    .await?;
     Ok(())
+}
+
+/// Customers that changed, with the version that they have now.
+///
+/// A transaction that does both adds first and marks then: one that waits for an added link holds none that was there.
+struct Changed<'a> {
+    gateway: &'a GatewayName,
+    customers: Vec<Uuid>,
+    versions: Vec<i64>,
+}
+
+impl<'a> Changed<'a> {
+    fn new(gateway: &'a GatewayName, changed: &BTreeMap<CustomerId, u64>) -> Self {
+        let customers = changed.keys().map(|CustomerId(id)| *id).collect();
+        let versions = changed.values().map(|version| i64::try_from(*version).unwrap_or(i64::MAX)).collect();
+        Self { gateway, customers, versions }
+    }
+
+    /// Makes links, which are due, for those that have none.
+    async fn add_missing(&self, database: impl PgExecutor<'_>) -> Result<(), sqlx::Error> {
+        if self.customers.is_empty() {
+            return Ok(());
+        }
+        sqlx::query(
+            "INSERT INTO links (gateway, customer_id, due_seq, due_version)
+             SELECT $1, customer, 1, version FROM unnest($2::uuid[], $3::bigint[]) AS changed (customer, version)
+             WHERE NOT EXISTS (SELECT FROM links WHERE gateway = $1 AND customer_id = customer)
+             ORDER BY customer ON CONFLICT (gateway, customer_id) DO NOTHING",
+        )
+        .bind(self.gateway.as_str())
+        .bind(&self.customers)
+        .bind(&self.versions)
+        .execute(database)
+        .await?;
+        Ok(())
+    }
+
+    /// Marks the links that are there due, each once for a version. Returns how many are there.
+    async fn mark_known(&self, database: impl PgExecutor<'_>) -> Result<usize, sqlx::Error> {
+        if self.customers.is_empty() {
+            return Ok(0);
+        }
+        let known: i64 = sqlx::query_scalar(&format!(
+            // In the order of the customers, as everywhere: see mark_due.
+            "WITH known AS MATERIALIZED (
+                 SELECT links.id, version FROM unnest($2::uuid[], $3::bigint[]) AS changed (customer, version)
+                 JOIN links ON gateway = $1 AND customer_id = customer
+                 ORDER BY customer_id FOR NO KEY UPDATE OF links
+             ), marked AS (
+                 UPDATE links SET {DUE}, due_version = version FROM known
+                 WHERE links.id = known.id AND links.due_version < version
+             )
+             SELECT count(*) FROM known"
+        ))
+        .bind(self.gateway.as_str())
+        .bind(&self.customers)
+        .bind(&self.versions)
+        .fetch_one(database)
+        .await?;
+        Ok(usize::try_from(known).unwrap_or(usize::MAX))
+    }
+
+    /// Locks their links and these, in one order.
+    async fn lock_with(&self, tx: &mut PgTransaction<'_>, others: &[i64]) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "SELECT FROM links WHERE gateway = $1 AND customer_id = ANY($2) OR id = ANY($3)
+             ORDER BY customer_id FOR NO KEY UPDATE",
+        )
+        .bind(self.gateway.as_str())
+        .bind(&self.customers)
+        .bind(others)
+        .execute(&mut **tx)
+        .await?;
+        Ok(())
+    }
 }

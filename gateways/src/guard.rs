@@ -133,7 +133,8 @@ pub(crate) async fn count(
     Ok(())
 }
 
-/// One at a time decides about a direction, to the end of the transaction: whoever counts, and whoever resumes.
+/// One at a time decides about a direction, to the end of the transaction: whoever counts, and whoever resumes. Taken before
+/// any link is locked.
 pub(crate) async fn lock(
     tx: &mut PgTransaction<'_>,
     gateway: &GatewayName,
@@ -186,11 +187,16 @@ async fn too_many(
 
 /// Forgets what is older than the window.
 pub(crate) async fn forget(pool: &PgPool, gateway: &GatewayName, config: GuardConfig) -> Result<(), sqlx::Error> {
-    sqlx::query("DELETE FROM guarded WHERE gateway = $1 AND at < clock_timestamp() - make_interval(secs => $2)")
-        .bind(gateway.as_str())
-        .bind(f64::from(config.window_s))
-        .execute(pool)
-        .await?;
+    // What is counted anew in this instant is left alone: whoever counts locks in another order.
+    sqlx::query(
+        "DELETE FROM guarded WHERE ctid = ANY(ARRAY(
+             SELECT ctid FROM guarded WHERE gateway = $1 AND at < clock_timestamp() - make_interval(secs => $2)
+             FOR UPDATE SKIP LOCKED))",
+    )
+    .bind(gateway.as_str())
+    .bind(f64::from(config.window_s))
+    .execute(pool)
+    .await?;
     Ok(())
 }
 

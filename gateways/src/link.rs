@@ -147,7 +147,7 @@ pub(crate) async fn free_orphans(pool: &PgPool, holder: i32, running: &[Uuid]) -
                         AND objid = (lease_holder::bigint & 4294967295)::oid
                         AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
                  END
-             ORDER BY customer_id FOR UPDATE
+             ORDER BY customer_id FOR NO KEY UPDATE
          )
          UPDATE links SET lease_token = NULL, lease_holder = NULL, lease_until = NULL
          FROM orphans WHERE links.id = orphans.id",
@@ -228,17 +228,30 @@ pub(crate) async fn postpone(pool: &PgPool, link: &Link, wait: Duration, error: 
     Ok(())
 }
 
+/// What an `UPDATE links SET` does to mark one due.
+pub(crate) const DUE: &str = "
+    due_seq = links.due_seq + 1,
+    due_since = CASE WHEN links.due_seq > links.done_seq THEN links.due_since ELSE clock_timestamp() END";
+
 /// Marks links due. Locked in one order everywhere, that of their customers, so that no two transactions wait for each
-/// other.
+/// other; and so that whoever only names a link, from another table, is not waited for.
 pub(crate) async fn mark_due(tx: &mut PgTransaction<'_>, ids: &[i64]) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "UPDATE links SET due_seq = due_seq + 1,
-                          due_since = CASE WHEN due_seq > done_seq THEN due_since ELSE clock_timestamp() END
-         WHERE id = ANY(ARRAY(SELECT id FROM links WHERE id = ANY($1) ORDER BY customer_id FOR UPDATE))",
-    )
+    sqlx::query(&format!(
+        "UPDATE links SET {DUE}
+         WHERE id = ANY(ARRAY(SELECT id FROM links WHERE id = ANY($1) ORDER BY customer_id FOR NO KEY UPDATE))"
+    ))
     .bind(ids)
     .execute(&mut **tx)
     .await?;
+    Ok(())
+}
+
+/// Locks links as [`mark_due`] does, before the first of them is changed.
+pub(crate) async fn lock(tx: &mut PgTransaction<'_>, ids: &[i64]) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT FROM links WHERE id = ANY($1) ORDER BY customer_id FOR NO KEY UPDATE")
+        .bind(ids)
+        .execute(&mut **tx)
+        .await?;
     Ok(())
 }
 
@@ -247,7 +260,7 @@ pub(crate) async fn hurry(pool: &PgPool, gateway: &GatewayName) -> Result<(), sq
     sqlx::query(
         "UPDATE links SET not_before = clock_timestamp()
          WHERE id = ANY(ARRAY(SELECT id FROM links WHERE gateway = $1 AND due_seq > done_seq
-                              AND not_before > clock_timestamp() ORDER BY customer_id FOR UPDATE))",
+                              AND not_before > clock_timestamp() ORDER BY customer_id FOR NO KEY UPDATE))",
     )
     .bind(gateway.as_str())
     .execute(pool)

@@ -205,7 +205,7 @@ async fn lock_links(tx: &mut PgTransaction<'_>, id: i64) -> Result<(), sqlx::Err
              SELECT link_id FROM this
              UNION SELECT other.link_id FROM this JOIN parked other USING (gateway, kind)
              WHERE kind = 'ambiguous' AND other.state = 'open' AND other.candidates @> ARRAY[this.name])
-         ORDER BY customer_id FOR UPDATE",
+         ORDER BY customer_id FOR NO KEY UPDATE",
     )
     .bind(id)
     .execute(&mut **tx)

@@ -161,7 +161,7 @@ pub(crate) async fn resume_in(
     sqlx::query(
         "UPDATE links SET paused_seq = -1, not_before = clock_timestamp(), attempts = 0
          WHERE id = ANY(ARRAY(SELECT id FROM links WHERE gateway = $1 AND paused_seq >= 0
-                              ORDER BY customer_id FOR UPDATE))",
+                              ORDER BY customer_id FOR NO KEY UPDATE))",
     )
     .bind(gateway.as_str())
     .execute(&mut **tx)

@@ -7,7 +7,7 @@ use tandem_domain::{CustomerId, GatewayName};
 use uuid::Uuid;
 
 use crate::join;
-use crate::link::Link;
+use crate::link::{self, Link};
 
 /// What is done when a customer is to be created, or an object imported, and the other side has one with the same email,
 /// ignoring case, that no link knows. Without an email there is no twin.
@@ -29,15 +29,15 @@ pub(crate) fn folded(email: &str) -> String {
     email.to_lowercase()
 }
 
-/// Keeps the emails of customers as the feed tells them; `None` of a customer that has none, or is deleted. Whoever may have
-/// been their twin is looked at again.
+/// Keeps the emails of customers as the feed tells them; `None` of a customer that has none, or is deleted. Returns the links
+/// of those that may have been their twins, which are to be looked at again.
 pub(crate) async fn keep_emails(
     tx: &mut PgTransaction<'_>,
     gateway: &GatewayName,
     told: &[(CustomerId, Option<String>)],
-) -> Result<(), sqlx::Error> {
+) -> Result<Vec<i64>, sqlx::Error> {
     if told.is_empty() {
-        return Ok(());
+        return Ok(vec![]);
     }
     let customers: Vec<Uuid> = told.iter().map(|(CustomerId(id), _)| *id).collect();
     let emails: Vec<Option<String>> = told.iter().map(|(_, email)| email.as_deref().map(folded)).collect();
@@ -53,7 +53,7 @@ pub(crate) async fn keep_emails(
     .execute(&mut **tx)
     .await?;
     let ids: Vec<String> = told.iter().map(|(customer, _)| customer.to_string()).collect();
-    look_at_those_that_name(tx, gateway, &ids).await
+    naming(tx, gateway, &ids).await
 }
 
 /// The customers with this email that the gateway has no object of, as far as any link knows.
@@ -130,6 +130,9 @@ pub(crate) async fn park(
 /// It is ambiguous no longer: nothing is left for a person to do, and what was held up for its sake is looked at again.
 pub(crate) async fn supersede(relaxed: &PgPool, gateway: &GatewayName, link: &Link) -> Result<(), sqlx::Error> {
     let mut tx = relaxed.begin().await?;
+    let id = link.remote_id.as_ref().map_or_else(|| link.customer_id.to_string(), ToString::to_string);
+    let named = naming(&mut tx, gateway, &[id]).await?;
+    link::lock(&mut tx, &[&named[..], &[link.id]].concat()).await?;
     let closed = sqlx::query(
         "WITH clear AS (UPDATE links SET ambiguous = false WHERE id = $1 AND lease_token = $2 RETURNING id)
          UPDATE parked SET state = 'superseded', closed_at = clock_timestamp() FROM clear
@@ -140,25 +143,19 @@ pub(crate) async fn supersede(relaxed: &PgPool, gateway: &GatewayName, link: &Li
     .execute(&mut *tx)
     .await?;
     if closed.rows_affected() > 0 {
-        let id = link.remote_id.as_ref().map_or_else(|| link.customer_id.to_string(), ToString::to_string);
-        look_at_those_that_name(&mut tx, gateway, &[id]).await?;
+        join::look_again(&mut tx, &named).await?;
     }
     tx.commit().await
 }
 
-/// Has every link looked at again that is parked because it may be the twin of one of these.
-async fn look_at_those_that_name(
-    tx: &mut PgTransaction<'_>,
-    gateway: &GatewayName,
-    ids: &[String],
-) -> Result<(), sqlx::Error> {
-    let parked: Vec<i64> = sqlx::query_scalar(
+/// The links that are parked because they may be the twin of one of these.
+async fn naming(tx: &mut PgTransaction<'_>, gateway: &GatewayName, ids: &[String]) -> Result<Vec<i64>, sqlx::Error> {
+    sqlx::query_scalar(
         "SELECT link_id FROM parked
          WHERE gateway = $1 AND state = 'open' AND kind = 'ambiguous' AND candidates && $2::text[]",
     )
     .bind(gateway.as_str())
     .bind(ids)
     .fetch_all(&mut **tx)
-    .await?;
-    if parked.is_empty() { Ok(()) } else { join::look_again(tx, &parked).await }
+    .await
 }

@@ -159,6 +159,72 @@ async fn a_field_that_changes_everywhere_stops_the_direction() {
     assert!(paused(&tandem).await.is_empty());
 }
 
+/// The lock by which one at a time decides about a direction, as whoever resumes takes it.
+async fn guard(tandem: &Tandem, direction: &str) -> sqlx::Transaction<'static, sqlx::Postgres> {
+    let mut resuming = tandem.database.begin().await.unwrap();
+    let lock = "SELECT pg_advisory_xact_lock(hashtextextended('guard stripe ' || $1, 0))";
+    sqlx::query(lock).bind(direction).execute(&mut *resuming).await.unwrap();
+    resuming
+}
+
+/// Somebody waits for the guard, and holds no link: whoever resumes locks them next.
+async fn waits_with_free_hands(tandem: &Tandem, mut resuming: sqlx::Transaction<'static, sqlx::Postgres>) {
+    let waits = "datname = current_database() AND wait_event_type = 'Lock' AND wait_event = 'advisory'";
+    tandem.until("the guard is waited for", || async { tandem.rows("pg_stat_activity", waits).await == 1 }).await;
+    sqlx::query("SELECT FROM links FOR UPDATE NOWAIT").execute(&mut *resuming).await.unwrap();
+    resuming.rollback().await.unwrap();
+}
+
+/// Variant: links first, then the guard, and who resumes the other way round: each waits for the other.
+#[tokio::test]
+async fn who_counts_what_the_feed_tells_waits_for_the_guard_before_it_marks_links() {
+    let tandem =
+        with(&[("TANDEM_STRIPE__GUARD_CHANGES_PERCENT", "25"), ("TANDEM_STRIPE__GUARD_CHANGES_AT_LEAST", "1")]).await;
+    let all = linked(&tandem, 3).await;
+    // The feed is read once all else is done, so that nobody else locks a link then.
+    let mut behind = tandem.database.begin().await.unwrap();
+    let stop = "SELECT FROM checkpoints WHERE name = 'gateway.stripe' FOR UPDATE";
+    sqlx::query(stop).execute(&mut *behind).await.unwrap();
+    for (one, remote) in &all {
+        tandem.patch(&one.id, json!({"phone": "1"})).await;
+        tandem.stripe.customer_when(remote, |there| there.phone.is_some()).await.unwrap();
+    }
+    at_rest(&tandem).await;
+    tandem.until("the echoes", || async { tandem.rows("inbox", "state <> 'done'").await == 0 }).await;
+    at_rest(&tandem).await;
+    let resuming = guard(&tandem, "outbound").await;
+    behind.rollback().await.unwrap();
+    waits_with_free_hands(&tandem, resuming).await;
+    tandem.until("the guard", || async { !paused(&tandem).await.is_empty() }).await;
+}
+
+#[tokio::test]
+async fn a_deletion_waits_for_the_guard_before_it_holds_its_link() {
+    let tandem = Tandem::start().await;
+    let (_, remote) = linked(&tandem, 1).await.remove(0);
+    let resuming = guard(&tandem, "inbound").await;
+    tandem.stripe.delete(&remote).await.unwrap();
+    waits_with_free_hands(&tandem, resuming).await;
+    tandem.settled().await;
+    assert!(tandem.customers().await.is_empty());
+}
+
+/// Variant: whoever marks many links waits for each that somebody names, from another table.
+#[tokio::test]
+async fn a_link_that_is_only_named_is_not_waited_for() {
+    let tandem = Tandem::start().await;
+    let (ada, _) = linked(&tandem, 1).await.remove(0);
+    ask(&tandem, "pause", json!({"direction": "outbound"})).await;
+    tandem.patch(&ada.id, json!({"phone": "1"})).await;
+    tandem.until("the pause", || async { tandem.rows("links", "paused_seq = due_seq").await == 1 }).await;
+    let mut naming = tandem.database.begin().await.unwrap();
+    sqlx::query("SELECT FROM links FOR KEY SHARE").execute(&mut *naming).await.unwrap();
+    ask(&tandem, "resume", json!({})).await;
+    naming.rollback().await.unwrap();
+    tandem.settled().await;
+    tandem.assert_equal(&ada.id).await;
+}
+
 #[tokio::test]
 async fn what_makes_no_sense_is_refused() {
     let tandem = Tandem::start().await;

@@ -403,3 +403,27 @@ async fn what_a_verification_told_of_can_still_be_linked() {
     assert_eq!(tandem.rows("drifts", &joined).await, 0, "what was told of it is told of the link that it became");
     assert_eq!(tandem.run(&["verify", "stripe"]).await.code, Some(0));
 }
+
+/// Variant: a link is locked and then, out of the order of the customers, another: two that do so wait for each other.
+#[tokio::test]
+async fn who_is_looked_at_again_is_locked_in_the_order_of_the_customers() {
+    let tandem = Tandem::start().await;
+    let (ada, there) = parked_pair(&tandem).await;
+    tandem.stripe.edit(&there, &[("phone", "2")]).await.unwrap();
+    tandem.settled().await;
+    let before_her = "UPDATE links SET customer_id = '00000000-0000-7000-8000-000000000001' WHERE remote_id = $1";
+    sqlx::query(before_her).bind(&there).execute(&tandem.database).await.unwrap();
+
+    // As whoever marks both: the first is locked, and the other will be.
+    let mut both = tandem.database.begin().await.unwrap();
+    let first = "SELECT FROM links WHERE remote_id = $1 FOR UPDATE";
+    sqlx::query(first).bind(&there).execute(&mut *both).await.unwrap();
+    tandem.patch(&ada.id, json!({"email": "ada@new.example"})).await;
+    let waiting = "datname = current_database() AND wait_event_type = 'Lock'";
+    tandem.until("feed and run wait", || async { tandem.rows("pg_stat_activity", waiting).await == 2 }).await;
+    let second = "SELECT FROM links WHERE customer_id = $1::uuid FOR UPDATE NOWAIT";
+    sqlx::query(second).bind(&ada.id).execute(&mut *both).await.unwrap();
+    both.rollback().await.unwrap();
+    tandem.settled().await;
+    assert_eq!((living(&tandem).await, tandem.parked().await.len()), ((2, 2), 0));
+}

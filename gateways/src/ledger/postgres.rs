@@ -69,10 +69,11 @@ impl Ledger for Postgres {
             self.append_first(decision).await?;
         }
         let mut tx = if step.relaxed { &self.relaxed } else { &self.pool }.begin().await.map_err(RunError::from)?;
-        link::hold(&mut *tx, link, self.lease).await?;
+        // The guard first, then the link, as everywhere: whoever resumes a direction has the one and waits for the other.
         if let Some(direction) = step.deletes {
             tx = self.guard_deletion(tx, link, direction).await?;
         }
+        link::hold(&mut *tx, link, self.lease).await?;
         let executed = match step.decision {
             Some(Decision { customer, command, context }) => {
                 match self.store.execute_in(&mut tx, customer, command, context).await {
