@@ -1,14 +1,14 @@
 //! What gateways tell us: stored first, acted on later.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::types::Json;
-use sqlx::{PgPool, PgTransaction};
+use sqlx::{FromRow, PgPool, PgTransaction};
 use tandem_domain::{CustomerId, GatewayName, RemoteId};
 use tandem_eventlog::zoo::plays;
 use uuid::Uuid;
 
-use crate::link::mark_due;
+use crate::link::{DUE, mark_due};
 use crate::{ChangeKind, RemoteChange};
 
 /// One stored change that its link has not taken in yet.
@@ -84,54 +84,61 @@ pub(crate) async fn route(relaxed: &PgPool, gateway: &GatewayName) -> Result<Rou
         BATCH => Routed::Some,
         _ => Routed::All,
     };
-    let mut sorted = vec![];
+    let mut found = vec![];
     for (id, Json(change)) in rows {
-        let (link_id, duplicate) = match find_link(&mut tx, gateway, &change).await? {
-            Destination::Link(link_id) => (link_id, false),
-            Destination::Duplicate(link_id) => (link_id, true),
-            Destination::Import => (import(&mut tx, gateway, &change.remote_id).await?, false),
-        };
-        sorted.push((id, change.remote_id, link_id, duplicate));
+        let destination = find_link(&mut tx, gateway, &change).await?;
+        found.push((id, change, destination));
     }
     // Before a row names its link, which keeps others from setting the link's remote id: a run that is about to may hold what
     // this waits for.
-    let due: BTreeSet<i64> = sorted.iter().filter(|(.., duplicate)| !duplicate).map(|(_, _, link, _)| *link).collect();
-    mark_due(&mut tx, &due.into_iter().collect::<Vec<_>>()).await?;
-    for (id, remote_id, link_id, duplicate) in sorted {
-        if duplicate {
-            park_duplicate(&mut tx, gateway, link_id, id, &remote_id).await?;
+    let due: BTreeSet<i64> = found.iter().filter_map(|(.., destination)| destination.link()).collect();
+    let held = mark(&mut tx, &due.into_iter().collect::<Vec<_>>()).await?;
+    let (new, known): (Vec<_>, Vec<_>) =
+        found.into_iter().partition(|(.., destination)| *destination == Destination::Import);
+    let mut left = false;
+    for (id, change, destination) in known {
+        match destination {
+            Destination::Duplicate(link) => set_aside(&mut tx, gateway, link, id, &change.remote_id).await?,
+            Destination::Link(link) if held.get(&link).is_some_and(|held| held.has(&change)) => {
+                put(&mut tx, id, link, "waiting").await?;
+            }
+            // It has let go of the object meanwhile.
+            Destination::Link(_) | Destination::Import => left = true,
         }
-        sqlx::query("UPDATE inbox SET state = $2, link_id = $3 WHERE id = $1")
-            .bind(id)
-            .bind(if duplicate { "parked" } else { "waiting" })
-            .bind(link_id)
-            .execute(&mut *tx)
-            .await?;
+    }
+    // Links for what is new come last: a run that is about to say that this object is its own waits for them.
+    for (id, change, _) in new {
+        match import(&mut tx, gateway, &change.remote_id).await? {
+            Some(link) => {
+                put(&mut tx, id, link, "waiting").await?;
+            }
+            None => left = true,
+        }
     }
     tx.commit().await?;
-    Ok(routed)
+    // What was left finds its link the next time.
+    Ok(if left { Routed::Some } else { routed })
 }
 
 /// Routes what names an object that is linked, which is nearly all, by one statement. Returns how many it routed, of how
 /// many that are new.
 async fn route_known(relaxed: &PgPool, gateway: &GatewayName) -> Result<(i64, i64), sqlx::Error> {
-    sqlx::query_as(
+    sqlx::query_as(&format!(
         "WITH new AS MATERIALIZED (
              SELECT id, change->>'remote_id' AS remote_id FROM inbox
              WHERE gateway = $1 AND state = 'new' ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
-         ), known AS (
+         ), known AS MATERIALIZED (
+             -- Locked, and if somebody had to be waited for, compared once more.
              SELECT new.id, links.id AS link_id
              FROM new JOIN links ON links.gateway = $1 AND links.remote_id = new.remote_id
+             ORDER BY links.customer_id FOR NO KEY UPDATE OF links
          ), moved AS (
              UPDATE inbox SET state = 'waiting', link_id = known.link_id FROM known WHERE inbox.id = known.id
          ), marked AS (
-             UPDATE links SET due_seq = due_seq + 1,
-                              due_since = CASE WHEN due_seq > done_seq THEN due_since ELSE clock_timestamp() END
-             WHERE id = ANY(ARRAY(SELECT id FROM links WHERE id IN (SELECT link_id FROM known)
-                                  ORDER BY customer_id FOR UPDATE))
+             UPDATE links SET {DUE} WHERE id = ANY(ARRAY(SELECT link_id FROM known))
          )
-         SELECT (SELECT count(*) FROM known), (SELECT count(*) FROM new)",
-    )
+         SELECT (SELECT count(*) FROM known), (SELECT count(*) FROM new)"
+    ))
     .bind(gateway.as_str())
     .bind(BATCH)
     .fetch_one(relaxed)
@@ -146,6 +153,16 @@ pub(crate) enum Destination {
     Duplicate(i64),
     /// It is new here.
     Import,
+}
+
+impl Destination {
+    /// The link that it makes due.
+    fn link(self) -> Option<i64> {
+        match self {
+            Self::Link(id) => Some(id),
+            Self::Duplicate(_) | Self::Import => None,
+        }
+    }
 }
 
 /// By our id in the object: the link of that customer, with the object that it knows.
@@ -188,19 +205,64 @@ async fn find_link(
     Ok(Destination::Import)
 }
 
-/// Makes a link for an object that is new here. A deletion makes one, too: it blocks an import by an older event that comes
-/// later.
-async fn import(tx: &mut PgTransaction<'_>, gateway: &GatewayName, remote_id: &RemoteId) -> Result<i64, sqlx::Error> {
-    sqlx::query(
-        "INSERT INTO links (gateway, customer_id, remote_id) VALUES ($1, $2, $3)
-         ON CONFLICT (gateway, remote_id) DO NOTHING",
+/// A link that was found, once nobody can change it any more.
+#[derive(FromRow)]
+struct Held {
+    id: i64,
+    customer_id: Uuid,
+    remote_id: Option<String>,
+}
+
+impl Held {
+    /// It has the object, or waits for it.
+    fn has(&self, change: &RemoteChange) -> bool {
+        match &self.remote_id {
+            Some(remote_id) => remote_id == change.remote_id.as_str(),
+            None => owner(change) == Some(CustomerId(self.customer_id)),
+        }
+    }
+}
+
+/// Marks links due, and looks at them then.
+async fn mark(tx: &mut PgTransaction<'_>, links: &[i64]) -> Result<BTreeMap<i64, Held>, sqlx::Error> {
+    if links.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    mark_due(tx, links).await?;
+    let held: Vec<Held> = sqlx::query_as("SELECT id, customer_id, remote_id FROM links WHERE id = ANY($1)")
+        .bind(links)
+        .fetch_all(&mut **tx)
+        .await?;
+    Ok(held.into_iter().map(|held| (held.id, held)).collect())
+}
+
+/// Gives a row to its link.
+async fn put(tx: &mut PgTransaction<'_>, id: i64, link_id: i64, state: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE inbox SET state = $2, link_id = $3 WHERE id = $1")
+        .bind(id)
+        .bind(state)
+        .bind(link_id)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// Makes a link, which is due, for an object that is new here. `None` if it is no longer new. A deletion makes one, too: it
+/// blocks an import by an older event that comes later.
+async fn import(
+    tx: &mut PgTransaction<'_>,
+    gateway: &GatewayName,
+    remote_id: &RemoteId,
+) -> Result<Option<i64>, sqlx::Error> {
+    sqlx::query_scalar(
+        "INSERT INTO links (gateway, customer_id, remote_id, due_seq) VALUES ($1, $2, $3, 1)
+         ON CONFLICT (gateway, remote_id) DO NOTHING RETURNING id",
     )
     .bind(gateway.as_str())
     .bind(Uuid::now_v7())
     .bind(remote_id.as_str())
-    .execute(&mut **tx)
-    .await?;
-    by_remote_id(tx, gateway, remote_id).await?.ok_or(sqlx::Error::RowNotFound)
+    .fetch_optional(&mut **tx)
+    .await
 }
 
 async fn by_remote_id(
@@ -215,7 +277,8 @@ async fn by_remote_id(
         .await
 }
 
-async fn park_duplicate(
+/// Asks a person about a second object, once.
+async fn set_aside(
     tx: &mut PgTransaction<'_>,
     gateway: &GatewayName,
     link_id: i64,
@@ -234,7 +297,7 @@ async fn park_duplicate(
     .bind(inbox_id)
     .execute(&mut **tx)
     .await?;
-    Ok(())
+    put(tx, inbox_id, link_id, "parked").await
 }
 
 /// What its link has not taken in yet, in the order in which it came.

@@ -188,5 +188,14 @@ pub(crate) async fn let_go(
         .bind(remote_id.as_str())
         .execute(&mut **tx)
         .await?;
+    // What was told of it meanwhile is for that link: here it would be news of an object that is another's.
+    sqlx::query(
+        "UPDATE inbox SET state = 'new', link_id = NULL
+         WHERE link_id = $1 AND state = 'waiting' AND change ->> 'remote_id' = $2",
+    )
+    .bind(link.id)
+    .bind(remote_id.as_str())
+    .execute(&mut **tx)
+    .await?;
     Ok(())
 }

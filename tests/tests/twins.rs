@@ -427,3 +427,51 @@ async fn who_is_looked_at_again_is_locked_in_the_order_of_the_customers() {
     tandem.settled().await;
     assert_eq!((living(&tandem).await, tandem.parked().await.len()), ((2, 2), 0));
 }
+
+/// Variant: the news of its death is left with the customer whose object it is no longer.
+#[tokio::test]
+async fn a_twin_whose_death_is_told_while_it_is_looked_at_takes_nobody_with_it() {
+    let tandem = Tandem::start().await;
+    let (ada, there) = parked_pair(&tandem).await;
+    tandem.stripe.hold().await.unwrap();
+    tandem.stripe.delete(&there).await.unwrap();
+    let slow = tandem.stripe.fault(stripe_sim::Fault::HangReply.on("GET", "/v1/customers/*")).await.unwrap();
+    // She is not created anew before that is read.
+    assert_eq!(tandem.post("/gateways/stripe/pause", json!({"direction": "outbound"})).await.status(), 204);
+    let link = format!("/parked/{}/link", parked(&tandem).await["id"]);
+    assert_eq!(tandem.post(&link, json!({})).await.status(), 204);
+    tandem.stripe.fault_reached(slow, 1).await.unwrap();
+    tandem.stripe.release(stripe_sim::Order::Fifo).await.unwrap();
+    tandem.until("its death is told", || async { tandem.rows("inbox", "state = 'waiting'").await == 1 }).await;
+    tandem.stripe.release_fault(slow).await.unwrap();
+    tandem.until("it is read", || async { tandem.rows("inbox", "state <> 'done'").await == 0 }).await;
+    assert_eq!(tandem.post("/gateways/stripe/resume", json!({})).await.status(), 204);
+    tandem.settled().await;
+    assert_eq!((living(&tandem).await, tandem.parked().await.len()), ((1, 1), 0));
+    tandem.assert_equal(&ada.id).await;
+    assert_ne!(tandem.remote_id(&ada.id).await, there);
+}
+
+/// Variant: the same, where it is told in the instant in which the customer lets go of it.
+#[tokio::test]
+async fn what_is_told_of_an_object_goes_to_the_link_that_has_it_by_then() {
+    let tandem = Tandem::start().await;
+    let there = tandem.stripe.create(&[("name", "Ada")]).await.unwrap().id;
+    tandem.settled().await;
+    let ada = tandem.local_id(&there).await;
+    // As a run does that finds a twin dead.
+    let mut run = tandem.database.begin().await.unwrap();
+    let lets_go = "UPDATE links SET remote_id = NULL, base = NULL, base_from = NULL, base_until = NULL
+                   WHERE customer_id = $1::uuid";
+    sqlx::query(lets_go).bind(&ada).execute(&mut *run).await.unwrap();
+    let keeps = "INSERT INTO links (gateway, customer_id, remote_id, state)
+                 VALUES ('stripe', gen_random_uuid(), $1, 'deleted')";
+    sqlx::query(keeps).bind(&there).execute(&mut *run).await.unwrap();
+    tandem.stripe.delete(&there).await.unwrap();
+    tandem.until("the route waits", || tandem.somebody_waits_for_a_lock()).await;
+    run.commit().await.unwrap();
+    tandem.settled().await;
+    let hers = format!("customer_id = '{ada}' AND state = 'active'");
+    assert_eq!((tandem.rows("links", &hers).await, tandem.parked().await.len()), (1, 0));
+    assert_eq!(tandem.customers().await.len(), 1);
+}

@@ -195,6 +195,37 @@ async fn the_webhook_of_our_create_does_not_stand_in_the_way_of_its_reply() {
     tandem.assert_equal(&ada.id).await;
 }
 
+/// Variant: a link for a new object is made, and others are waited for: a run that holds one of them, and is about to say that
+/// this object is its own, waits for that.
+#[tokio::test]
+async fn what_is_new_is_imported_once_nobody_must_be_waited_for() {
+    let tandem = Tandem::start_with(no_twins()).await;
+    tandem.stripe.hold().await.unwrap();
+    let slow = tandem.stripe.fault(Fault::HangReply.on("POST", "/v1/customers")).await.unwrap();
+    let ada = tandem.create("Ada", "ada@old.example").await;
+    tandem.stripe.fault_reached(slow, 1).await.unwrap();
+    let stranger = tandem.stripe.create(&[("name", "Bob")]).await.unwrap().id;
+    // Both are routed together.
+    let mut router = tandem.database.begin().await.unwrap();
+    let alone = "SELECT pg_advisory_xact_lock(hashtextextended('inbox stripe', 0))";
+    sqlx::query(alone).execute(&mut *router).await.unwrap();
+    tandem.stripe.release(Order::Fifo).await.unwrap();
+    tandem.until("both are told", || async { tandem.rows("inbox", "state = 'new'").await == 2 }).await;
+    let mut run = tandem.database.begin().await.unwrap();
+    let hold = "UPDATE links SET lease_until = lease_until WHERE customer_id = $1::uuid";
+    sqlx::query(hold).bind(&ada.id).execute(&mut *run).await.unwrap();
+    router.rollback().await.unwrap();
+    tandem.until("the route waits", || tandem.somebody_waits_for_a_lock()).await;
+    sqlx::query("SET LOCAL lock_timeout = '500ms'").execute(&mut *run).await.unwrap();
+    let claims = "INSERT INTO links (gateway, customer_id, remote_id) VALUES ('stripe', gen_random_uuid(), $1)";
+    sqlx::query(claims).bind(&stranger).execute(&mut *run).await.unwrap();
+    run.rollback().await.unwrap();
+    tandem.stripe.release_fault(slow).await.unwrap();
+    tandem.settled().await;
+    tandem.assert_equal(&ada.id).await;
+    assert_eq!(tandem.customers().await.len(), 2);
+}
+
 /// Variant: import without looking at `metadata.tandem_id`: the customer is there twice.
 #[tokio::test]
 async fn the_webhook_of_our_create_may_come_before_its_reply() {
