@@ -95,12 +95,14 @@ pub(crate) async fn route(relaxed: &PgPool, gateway: &GatewayName) -> Result<Rou
     let held = mark(&mut tx, &due.into_iter().collect::<Vec<_>>()).await?;
     let (new, known): (Vec<_>, Vec<_>) =
         found.into_iter().partition(|(.., destination)| *destination == Destination::Import);
+    let mut singular = vec![];
     let mut left = false;
     for (id, change, destination) in known {
         match destination {
             Destination::Duplicate(link) => set_aside(&mut tx, gateway, link, id, &change.remote_id).await?,
             Destination::Link(link) if held.get(&link).is_some_and(|held| held.has(&change)) => {
                 put(&mut tx, id, link, "waiting").await?;
+                singular.push(change.remote_id);
             }
             // It has let go of the object meanwhile.
             Destination::Link(_) | Destination::Import => left = true,
@@ -111,10 +113,12 @@ pub(crate) async fn route(relaxed: &PgPool, gateway: &GatewayName) -> Result<Rou
         match import(&mut tx, gateway, &change.remote_id).await? {
             Some(link) => {
                 put(&mut tx, id, link, "waiting").await?;
+                singular.push(change.remote_id);
             }
             None => left = true,
         }
     }
+    no_second_objects(&mut tx, gateway, &singular).await?;
     tx.commit().await?;
     // What was left finds its link the next time.
     Ok(if left { Routed::Some } else { routed })
@@ -277,7 +281,8 @@ async fn by_remote_id(
         .await
 }
 
-/// Asks a person about a second object, once.
+/// Asks a person about a second object, once. What is told of it later takes the place of what was told before; one that a
+/// person let be is asked about no more.
 async fn set_aside(
     tx: &mut PgTransaction<'_>,
     gateway: &GatewayName,
@@ -285,19 +290,65 @@ async fn set_aside(
     inbox_id: i64,
     remote_id: &RemoteId,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "INSERT INTO parked (gateway, link_id, kind, remote_id, inbox_id, field, reason)
-         VALUES ($1, $2, 'duplicate', $3, $4, 'metadata.tandem_id',
-                 'a second object carries the id of a customer that has one')
-         ON CONFLICT (gateway, remote_id) WHERE state = 'open' AND kind = 'duplicate' DO NOTHING",
+    let asked: Option<(i64, bool, Option<i64>)> = sqlx::query_as(
+        "SELECT id, state = 'open', inbox_id FROM parked
+         WHERE gateway = $1 AND remote_id = $2 AND kind = 'duplicate'
+           AND (state = 'open' OR state = 'dismissed' AND link_id = $3)
+         ORDER BY state = 'open' DESC LIMIT 1 FOR UPDATE",
     )
     .bind(gateway.as_str())
-    .bind(link_id)
     .bind(remote_id.as_str())
-    .bind(inbox_id)
+    .bind(link_id)
+    .fetch_optional(&mut **tx)
+    .await?;
+    match asked {
+        Some((_, false, _)) => return put(tx, inbox_id, link_id, "done").await,
+        Some((parked, true, before)) => {
+            sqlx::query("UPDATE parked SET inbox_id = $2 WHERE id = $1")
+                .bind(parked)
+                .bind(inbox_id)
+                .execute(&mut **tx)
+                .await?;
+            finish(tx, before.as_slice()).await?;
+        }
+        None => {
+            sqlx::query(
+                "INSERT INTO parked (gateway, link_id, kind, remote_id, inbox_id, field, reason)
+                 VALUES ($1, $2, 'duplicate', $3, $4, 'metadata.tandem_id',
+                         'a second object carries the id of a customer that has one')",
+            )
+            .bind(gateway.as_str())
+            .bind(link_id)
+            .bind(remote_id.as_str())
+            .bind(inbox_id)
+            .execute(&mut **tx)
+            .await?;
+        }
+    }
+    put(tx, inbox_id, link_id, "parked").await
+}
+
+/// These have links of their own now: where a person was asked about them, there is nothing to say any more.
+async fn no_second_objects(
+    tx: &mut PgTransaction<'_>,
+    gateway: &GatewayName,
+    objects: &[RemoteId],
+) -> Result<(), sqlx::Error> {
+    if objects.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "WITH moot AS (
+             UPDATE parked SET state = 'superseded', closed_at = clock_timestamp()
+             WHERE gateway = $1 AND remote_id = ANY($2) AND state = 'open' AND kind = 'duplicate' RETURNING inbox_id
+         )
+         UPDATE inbox SET state = 'done' WHERE id IN (SELECT inbox_id FROM moot)",
+    )
+    .bind(gateway.as_str())
+    .bind(objects.iter().map(RemoteId::as_str).collect::<Vec<_>>())
     .execute(&mut **tx)
     .await?;
-    put(tx, inbox_id, link_id, "parked").await
+    Ok(())
 }
 
 /// What its link has not taken in yet, in the order in which it came.

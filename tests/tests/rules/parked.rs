@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use stripe_sim::Fault;
-use tandem_tests::Tandem;
+use tandem_tests::{Customer, Tandem};
 
 use crate::{no_twins, with_ada};
 
@@ -105,4 +105,57 @@ async fn a_rejected_create_leaves_nothing_to_do_once_its_field_is_corrected() {
     tandem.assert_equal(&ada.id).await;
     assert!(tandem.parked().await.is_empty(), "{:?}", tandem.parked().await);
     assert_eq!(tandem.get_json(&format!("/customers/{}/links", ada.id)).await["data"][0]["in_sync"], true);
+}
+
+/// A second object with the id of a customer who has one, and which is parked.
+async fn second_object(tandem: &Tandem, ada: &Customer) -> String {
+    let second = tandem.stripe.create(&[("name", "Copy"), ("metadata[tandem_id]", &ada.id)]).await.unwrap().id;
+    tandem.until("parked", || async { tandem.parked().await.len() == 1 }).await;
+    tandem.settled().await;
+    second
+}
+
+/// Variant: each edit of it asks anew.
+#[tokio::test]
+async fn a_second_object_that_a_person_let_be_stays_one() {
+    let (tandem, ada, _) = with_ada().await;
+    let second = second_object(&tandem, &ada).await;
+    let dismiss = format!("/parked/{}/dismiss", tandem.parked().await[0]["id"]);
+    assert!(tandem.post(&dismiss, json!({})).await.status().is_success());
+    tandem.stripe.edit(&second, &[("name", "Another copy")]).await.unwrap();
+    tandem.settled().await;
+    assert!(tandem.parked().await.is_empty(), "{:?}", tandem.parked().await);
+    assert_eq!(tandem.rows("inbox", "state <> 'done'").await, 0);
+    assert_eq!(tandem.customers().await.len(), 1);
+}
+
+/// Variant: what is told of it meanwhile waits for ever, for nobody.
+#[tokio::test]
+async fn of_a_second_object_only_what_was_told_last_waits() {
+    let (tandem, ada, _) = with_ada().await;
+    let second = second_object(&tandem, &ada).await;
+    for name in ["One", "Two"] {
+        tandem.stripe.edit(&second, &[("name", name)]).await.unwrap();
+    }
+    tandem.settled().await;
+    assert_eq!(tandem.parked().await.len(), 1);
+    let last = "state = 'parked' AND change->'profile'->>'name' = 'Two' AND id IN (SELECT inbox_id FROM parked)";
+    assert_eq!((tandem.rows("inbox", last).await, tandem.rows("inbox", "state = 'parked'").await), (1, 1));
+}
+
+/// Variants: its death is imported and the question stays; and so it is with one that no longer says whose it is.
+#[tokio::test]
+async fn a_second_object_that_is_none_any_more_is_no_question() {
+    let (tandem, ada, _) = with_ada().await;
+    let second = second_object(&tandem, &ada).await;
+    tandem.stripe.delete(&second).await.unwrap();
+    tandem.settled().await;
+    assert!(tandem.parked().await.is_empty(), "{:?}", tandem.parked().await);
+
+    let third = second_object(&tandem, &ada).await;
+    tandem.stripe.edit(&third, &[("metadata[tandem_id]", "")]).await.unwrap();
+    tandem.settled().await;
+    assert!(tandem.parked().await.is_empty(), "{:?}", tandem.parked().await);
+    tandem.local_id(&third).await;
+    assert_eq!((tandem.customers().await.len(), tandem.rows("inbox", "state <> 'done'").await), (2, 0));
 }
