@@ -259,7 +259,7 @@ pub(crate) async fn lock(tx: &mut PgTransaction<'_>, ids: &[i64]) -> Result<(), 
 pub(crate) async fn hurry(pool: &PgPool, gateway: &GatewayName) -> Result<(), sqlx::Error> {
     sqlx::query(
         "UPDATE links SET not_before = clock_timestamp()
-         WHERE id = ANY(ARRAY(SELECT id FROM links WHERE gateway = $1 AND due_seq > done_seq
+         WHERE id = ANY(ARRAY(SELECT id FROM links WHERE gateway = $1 AND due_seq > done_seq AND due_seq > paused_seq
                               AND not_before > clock_timestamp() ORDER BY customer_id FOR NO KEY UPDATE))",
     )
     .bind(gateway.as_str())

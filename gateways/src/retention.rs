@@ -21,7 +21,8 @@ const DONE: [&str; 3] = [
     // service was stopped.
     "DELETE FROM intents WHERE key = ANY(ARRAY(
          SELECT key FROM intents WHERE state <> 'open' AND created_at < clock_timestamp() - make_interval(days => $1)
-             AND NOT EXISTS (SELECT FROM inbox WHERE link_id = intents.link_id AND inbox.state IN ('waiting', 'held'))
+             AND NOT EXISTS (SELECT FROM inbox WHERE link_id = intents.link_id AND inbox.state = 'waiting')
+             AND NOT EXISTS (SELECT FROM inbox WHERE link_id = intents.link_id AND inbox.state = 'held')
              AND NOT EXISTS (SELECT FROM inbox JOIN links USING (gateway)
                              WHERE links.id = intents.link_id AND inbox.state = 'new'
                                  AND received_at < clock_timestamp() - interval '1 day')

@@ -60,7 +60,10 @@ pub struct GatewayStatus {
 pub async fn status(pool: &PgPool, names: &[&str]) -> Result<Vec<GatewayStatus>, sqlx::Error> {
     sqlx::query_as(
         "SELECT g.name,
-                (SELECT count(*) FROM links WHERE gateway = g.name AND due_seq > done_seq) AS due,
+                -- As two, each by its index.
+                (SELECT count(*) FROM links WHERE gateway = g.name AND due_seq > done_seq AND due_seq > paused_seq)
+                    + (SELECT count(*) FROM links WHERE gateway = g.name AND paused_seq >= 0
+                           AND due_seq > done_seq AND due_seq <= paused_seq) AS due,
                 COALESCE((SELECT extract(epoch FROM clock_timestamp() - min(due_since)) FROM links
                           WHERE gateway = g.name AND due_seq > done_seq AND due_seq > paused_seq), 0)::float8 AS oldest_due_seconds,
                 (SELECT count(*) FROM inbox WHERE gateway = g.name AND state = 'new') AS inbox,
