@@ -5,6 +5,8 @@ use sqlx::types::Json;
 use tandem_domain::{GatewayName, Interval, Profile};
 use uuid::Uuid;
 
+use crate::link::{DUE, FREE};
+
 /// What came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Adopted {
@@ -25,20 +27,19 @@ pub(crate) async fn adopt(
     remote_id: &str,
     base: Option<(&Profile, Interval)>,
 ) -> Result<Adopted, sqlx::Error> {
-    let adopted = sqlx::query(
+    let adopted = sqlx::query(&format!(
         // A lease that has run out is taken away: whoever held it writes nothing more.
         "INSERT INTO links (gateway, customer_id, remote_id, base, base_from, base_until, look, due_seq)
          SELECT $1, $2, $3, $4, $5, $6, true, 1
          WHERE NOT EXISTS (SELECT FROM links WHERE gateway = $1 AND remote_id = $3)
          ON CONFLICT (gateway, customer_id) DO UPDATE
              SET remote_id = excluded.remote_id, base = excluded.base, base_from = excluded.base_from,
-                 base_until = excluded.base_until, look = true, due_seq = links.due_seq + 1,
-                 due_since = CASE WHEN links.due_seq > links.done_seq THEN links.due_since ELSE clock_timestamp() END,
-                 not_before = clock_timestamp(), lease_token = NULL, lease_holder = NULL, lease_until = NULL
+                 base_until = excluded.base_until, look = true, {DUE},
+                 not_before = clock_timestamp(), {FREE}
              WHERE links.remote_id IS NULL AND links.state = 'active'
                AND (links.lease_token IS NULL OR links.lease_until < clock_timestamp())
-               AND NOT EXISTS (SELECT FROM intents WHERE link_id = links.id AND state = 'open')",
-    )
+               AND NOT EXISTS (SELECT FROM intents WHERE link_id = links.id AND state = 'open')"
+    ))
     .bind(gateway.as_str())
     .bind(customer)
     .bind(remote_id)
@@ -68,13 +69,12 @@ pub(crate) async fn create_there(
     gateway: &GatewayName,
     customer: Uuid,
 ) -> Result<bool, sqlx::Error> {
-    let marked = sqlx::query(
+    let marked = sqlx::query(&format!(
         "INSERT INTO links (gateway, customer_id, due_seq) VALUES ($1, $2, 1)
          ON CONFLICT (gateway, customer_id) DO UPDATE
-             SET due_seq = links.due_seq + 1,
-                 due_since = CASE WHEN links.due_seq > links.done_seq THEN links.due_since ELSE clock_timestamp() END
-             WHERE links.remote_id IS NULL AND links.state = 'active'",
-    )
+             SET {DUE}
+             WHERE links.remote_id IS NULL AND links.state = 'active'"
+    ))
     .bind(gateway.as_str())
     .bind(customer)
     .execute(&mut **tx)

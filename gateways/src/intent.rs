@@ -160,6 +160,12 @@ pub(crate) async fn close(tx: &mut PgTransaction<'_>, key: &str, outcome: Outcom
 
 /// Says that these intents' echoes have been looked at, in the transaction that acts on what they showed.
 pub(crate) async fn echoes_checked(tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE intents SET echo_checked = true, state = CASE state WHEN 'open' THEN state ELSE 'executed' END WHERE key = ANY($1)").bind(keys).execute(&mut **tx).await?;
+    sqlx::query(
+        "UPDATE intents SET echo_checked = true, state = CASE state WHEN 'open' THEN state ELSE 'executed' END
+         WHERE key = ANY($1)",
+    )
+    .bind(keys)
+    .execute(&mut **tx)
+    .await?;
     Ok(())
 }

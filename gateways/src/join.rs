@@ -5,7 +5,7 @@ use tandem_domain::{GatewayName, RemoteId};
 use uuid::Uuid;
 
 use crate::ParkedError;
-use crate::link::{Link, mark_due};
+use crate::link::{FREE, Link, mark_due};
 
 /// A link as a join sees it.
 #[derive(Debug, FromRow)]
@@ -88,11 +88,11 @@ pub(crate) async fn join(tx: &mut PgTransaction<'_>, pair: Pair) -> Result<(), s
         // It had no customer: nothing is lost with it.
         sqlx::query("DELETE FROM links WHERE id = $1").bind(theirs).execute(&mut **tx).await?;
     }
-    sqlx::query(
-        "UPDATE links SET remote_id = $2, look = true, ambiguous = false, refused = '{}', attempts = 0, not_before = clock_timestamp(),
-                          lease_token = NULL, lease_holder = NULL, lease_until = NULL
-         WHERE id = $1",
-    )
+    sqlx::query(&format!(
+        "UPDATE links SET remote_id = $2, look = true, ambiguous = false, refused = '{{}}', attempts = 0,
+                          not_before = clock_timestamp(), {FREE}
+         WHERE id = $1"
+    ))
     .bind(ours)
     .bind(remote_id.as_str())
     .execute(&mut **tx)
@@ -163,10 +163,13 @@ pub(crate) async fn part(tx: &mut PgTransaction<'_>, link_id: i64) -> Result<(),
 pub(crate) async fn look_again(tx: &mut PgTransaction<'_>, links: &[i64]) -> Result<(), sqlx::Error> {
     // Marked first: it locks them in their order.
     mark_due(tx, links).await?;
-    sqlx::query("UPDATE links SET look = remote_id IS NOT NULL, attempts = 0, not_before = clock_timestamp() WHERE id = ANY($1)")
-        .bind(links)
-        .execute(&mut **tx)
-        .await?;
+    sqlx::query(
+        "UPDATE links SET look = remote_id IS NOT NULL, attempts = 0, not_before = clock_timestamp()
+         WHERE id = ANY($1)",
+    )
+    .bind(links)
+    .execute(&mut **tx)
+    .await?;
     Ok(())
 }
 

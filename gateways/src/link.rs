@@ -136,7 +136,7 @@ pub(crate) async fn lease(
 /// kill or a lost reply costs a moment and not a lease. Should somebody work on it after all, their writes are refused by
 /// their token.
 pub(crate) async fn free_orphans(pool: &PgPool, holder: i32, running: &[Uuid]) -> Result<u64, sqlx::Error> {
-    let freed = sqlx::query(
+    let freed = sqlx::query(&format!(
         "WITH orphans AS (
              SELECT id FROM links
              WHERE lease_token IS NOT NULL AND CASE lease_holder
@@ -149,9 +149,9 @@ pub(crate) async fn free_orphans(pool: &PgPool, holder: i32, running: &[Uuid]) -
                  END
              ORDER BY customer_id FOR NO KEY UPDATE
          )
-         UPDATE links SET lease_token = NULL, lease_holder = NULL, lease_until = NULL
-         FROM orphans WHERE links.id = orphans.id",
-    )
+         UPDATE links SET {FREE}
+         FROM orphans WHERE links.id = orphans.id"
+    ))
     .bind(i64::from(HOLDERS))
     .bind(holder)
     .bind(running)
@@ -197,12 +197,12 @@ pub(crate) async fn turn(tx: &mut PgTransaction<'_>, link: &Link, state: LinkSta
 
 /// Ends a run after which nothing differs but fields on which a person shall decide. The link stays due if it was marked due meanwhile.
 pub(crate) async fn release(relaxed: &PgPool, link: &Link, contested: usize) -> Result<(), sqlx::Error> {
-    sqlx::query(
+    sqlx::query(&format!(
         "UPDATE links SET done_seq = $3, due_since = clock_timestamp(), not_before = clock_timestamp(), attempts = 0,
                           last_error = NULL, synced_at = clock_timestamp(), contested = $4,
-                          lease_token = NULL, lease_holder = NULL, lease_until = NULL
-         WHERE id = $1 AND lease_token = $2",
-    )
+                          {FREE}
+         WHERE id = $1 AND lease_token = $2"
+    ))
     .bind(link.id)
     .bind(link.token)
     .bind(link.due_seq)
@@ -214,11 +214,11 @@ pub(crate) async fn release(relaxed: &PgPool, link: &Link, contested: usize) -> 
 
 /// Ends a run that must be tried again after `wait`.
 pub(crate) async fn postpone(pool: &PgPool, link: &Link, wait: Duration, error: &str) -> Result<(), sqlx::Error> {
-    sqlx::query(
+    sqlx::query(&format!(
         "UPDATE links SET not_before = clock_timestamp() + make_interval(secs => $3), attempts = attempts + 1,
-                          last_error = $4, lease_token = NULL, lease_holder = NULL, lease_until = NULL
-         WHERE id = $1 AND lease_token = $2",
-    )
+                          last_error = $4, {FREE}
+         WHERE id = $1 AND lease_token = $2"
+    ))
     .bind(link.id)
     .bind(link.token)
     .bind(wait.as_secs_f64())
@@ -227,6 +227,9 @@ pub(crate) async fn postpone(pool: &PgPool, link: &Link, wait: Duration, error: 
     .await?;
     Ok(())
 }
+
+/// What an `UPDATE links SET` does to end a lease.
+pub(crate) const FREE: &str = "lease_token = NULL, lease_holder = NULL, lease_until = NULL";
 
 /// What an `UPDATE links SET` does to mark one due.
 pub(crate) const DUE: &str = "

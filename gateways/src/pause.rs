@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgExecutor, PgPool, PgTransaction};
 use tandem_domain::GatewayName;
 
-use crate::link::Link;
+use crate::link::{FREE, Link};
 use crate::{RunError, guard};
 
 /// A direction of a gateway.
@@ -175,13 +175,13 @@ fn words(direction: Option<Direction>) -> Vec<&'static str> {
 
 /// Ends a run that met a paused direction. The link stays due, and is not leased again before it is resumed, or marked due anew.
 pub(crate) async fn wait(pool: &PgPool, gateway: &GatewayName, link: &Link, on: Direction) -> Result<(), sqlx::Error> {
-    sqlx::query(
+    sqlx::query(&format!(
         // Locked, so that what is resumed in this instant is not put to sleep for ever.
         "WITH still AS MATERIALIZED (SELECT FROM pauses WHERE gateway = $4 AND direction = $5 FOR SHARE)
          UPDATE links SET paused_seq = CASE WHEN EXISTS (SELECT FROM still) THEN $3 ELSE -1 END,
-                          lease_token = NULL, lease_holder = NULL, lease_until = NULL
-         WHERE id = $1 AND lease_token = $2",
-    )
+                          {FREE}
+         WHERE id = $1 AND lease_token = $2"
+    ))
     .bind(link.id)
     .bind(link.token)
     .bind(link.due_seq)
