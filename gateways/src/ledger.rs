@@ -54,7 +54,7 @@ pub(crate) trait Ledger: Send + Sync {
     async fn unlinked(&self, objects: &[&str]) -> Result<Vec<String>, RunError>;
 
     /// The link is no longer in question, if it was.
-    async fn settled(&self, link: &Link) -> Result<(), RunError>;
+    async fn no_longer_ambiguous(&self, link: &Link) -> Result<(), RunError>;
 
     /// Makes one link of a customer's and an object's, on the word of either one's lease, which is over then.
     async fn unite(&self, link: &Link, customer: Uuid, remote_id: &RemoteId) -> Result<(), RunError>;

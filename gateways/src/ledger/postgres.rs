@@ -123,7 +123,7 @@ impl Ledger for Postgres {
         Ok(twins::unlinked(&self.relaxed, &self.gateway, objects).await?)
     }
 
-    async fn settled(&self, link: &Link) -> Result<(), RunError> {
+    async fn no_longer_ambiguous(&self, link: &Link) -> Result<(), RunError> {
         Ok(twins::supersede(&self.relaxed, &self.gateway, link).await?)
     }
 

@@ -102,7 +102,7 @@ impl Ledger for Memory {
         Ok(vec![])
     }
 
-    async fn settled(&self, _: &Link) -> Result<(), RunError> {
+    async fn no_longer_ambiguous(&self, _: &Link) -> Result<(), RunError> {
         Ok(())
     }
 

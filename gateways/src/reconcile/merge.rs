@@ -132,7 +132,7 @@ pub(super) async fn merge(
             CustomerCommand::Observe(Box::new(observe))
         };
         let mut changes = vec![Change::See(sighting(run, &observation, state, &intake.spellings))];
-        changes.extend(settled(&observation));
+        changes.extend(ended_by(&observation));
         changes.extend(observation.closes.iter().map(|(key, outcome)| Change::Close(key.clone(), *outcome)));
         changes.extend(moot.then_some(Change::Withdraw));
         let deletes = (dies && !unlinks).then_some(Direction::Inbound);
@@ -161,13 +161,13 @@ pub(super) async fn merge(
 /// Nothing new was seen: usually the echo of a call whose reply told us.
 async fn tidy(run: &mut Run<'_>, observation: &Observation) -> Result<(), RunError> {
     // Should the database lose this in a crash, it finds nothing new once more.
-    let changes = settled(observation).collect();
+    let changes = ended_by(observation).collect();
     run.commit(Step { changes, relaxed: true, ..Step::default() }).await?;
     Ok(())
 }
 
 /// What the observation came from ends with it.
-fn settled(observation: &Observation) -> impl Iterator<Item = Change> {
+fn ended_by(observation: &Observation) -> impl Iterator<Item = Change> {
     let rows = (!observation.rows.is_empty()).then(|| Change::Finish(observation.rows.clone()));
     let echoes = (!observation.echoes.is_empty()).then(|| Change::Checked(observation.echoes.clone()));
     rows.into_iter().chain(echoes)

@@ -26,11 +26,11 @@ pub(super) async fn push(run: &mut Run<'_>, loaded: &Loaded<Customer>) -> Result
         let there = run.link.state == LinkState::Active && run.link.remote_id.is_some();
         match run.on_delete(Direction::Outbound) {
             OnDelete::Unlink => {
-                twins::settled(run).await?;
+                twins::no_longer_ambiguous(run).await?;
                 return let_go(run).await;
             }
             OnDelete::Ask if there => {
-                twins::settled(run).await?;
+                twins::no_longer_ambiguous(run).await?;
                 deletions::ask_there(run, *deleted_at).await?;
                 return Ok(None);
             }
@@ -44,7 +44,7 @@ pub(super) async fn push(run: &mut Run<'_>, loaded: &Loaded<Customer>) -> Result
     match &write {
         Some(Write::Create { profile, .. }) if !twins::may_be_created(run, profile).await? => return Ok(None),
         // Nobody is to be created any more.
-        None if loaded.version > 0 => twins::settled(run).await?,
+        None if loaded.version > 0 => twins::no_longer_ambiguous(run).await?,
         Some(_) | None => {}
     }
     if write.is_none() && refused == run.link.refused {

@@ -17,7 +17,7 @@ use crate::{Matching, Object};
 /// Whether the customer may be created there. If not, it is parked, or linked to its twin.
 pub(super) async fn may_be_created(run: &mut Run<'_>, profile: &Profile) -> Result<bool, RunError> {
     let Some(email) = asks(run, profile) else {
-        settled(run).await?;
+        no_longer_ambiguous(run).await?;
         return Ok(true);
     };
     let CustomerId(customer) = run.link.customer_id;
@@ -28,7 +28,7 @@ pub(super) async fn may_be_created(run: &mut Run<'_>, profile: &Profile) -> Resu
     let found: Vec<String> = if certain { ours } else { strangers }.into_iter().map(|(id, _)| id).collect();
     match found.as_slice() {
         [] => {
-            settled(run).await?;
+            no_longer_ambiguous(run).await?;
             return Ok(true);
         }
         [only] if certain || run.with.matching == Matching::Email && is_alone(run, email, customer).await? => {
@@ -53,7 +53,7 @@ pub(super) async fn may_be_imported(
         Sighted::Nothing | Sighted::Gone(_) => None,
     };
     let Some(email) = email else {
-        settled(run).await?;
+        no_longer_ambiguous(run).await?;
         return Ok(Some(observation));
     };
     // Emails follow the feed: behind it, a customer of a moment ago would be imported once more.
@@ -63,7 +63,7 @@ pub(super) async fn may_be_imported(
     let found = run.with.ledger.twins(email).await?;
     match found.as_slice() {
         [] => {
-            settled(run).await?;
+            no_longer_ambiguous(run).await?;
             return Ok(Some(observation));
         }
         [only]
@@ -99,9 +99,9 @@ async fn unless_dead_before(
 }
 
 /// What it was parked for, if it was, is a question no longer.
-pub(super) async fn settled(run: &mut Run<'_>) -> Result<(), RunError> {
+pub(super) async fn no_longer_ambiguous(run: &mut Run<'_>) -> Result<(), RunError> {
     if run.link.ambiguous {
-        run.with.ledger.settled(&run.link).await?;
+        run.with.ledger.no_longer_ambiguous(&run.link).await?;
         run.link.ambiguous = false;
     }
     Ok(())
