@@ -49,8 +49,8 @@ impl Webhooks {
         self.check_signature(body, signature, now)?;
         let body = std::str::from_utf8(body).map_err(|_| malformed("it is not UTF-8"))?;
         let envelope: wire::Envelope = json::from_str(body).map_err(|_| malformed("it has no id or no type"))?;
-        if self.is_of_a_sibling(&envelope) {
-            return Ok(Notice::Ignored(format!("{} of another account", envelope.kind)));
+        if let Some(whose) = self.told_by_connect(&envelope) {
+            return Ok(Notice::Ignored(format!("{} of {whose}", envelope.kind)));
         }
         self.check_ours(&envelope)?;
         if translate::kind(&envelope.kind).is_none() {
@@ -86,10 +86,16 @@ impl Webhooks {
         if now.timestamp().abs_diff(time) > TOLERANCE_S { Err(WebhookError::Stale) } else { Ok(()) }
     }
 
-    /// "Connect webhooks" (docs.stripe.com/connect/webhooks): one endpoint is told of all connected accounts. Were those that
-    /// are not ours refused, Stripe would send them again for days, and then switch the endpoint off.
-    fn is_of_a_sibling(&self, envelope: &wire::Envelope) -> bool {
-        self.account.is_some() && envelope.account.is_some() && envelope.account != self.account
+    /// What a Connect endpoint is told of besides our account. "Connect webhooks" (docs.stripe.com/connect/webhooks): it hears
+    /// of all connected accounts, and one of live mode of test mode, too. Were that refused, Stripe would send it again for
+    /// days, and then switch the endpoint off.
+    fn told_by_connect(&self, envelope: &wire::Envelope) -> Option<&'static str> {
+        let (ours, its) = (self.account.as_ref()?, envelope.account.as_ref()?);
+        match (envelope.livemode, self.livemode) {
+            _ if ours != its => Some("another account"),
+            (Some(false), Some(true)) => Some("test mode"),
+            _ => None,
+        }
     }
 
     fn check_ours(&self, envelope: &wire::Envelope) -> Result<(), WebhookError> {
@@ -177,12 +183,6 @@ mod tests {
         assert!(verify_by(&webhooks(), &several, &body).is_ok());
     }
 
-    #[test]
-    fn a_wrong_or_missing_signature_is_refused() {
-        let body = event(json!({})).to_string();
-        let signed = sign(&body, "whsec_new", 0);
-        assert_eq!(
-            webhooks().verify(&HeaderMap::new(), body.as_bytes(), DateTime::UNIX_EPOCH),
     /// The body is signed by anybody with as many signatures as a header holds: what each costs must be little.
     #[test]
     fn no_more_signatures_are_looked_at_than_stripe_sends() {
@@ -196,6 +196,12 @@ mod tests {
         assert!(verify_by(&webhooks(), &nothings, &body).is_ok(), "what is no signature is none of them");
     }
 
+    #[test]
+    fn a_wrong_or_missing_signature_is_refused() {
+        let body = event(json!({})).to_string();
+        let signed = sign(&body, "whsec_new", 0);
+        assert_eq!(
+            webhooks().verify(&HeaderMap::new(), body.as_bytes(), DateTime::UNIX_EPOCH),
             Err(WebhookError::Signature)
         );
         for signature in
@@ -240,6 +246,20 @@ mod tests {
         let sibling = event(json!({ "account": "acct_sibling" })).to_string();
         let notice = verify_by(&with(Some("acct_ours"), None), &sign(&sibling, "whsec_new", 0), &sibling);
         assert_eq!(notice, Ok(Notice::Ignored("customer.created of another account".to_owned())));
+    }
+
+    #[test]
+    fn a_live_connect_endpoint_is_told_of_test_mode_too_and_ignores_it() {
+        let test = event(json!({ "account": "acct_ours" })).to_string();
+        let by = |livemode| verify_by(&with(Some("acct_ours"), Some(livemode)), &sign(&test, "whsec_new", 0), &test);
+        assert_eq!(by(true), Ok(Notice::Ignored("customer.created of test mode".to_owned())));
+        assert!(matches!(by(false), Ok(Notice::Change(_))));
+        let live = event(json!({ "account": "acct_ours", "livemode": true })).to_string();
+        let notice = verify_by(&with(Some("acct_ours"), Some(false)), &sign(&live, "whsec_new", 0), &live);
+        assert!(matches!(notice, Err(WebhookError::Foreign(_))), "a test endpoint is told of test mode alone");
+        let plain = event(json!({})).to_string();
+        let notice = verify_by(&with(None, Some(true)), &sign(&plain, "whsec_new", 0), &plain);
+        assert!(matches!(notice, Err(WebhookError::Foreign(_))), "and a plain account's of its own");
     }
 
     #[test]
