@@ -12,7 +12,7 @@ use tandem_gateways::{Configured, Deletes, Gateways};
 use tandem_projections::Customers;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -52,6 +52,9 @@ pub enum ServeError {
     /// The API cannot be served.
     #[error("the API cannot be served")]
     Http(#[from] std::io::Error),
+    /// A defect: whoever watches over the process starts it anew.
+    #[error("a task that must always run ended by a defect")]
+    Task(#[from] JoinError),
 }
 
 /// Serves the API at that listener and does everything else that Tandem does, until told to stop; then lets what is
@@ -119,14 +122,22 @@ pub(crate) async fn serve_reloading(
         () = shutdown.cancelled() => {}
     }
 
-    let ended = tokio::select! {
-        ended = &mut http => Some(ended),
-        () = shutdown.cancelled() => {
-            tracing::info!("stopping: open requests may end");
-            let drain = Duration::from_millis(config.http.drain_timeout_ms);
-            tokio::time::timeout(drain, &mut http).await.ok()
+    let (mut ended, mut broken) = (None, None);
+    tokio::select! {
+        served = &mut http => ended = Some(served),
+        // What lacks one of its tasks looks well from outside, and is not.
+        error = panicked(&mut tasks) => {
+            tracing::error!(error = %chain(&error), "a task ended by a defect");
+            broken = Some(error);
+            shutdown.cancel();
         }
-    };
+        () = shutdown.cancelled() => {}
+    }
+    if ended.is_none() {
+        tracing::info!("stopping: open requests may end");
+        let drain = Duration::from_millis(config.http.drain_timeout_ms);
+        ended = tokio::time::timeout(drain, &mut http).await.ok();
+    }
     if ended.is_none() {
         tracing::warn!("some requests did not end in time");
     }
@@ -138,10 +149,21 @@ pub(crate) async fn serve_reloading(
     let _ = tokio::time::timeout(LAST_WORDS, app.nats.flush()).await;
     let _ = tokio::time::timeout(LAST_WORDS, app.pool.close()).await;
     tracing::info!("stopped");
-    match ended {
-        Some(Ok(Err(error))) => Err(error.into()),
-        _ => Ok(()),
+    match (broken, ended) {
+        (Some(error), _) => Err(error.into()),
+        (None, Some(Ok(Err(error)))) => Err(error.into()),
+        (None, Some(Ok(Ok(())) | Err(_)) | None) => Ok(()),
     }
+}
+
+/// Ends when a task has panicked.
+async fn panicked(tasks: &mut JoinSet<()>) -> JoinError {
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            return error;
+        }
+    }
+    std::future::pending().await
 }
 
 /// Puts the parts together; nothing runs yet, and nothing is connected.

@@ -174,6 +174,9 @@ impl From<StoreError> for RunError {
     fn from(error: StoreError) -> Self {
         Self::Log(error.into())
     }
+    /// A fault of ours: again after a while.
+    #[error("the run panicked: the log says where")]
+    Panicked,
 }
 
 impl From<ExecuteError<CustomerError>> for RunError {

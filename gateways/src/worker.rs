@@ -1,9 +1,11 @@
 //! The workers of one gateway: lease what is due, reconcile many links at once and one link never twice.
 
 use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
 use metrics::counter;
 use sqlx::PgPool;
 use tandem_eventlog::{Wake, crash};
@@ -35,16 +37,25 @@ impl Leases {
         Self { holder, running: Arc::default() }
     }
 
-    fn begin(&self, token: Uuid) {
+    fn begin(&self, token: Uuid) -> Running {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(token);
-    }
-
-    fn end(&self, token: Uuid) {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&token);
+        Running { leases: self.clone(), token }
     }
 
     fn running(&self) -> Vec<Uuid> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+    }
+}
+
+/// A lease that is worked on, for as long as this is there, however the run ends.
+struct Running {
+    leases: Leases,
+    token: Uuid,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.leases.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.token);
     }
 }
 
@@ -77,12 +88,10 @@ pub(crate) async fn work(with: Reconciler, links: Links, workers: usize, wake: W
             let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
             let with = with.clone();
             let span = info_span!("reconcile", customer.id = %link.customer_id, gateway = %with.gateway.name());
-            let (links, token) = (links.clone(), link.token);
-            links.leases.begin(token);
+            let (links, running) = (links.clone(), links.leases.begin(link.token));
             let run = async move {
                 one(&with, &links, link).await;
-                links.leases.end(token);
-                drop(turn);
+                drop((running, turn));
             };
             runs.spawn(run.instrument(span));
         }
@@ -103,11 +112,13 @@ pub(crate) async fn work(with: Reconciler, links: Links, workers: usize, wake: W
 /// Reconciles one link and ends its lease.
 async fn one(with: &Reconciler, links: &Links, link: Link) {
     let mut run = Run::new(with, link);
-    let result = reconcile(&mut run).await;
+    // One customer's trouble holds up no other. What the run knew of the link is not used after a panic.
+    let result = AssertUnwindSafe(reconcile(&mut run)).catch_unwind().await.unwrap_or(Err(RunError::Panicked));
     let gateway = with.gateway.name().to_string();
     let outcome = match &result {
         Ok(_) => "settled",
         Err(RunError::LeaseLost) => "lease_lost",
+        Err(RunError::Panicked) => "panicked",
         Err(RunError::Restless) => "restless",
         Err(RunError::Paused(_)) => "paused",
         Err(RunError::Behind) => "feed_behind",
@@ -127,7 +138,7 @@ async fn one(with: &Reconciler, links: &Links, link: Link) {
             let reason = error_chain(&error);
             let wait = wait_after(&error, run.link.attempts, rand::random());
             match &error {
-                RunError::Log(_) => error!(error = %reason, "a link cannot be brought in step"),
+                RunError::Log(_) | RunError::Panicked => error!(error = %reason, "a link cannot be brought in step"),
                 _ => warn!(error = %reason, wait_ms = wait.as_millis() as u64, "a link must be tried again"),
             }
             link::postpone(&links.pool, &run.link, wait, &reason).await
@@ -150,6 +161,7 @@ pub(crate) fn wait_after(error: &RunError, attempts: i32, jitter: f64) -> Durati
         | RunError::Log(_)
         | RunError::LeaseLost
         | RunError::Paused(_)
+        | RunError::Panicked
         | RunError::Behind
         | RunError::Restless => wait,
     }

@@ -1,6 +1,7 @@
 //! One Tandem with all that it needs, for one test.
 
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use crate::accounts::{self, Running};
@@ -181,9 +182,18 @@ impl Tandem {
     /// Starts it again, to die at that point of its work. Whether it gets ready before that depends on the point.
     pub async fn start_again_to_die_at(&mut self, point: &str) {
         let mut env = self.env.clone();
-        env.push(("TANDEM_TEST_CRASH_AT".to_owned(), point.to_owned()));
+        env.push((end.to_owned(), point.to_owned()));
         self.process = spawn(&env, self.without_gateway, self.port, self.scratch.path().join("tandem.log"));
         while self.process.ended().is_none() {
+        self.start_again_to("TANDEM_TEST_CRASH_AT", point).await;
+    }
+
+    /// Starts it again; at that point of its work a task of it panics. Whether it gets ready before that depends on the point.
+    pub async fn start_again_to_panic_at(&mut self, point: &str) {
+        self.start_again_to("TANDEM_TEST_PANIC_AT", point).await;
+    }
+
+    async fn start_again_to(&mut self, end: &str, point: &str) {
             let answer = self.http.get(self.at("/readyz")).send().await;
             if answer.is_ok_and(|answer| answer.status().is_success()) {
                 return;
@@ -197,16 +207,16 @@ impl Tandem {
     /// # Panics
     /// When it lives on, or ended in order.
     pub async fn died(&mut self) {
-        let ended = tokio::time::timeout(Duration::from_secs(30), async {
-            loop {
-                if let Some(ended) = self.process.ended() {
-                    return ended;
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        });
-        let ended = ended.await.unwrap_or_else(|_| panic!("it lives on:\n{}", self.log()));
-        assert_eq!(ended.code(), None, "it ended in order:\n{}", self.log());
+        assert_eq!(self.ended().await.code(), None, "it ended in order:\n{}", self.log());
+    }
+
+    /// Waits until it has ended by itself, with an error.
+    ///
+    /// # Panics
+    /// When it lives on, or ended in order.
+    pub async fn failed(&mut self) {
+        let code = self.ended().await.code();
+        assert!(code.is_some_and(|code| code != 0), "it ended by {code:?}:\n{}", self.log());
     }
 
     /// Starts another `tandem serve` on the same data. Its webhooks still go to the first.
@@ -260,6 +270,18 @@ impl Tandem {
     pub fn log(&self) -> String {
         tandem_local::process::tail(&self.scratch.path().join("tandem.log"), 60)
     }
+    async fn ended(&mut self) -> ExitStatus {
+        let ended = tokio::time::timeout(Duration::from_secs(30), async {
+            loop {
+                if let Some(ended) = self.process.ended() {
+                    return ended;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        ended.await.unwrap_or_else(|_| panic!("it lives on:\n{}", self.log()))
+    }
+
 }
 
 fn client() -> reqwest::Client {

@@ -103,6 +103,43 @@ async fn two_of_them_side_by_side_do_everything_once() {
     assert_all_equal(&tandem, &ids).await;
 }
 
+/// Variant: a run that panics is tried again when its lease is over, and nobody is told.
+#[tokio::test]
+async fn a_run_that_panics_is_tried_again_as_one_that_failed() {
+    let mut tandem = Tandem::start().await;
+    let ada = tandem.create("Ada", "ada@old.example").await;
+    tandem.settled().await;
+    tandem.stop();
+    tandem.start_again_to_panic_at("call-answered").await;
+    tandem.patch(&ada.id, json!({"name": "Countess"})).await;
+    tandem
+        .until("it waits, with the reason", || async {
+            tandem.rows("links", "attempts > 1 AND last_error LIKE '%panic%' AND lease_token IS NULL").await == 1
+        })
+        .await;
+    tandem.stop();
+    tandem.start_again().await;
+    tandem.settled().await;
+    tandem.assert_equal(&ada.id).await;
+}
+
+/// Variant: the task is gone for good, and the process looks well.
+#[tokio::test]
+async fn a_process_whose_task_panicked_ends() {
+    let mut tandem = Tandem::start().await;
+    for point in ["sweep-listed", "relay-acknowledged"] {
+        tandem.stop();
+        tandem.start_again_to_panic_at(point).await;
+        if point == "relay-acknowledged" {
+            tandem.create("Ada", "ada@old.example").await;
+        }
+        tandem.failed().await;
+        assert!(tandem.log().contains("panicked"), "{}", tandem.log());
+        tandem.start_again().await;
+    }
+    tandem.settled().await;
+}
+
 #[tokio::test]
 async fn a_kill_while_a_call_is_out_is_mended_at_once() {
     let mut tandem = Tandem::start().await;

@@ -26,6 +26,9 @@ const FORGETTING: Duration = Duration::from_secs(3600);
 
 impl Gateways {
     /// Runs them until told to stop; then lets the work in hand end.
+    ///
+    /// # Panics
+    /// When one of their tasks does.
     pub async fn run(&self, shutdown: CancellationToken) {
         let leases = worker::Leases::new(rand::random());
         let mut tasks = JoinSet::new();
@@ -67,8 +70,12 @@ impl Gateways {
             tasks.spawn(worker::work(with, links, self.config.workers, self.due.clone(), shutdown.clone()));
         }
         while let Some(ended) = tasks.join_next().await {
-            if let Err(error) = ended {
-                error!(error = %error_chain(&error), "a gateway's task ended badly");
+            let Err(error) = ended else { continue };
+            error!(error = %error_chain(&error), "a gateway's task ended badly");
+            if let Ok(panic) = error.try_into_panic() {
+                // Nothing would do that task's work any more, and all would look well. What the others do ends here, too: it may
+                // end anywhere.
+                std::panic::resume_unwind(panic);
             }
         }
         alive.cancel();
