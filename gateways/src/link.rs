@@ -135,7 +135,11 @@ pub(crate) async fn lease(
 /// Frees what is leased by a process that is no longer there, and what is leased for this one without its `running` it: a
 /// kill or a lost reply costs a moment and not a lease. Should somebody work on it after all, their writes are refused by
 /// their token.
-pub(crate) async fn free_orphans(pool: &PgPool, holder: i32, running: &[Uuid]) -> Result<u64, sqlx::Error> {
+pub(crate) async fn free_orphans(
+    database: impl PgExecutor<'_>,
+    holder: i32,
+    running: &[Uuid],
+) -> Result<u64, sqlx::Error> {
     let freed = sqlx::query(&format!(
         "WITH orphans AS (
              SELECT id FROM links
@@ -155,7 +159,7 @@ pub(crate) async fn free_orphans(pool: &PgPool, holder: i32, running: &[Uuid]) -
     .bind(i64::from(HOLDERS))
     .bind(holder)
     .bind(running)
-    .execute(pool)
+    .execute(database)
     .await?;
     Ok(freed.rows_affected())
 }

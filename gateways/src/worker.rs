@@ -117,9 +117,9 @@ async fn one(with: &Reconciler, links: &Links, link: Link) {
     let gateway = with.gateway.name().to_string();
     let outcome = match &result {
         Ok(_) => "settled",
-        Err(RunError::LeaseLost) => "lease_lost",
         Err(RunError::Panicked) => "panicked",
         Err(RunError::Restless) => "restless",
+        Err(RunError::LeaseLost) => "lease_lost",
         Err(RunError::Paused(_)) => "paused",
         Err(RunError::Behind) => "feed_behind",
         Err(RunError::Call(_)) => "gateway_unavailable",
@@ -160,9 +160,9 @@ pub(crate) fn wait_after(error: &RunError, attempts: i32, jitter: f64) -> Durati
         | RunError::Database(_)
         | RunError::Log(_)
         | RunError::LeaseLost
-        | RunError::Paused(_)
         | RunError::Panicked
         | RunError::Behind
+        | RunError::Paused(_)
         | RunError::Restless => wait,
     }
 }
@@ -184,20 +184,19 @@ pub(crate) async fn stay_alive(pool: PgPool, leases: Leases, shutdown: Cancellat
 
 type Connection = sqlx::pool::PoolConnection<sqlx::Postgres>;
 
-async fn beat(pool: &PgPool, leases: &Leases, connection: &mut Option<Connection>) -> Result<(), sqlx::Error> {
-    match connection {
-        Some(connection) => {
-            sqlx::query("SELECT 1").execute(&mut **connection).await?;
-        }
+async fn beat(pool: &PgPool, leases: &Leases, kept: &mut Option<Connection>) -> Result<(), sqlx::Error> {
+    let connection = match kept {
+        Some(connection) => connection,
         None => {
             // Detached when dropped with its lock, or the pool would lend out a connection that shows us alive.
             let mut fresh = pool.acquire().await?;
             fresh.close_on_drop();
             link::announce(&mut *fresh, leases.holder).await?;
-            *connection = Some(fresh);
+            kept.insert(fresh)
         }
-    }
-    let freed = link::free_orphans(pool, leases.holder, &leases.running()).await?;
+    };
+    // What runs is asked when nothing is waited for any more: what began meanwhile is no orphan.
+    let freed = link::free_orphans(&mut **connection, leases.holder, &leases.running()).await?;
     if freed > 0 {
         warn!(links = freed, "freed links that were leased and nobody worked on");
     }
