@@ -10,6 +10,9 @@ use tandem_domain::GatewayName;
 use super::StripeConfig;
 use crate::Filter;
 
+/// For how long Stripe lists an event ("List all events").
+const EVENTS_KEPT_S: u64 = 30 * 24 * 3600;
+
 impl StripeConfig {
     /// Whether they will do.
     ///
@@ -51,6 +54,10 @@ impl StripeConfig {
             return Err(wrong("TANDEM_STRIPE__GUARD_WINDOW_S", "must be at least 1"));
         }
         milliseconds("TANDEM_STRIPE__SWEEP_INTERVAL_MS", self.sweep_interval_ms)?;
+        if self.sweep_overlap_s > EVENTS_KEPT_S {
+            let reason = format!("must be at most {EVENTS_KEPT_S}: Stripe lists the events of 30 days");
+            return Err(wrong("TANDEM_STRIPE__SWEEP_OVERLAP_S", reason));
+        }
         Ok(Checked {
             account: self.account.clone(),
             name: self.name.parse().map_err(|error| wrong("TANDEM_STRIPE__NAME", format!("is wrong: {error}")))?,
@@ -201,6 +208,7 @@ mod tests {
             (config(|c| c.account = Some("cus_1".to_owned())), "ACCOUNT"),
             (config(|c| c.webhook_secrets = vec![String::new().into()]), "WEBHOOK_SECRETS"),
             (config(|c| c.sweep_interval_ms = 0), "SWEEP_INTERVAL_MS"),
+            (config(|c| c.sweep_overlap_s = u64::MAX), "SWEEP_OVERLAP_S"),
         ] {
             assert!(complaint.starts_with(&format!("TANDEM_STRIPE__{setting} ")), "{complaint}");
         }
