@@ -34,12 +34,18 @@ pub trait Gateway: Send + Sync + 'static {
     /// [`CallError::Unavailable`], [`CallError::Unauthorised`], or [`CallError::Missing`]: the gateway never heard of it.
     async fn retrieve(&self, remote_id: &RemoteId) -> Result<Seen, CallError>;
 
-    /// What changed there since `since` (the gateway's time), oldest first: of one object, or of all.
-    /// Complete: it pages to the end.
+    /// One page of what changed there since `since` (the gateway's time), newest first, of one object or of all: the first
+    /// page, or the one after that cursor. What changes meanwhile makes no other appear twice or be left out. A page may be
+    /// empty, and others follow.
     ///
     /// # Errors
     /// [`CallError::Unavailable`] or [`CallError::Unauthorised`].
-    async fn changes(&self, since: DateTime<Utc>, of: Option<&RemoteId>) -> Result<Vec<RemoteChange>, CallError>;
+    async fn changes(
+        &self,
+        since: DateTime<Utc>,
+        of: Option<&RemoteId>,
+        after: Option<&str>,
+    ) -> Result<Changes, CallError>;
 
     /// Living objects that were created for this customer of ours, not before `since` (the gateway's time). Reads what
     /// was written a moment ago: a list, never a search index.
@@ -134,6 +140,15 @@ pub struct Listed {
     pub seen: Vec<Seen>,
     /// The cursor of the next page; `None` if this is the last.
     pub next: Option<RemoteId>,
+}
+
+/// One page of what changed at a gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changes {
+    /// The changes, newest first.
+    pub changes: Vec<RemoteChange>,
+    /// The cursor of the next page; `None` if this is the last.
+    pub next: Option<String>,
 }
 
 /// A gateway's copy of a customer.

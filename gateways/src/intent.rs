@@ -68,7 +68,12 @@ impl Intent {
 
     /// Whether it may still be sent: asked in the instant of sending.
     pub fn may_be_sent(&self, now: DateTime<Utc>) -> bool {
-        !self.spoilt && (now - self.created_at < KEY_LIFE || plays("key-past-its-life"))
+        !self.spoilt && (self.is_remembered(now) || plays("key-past-its-life"))
+    }
+
+    /// Whether the remote still knows its key, if it ever came there: then it was carried out once at most.
+    pub fn is_remembered(&self, now: DateTime<Utc>) -> bool {
+        now - self.created_at < KEY_LIFE
     }
 
     /// The fields that it sends, with what it makes of them.

@@ -35,7 +35,8 @@ pub use deletions::{Verdict, VerdictError};
 pub use erase::unsettled;
 pub use filter::Filter;
 pub use gateway::{
-    Call, CallError, ChangeKind, Gateway, Listed, Notice, Object, RemoteChange, Reply, Seen, WebhookError, Write,
+    Call, CallError, ChangeKind, Changes, Gateway, Listed, Notice, Object, RemoteChange, Reply, Seen, WebhookError,
+    Write,
 };
 pub(crate) use gateways::Inbox;
 pub use gateways::{AcceptError, Accepted, Clock, Configured, Gateways};

@@ -3,6 +3,7 @@
 mod deletions;
 mod echoes;
 mod edit_times;
+mod history;
 mod merge;
 mod observe;
 mod push;

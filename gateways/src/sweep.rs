@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::link::{backoff, mark_due};
+use crate::survey::patiently;
 use crate::{CallError, Clock, Gateway, Inbox, error_chain};
 
 /// How often, and how far back into what it read before.
@@ -33,7 +34,11 @@ pub(crate) async fn sweep(
 ) {
     let mut failures = 0;
     while !shutdown.is_cancelled() {
-        let wait = match once(&pool, gateway, &inbox, sweeping.overlap, clock()).await {
+        let swept = tokio::select! {
+            swept = once(&pool, gateway, &inbox, sweeping.overlap, clock()) => swept,
+            () = shutdown.cancelled() => return,
+        };
+        let wait = match swept {
             Ok(0) => {
                 failures = 0;
                 sweeping.interval
@@ -74,10 +79,8 @@ async fn once(
     now: DateTime<Utc>,
 ) -> Result<u64, SweepError> {
     let from = swept_until(pool, gateway.name(), now + gateway.clock_offset()).await?;
-    let changes = gateway.changes(from - overlap, None).await?;
-    debug!(gateway = %gateway.name(), changes = changes.len(), "swept");
-    crash::at("sweep-listed");
-    let missed = inbox.store(gateway.name(), &changes).await?;
+    let since = from.checked_sub_signed(overlap).unwrap_or(DateTime::UNIX_EPOCH);
+    let missed = take_in_since(since, gateway, inbox).await?;
     crash::at("sweep-stored");
     // Only now is the gateway's clock known, by its reply. Whatever was believed before, this is where the sweep began.
     let began = now + gateway.clock_offset();
@@ -101,6 +104,26 @@ async fn swept_until(pool: &PgPool, gateway: &GatewayName, now: DateTime<Utc>) -
         .execute(pool)
         .await?;
     sqlx::query_scalar("SELECT swept_until FROM sweeps WHERE gateway = $1").bind(gateway.as_str()).fetch_one(pool).await
+}
+
+/// Hands page after page of what changed to the inbox. Returns how many changes were new.
+///
+/// The newest come first: what happens meanwhile is newer than the first page, and than the time from which the next sweep
+/// reads on. One that breaks off leaves a gap behind what it has taken in; that time moves only at the end, so the next one
+/// reads over all of it again, and each change is stored once. In which order changes come in means nothing: webhooks keep
+/// none.
+async fn take_in_since(since: DateTime<Utc>, gateway: &dyn Gateway, inbox: &Inbox) -> Result<u64, SweepError> {
+    let (mut missed, mut cursor) = (0, None::<String>);
+    loop {
+        let page = patiently(|| gateway.changes(since, None, cursor.as_deref())).await?;
+        debug!(gateway = %gateway.name(), changes = page.changes.len(), "swept");
+        crash::at("sweep-listed");
+        missed += inbox.store(gateway.name(), &page.changes).await?;
+        match page.next {
+            Some(next) => cursor = Some(next),
+            None => return Ok(missed),
+        }
+    }
 }
 
 /// The list does not reach back far enough: every linked object is asked itself.

@@ -14,11 +14,15 @@ use super::history::Setting;
 use super::world::{State, World, pause};
 use crate::stripe::Offset;
 use crate::{
-    Call, CallError, ChangeKind, Gateway, Listed, Notice, Object, RemoteChange, Reply, Seen, WebhookError, Write,
+    Call, CallError, ChangeKind, Changes, Gateway, Listed, Notice, Object, RemoteChange, Reply, Seen, WebhookError,
+    Write,
 };
 
 /// How long a client waits for a reply.
 pub(super) const TIMEOUT: TimeDelta = TimeDelta::seconds(3);
+
+/// How many changes are on a page: few, so that there are several.
+const PAGE: usize = 3;
 
 pub(super) struct Remote {
     n: usize,
@@ -299,9 +303,21 @@ impl Gateway for Adapter {
         Ok(Seen { object: object.ok_or(CallError::Missing)?, interval })
     }
 
-    async fn changes(&self, since: DateTime<Utc>, of: Option<&RemoteId>) -> Result<Vec<RemoteChange>, CallError> {
-        let wanted = |change: &&RemoteChange| change.created >= since && of.is_none_or(|of| *of == change.remote_id);
-        let read = |remote: &Remote| remote.changes.iter().filter(wanted).cloned().collect();
+    async fn changes(
+        &self,
+        since: DateTime<Utc>,
+        of: Option<&RemoteId>,
+        after: Option<&str>,
+    ) -> Result<Changes, CallError> {
+        let read = |remote: &Remote| {
+            let listed = remote.changes.iter().rev().skip_while(|change| after.is_some_and(|id| change.event_id != id));
+            let listed: Vec<&RemoteChange> =
+                listed.skip(usize::from(after.is_some())).filter(|change| change.created >= since).collect();
+            let page = &listed[..listed.len().min(PAGE)];
+            let next = page.last().filter(|_| listed.len() > PAGE).map(|last| last.event_id.clone());
+            let wanted = |change: &&&RemoteChange| of.is_none_or(|of| *of == change.remote_id);
+            Changes { changes: page.iter().filter(wanted).map(|change| (*change).clone()).collect(), next }
+        };
         Ok(self.read(read).await?.0)
     }
 

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tandem_domain::{Customer, Field, Value};
+use tandem_domain::{Customer, Field, Overwritten, Value};
 
 use super::merge::{Observation, Sighted};
-use super::{Run, RunError};
+use super::{Run, RunError, history};
 use crate::intent::Intent;
 use crate::{ChangeKind, RemoteChange};
 
@@ -25,8 +25,12 @@ pub(super) async fn look_up(
     let sent = observation.overwritten.iter().filter_map(|overwritten| overwritten.sent_edited_at);
     let here = guessed.iter().filter_map(|field| customer.stamp(field)).map(|stamp| stamp.edited_at);
     let Some(oldest) = sent.chain(here).min() else { return Ok(()) };
-    let listed = run.gateway().changes(oldest + offset - LOOK_BACK, Some(&observation.remote_id));
-    let changes = run.call(listed).await??;
+    let enough = |found: &[RemoteChange]| {
+        guessed.iter().all(|field| found.iter().any(|change| changed_fields(change).contains(&field)))
+            && observation.overwritten.iter().all(|one| found.iter().any(|change| made(change, one)))
+    };
+    let since = oldest + offset - LOOK_BACK;
+    let changes = history::changes(run, since, Some(&observation.remote_id), |_| true, enough).await?;
     let keys: Vec<&str> = changes.iter().filter_map(|change| change.idempotency_key.as_deref()).collect();
     let ours = run.with.ledger.intents(&run.link, &keys).await?;
     let found = last_edits(&changes, &ours, offset);
@@ -45,13 +49,16 @@ pub(super) async fn look_up(
         }
     }
     for overwritten in &mut observation.overwritten {
-        let made = changes.iter().rev().find(|change| {
-            change.previous.contains_key(&overwritten.field)
-                && change.profile.get(&overwritten.field) == overwritten.previous.value.as_ref()
-        });
-        overwritten.previous.edited_at = Some(made.map_or(oldest - LOOK_BACK, |change| edit_time(change) - offset));
+        let edit = changes.iter().rev().find(|change| made(change, overwritten));
+        overwritten.previous.edited_at = Some(edit.map_or(oldest - LOOK_BACK, |change| edit_time(change) - offset));
     }
     Ok(())
+}
+
+/// Whether that change set what was overwritten.
+fn made(change: &RemoteChange, overwritten: &Overwritten) -> bool {
+    change.previous.contains_key(&overwritten.field)
+        && change.profile.get(&overwritten.field) == overwritten.previous.value.as_ref()
 }
 
 /// The last edit of each field, by our clock, with the value that it set. A change that a call of ours made was edited

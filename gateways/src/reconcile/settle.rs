@@ -11,10 +11,10 @@ use tracing::info;
 use super::echoes::overwritten;
 use super::merge::{Observation, Sighted, merge};
 use super::observe::look;
-use super::{Run, RunError};
+use super::{Run, RunError, history};
 use crate::intent::{Intent, Outcome};
 use crate::ledger::Change;
-use crate::{Call, CallError, Object, Reply, Seen, Write};
+use crate::{Call, CallError, Object, RemoteChange, Reply, Seen, Write};
 
 /// Settles the open intent: afterwards there is none, or an error says when to try again.
 pub(super) async fn settle(run: &mut Run<'_>, intent: &Intent) -> Result<(), RunError> {
@@ -80,11 +80,15 @@ async fn look_for(run: &mut Run<'_>, intent: &Intent) -> Result<Outcome, RunErro
         Write::Create { customer, .. } => (None, Some(*customer)),
         Write::Update { remote_id, .. } | Write::Delete { remote_id } => (Some(remote_id.clone()), None),
     };
-    let mut changes = run.call(run.gateway().changes(since, target.as_ref())).await??;
+    let carries_key = |change: &RemoteChange| change.idempotency_key.as_deref() == Some(intent.key.as_str());
+    // Where the remote may have forgotten the key, a later event with it is of a repeat, and the first one is meant.
+    let once = intent.is_remembered(run.now());
+    let mut changes =
+        history::changes(run, since, target.as_ref(), carries_key, |found| once && !found.is_empty()).await?;
     if plays("search-instead-of-list") {
         changes.clear();
     }
-    let ours = changes.iter().find(|change| change.idempotency_key.as_deref() == Some(intent.key.as_str()));
+    let ours = changes.first();
     let mut now = match (ours.map(|change| change.remote_id.clone()).or(target), customer) {
         (Some(remote_id), _) => look(run, remote_id).await?,
         // Not listed, or not yet. The object itself, in a list that lags behind nothing, says whose copy it is.

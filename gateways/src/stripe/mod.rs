@@ -17,6 +17,7 @@ mod account;
 mod client;
 mod config;
 mod form;
+mod lists;
 mod offset;
 #[cfg(test)]
 mod outside;
@@ -33,16 +34,17 @@ use chrono::{DateTime, TimeDelta, Utc};
 use http::HeaderMap;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use stripe_client_core::{IdempotencyKey, RequestBuilder, RequestStrategy, StripeMethod, StripeRequest};
-use stripe_core::customer::{DeleteCustomer, ListCustomer, RetrieveCustomer, SearchCustomer};
+use stripe_core::customer::{DeleteCustomer, ListCustomer, RetrieveCustomer};
 use stripe_core::event::ListEvent;
-use stripe_types::{List, RangeQueryTs};
+use stripe_types::RangeQueryTs;
 use tandem_domain::{CustomerId, GatewayName, RemoteId};
 use tandem_eventlog::zoo::plays;
 
 use self::client::Client;
 use self::pacing::Endpoint;
 use self::webhook::Webhooks;
-use crate::{Call, CallError, Clock, Gateway, Listed, Notice, Object, RemoteChange, Reply, Seen, WebhookError, Write};
+use crate::twins::folded;
+use crate::{Call, CallError, Changes, Clock, Gateway, Listed, Notice, Object, Reply, Seen, WebhookError, Write};
 #[cfg(test)]
 pub(crate) use offset::Offset;
 
@@ -146,42 +148,29 @@ impl Gateway for Stripe {
         Ok(Seen { object: translate::object(&customer), interval: exchange.receipt()?.interval })
     }
 
-    async fn changes(&self, since: DateTime<Utc>, of: Option<&RemoteId>) -> Result<Vec<RemoteChange>, CallError> {
+    async fn changes(
+        &self,
+        since: DateTime<Utc>,
+        of: Option<&RemoteId>,
+        after: Option<&str>,
+    ) -> Result<Changes, CallError> {
         let types = translate::FOLLOWED.map(|(name, _)| name.to_owned());
         let mut asked = ListEvent::new().types(types).created(RangeQueryTs::gte(since.timestamp())).limit(PAGE);
-        let mut changes = Vec::new();
-        loop {
-            let exchange = self.client.call(Endpoint::ListEvents);
-            let page = asked.build().customize::<List<wire::Event>>().send(&exchange).await.map_err(of_read)?;
-            let next = next_page(page.has_more, page.data.last().map(|event| &event.id))?;
-            let of_it = |event: &wire::Event| of.is_none_or(|id| event.data.object.id == id.as_str());
-            changes.extend(page.data.into_iter().filter(of_it).filter_map(translate::change));
-            match next {
-                Some(last) => asked = asked.starting_after(last),
-                None => break,
-            }
+        if let Some(after) = after {
+            asked = asked.starting_after(after);
         }
-        changes.reverse();
-        Ok(changes)
+        let page = self.events(&asked).await?;
+        let of_it = |event: &wire::Event| of.is_none_or(|id| event.data.object.id == id.as_str());
+        let changes = page.data.into_iter().filter(of_it).filter_map(translate::change).collect();
+        Ok(Changes { changes, next: page.next })
     }
 
     async fn created_for(&self, customer: CustomerId, since: DateTime<Utc>) -> Result<Vec<Seen>, CallError> {
         if plays("search-instead-of-list") {
             return self.search_for(customer).await;
         }
-        let mut asked = ListCustomer::new().created(RangeQueryTs::gte(since.timestamp())).limit(PAGE);
-        let mut found = Vec::new();
-        loop {
-            let exchange = self.client.call(Endpoint::ListCustomers);
-            let page = asked.build().customize::<List<wire::Customer>>().send(&exchange).await.map_err(of_read)?;
-            let interval = exchange.receipt()?.interval;
-            let ours = page.data.iter().filter(|listed| translate::tandem_id(listed) == Some(customer));
-            found.extend(ours.map(|listed| Seen { object: translate::object(listed), interval }));
-            match next_page(page.has_more, page.data.last().map(|listed| &listed.id))? {
-                Some(last) => asked = asked.starting_after(last),
-                None => return Ok(found),
-            }
-        }
+        let asked = ListCustomer::new().created(RangeQueryTs::gte(since.timestamp())).limit(PAGE);
+        self.all_customers(asked, |listed| translate::tandem_id(listed) == Some(customer)).await
     }
 
     async fn list(&self, after: Option<&RemoteId>) -> Result<Listed, CallError> {
@@ -189,21 +178,18 @@ impl Gateway for Stripe {
         if let Some(after) = after {
             asked = asked.starting_after(after.as_str());
         }
-        let exchange = self.client.call(Endpoint::ListCustomers);
-        let asked = asked.build().customize::<List<wire::Customer>>();
-        let page = asked.send(&exchange).await.map_err(of_read).map_err(of_cursor)?;
-        let interval = exchange.receipt()?.interval;
-        let next = next_page(page.has_more, page.data.last().map(|listed| &listed.id))?.map(RemoteId::from);
-        let seen = page.data.iter().map(|listed| Seen { object: translate::object(listed), interval }).collect();
-        Ok(Listed { seen, next })
+        let page = self.customers(&asked).await?;
+        let seen = page.data.iter().map(|listed| page.seen(listed)).collect();
+        Ok(Listed { seen, next: page.next.map(RemoteId::from) })
     }
 
-    /// The list compares case ("List all customers"): asked for as it is written, and in lower case.
+    /// The list compares case ("List all customers"): asked for as it is written, and as it is compared.
     async fn with_email(&self, email: &str) -> Result<Vec<Seen>, CallError> {
-        let lower = email.to_lowercase();
-        let mut found = self.listed_with(email).await?;
+        let lower = folded(email);
+        let written = |email: &str| ListCustomer::new().email(email).limit(PAGE);
+        let mut found = self.all_customers(written(email), |_| true).await?;
         if lower != email {
-            found.extend(self.listed_with(&lower).await?);
+            found.extend(self.all_customers(written(&lower), |_| true).await?);
         }
         Ok(found)
     }
@@ -214,44 +200,6 @@ impl Gateway for Stripe {
 
     fn clock_offset(&self) -> TimeDelta {
         self.client.clock_offset()
-    }
-}
-
-impl Stripe {
-    async fn listed_with(&self, email: &str) -> Result<Vec<Seen>, CallError> {
-        let mut asked = ListCustomer::new().email(email).limit(PAGE);
-        let mut found = Vec::new();
-        loop {
-            let exchange = self.client.call(Endpoint::ListCustomers);
-            let page = asked.build().customize::<List<wire::Customer>>().send(&exchange).await.map_err(of_read)?;
-            let interval = exchange.receipt()?.interval;
-            found.extend(page.data.iter().map(|listed| Seen { object: translate::object(listed), interval }));
-            match next_page(page.has_more, page.data.last().map(|listed| &listed.id))? {
-                Some(last) => asked = asked.starting_after(last),
-                None => return Ok(found),
-            }
-        }
-    }
-
-    /// For the zoo: search lags behind writes.
-    async fn search_for(&self, customer: CustomerId) -> Result<Vec<Seen>, CallError> {
-        let asked = SearchCustomer::new(format!("metadata['tandem_id']:'{customer}'"));
-        let exchange = self.client.call(Endpoint::ListCustomers);
-        let page = asked.build().customize::<List<wire::Customer>>().send(&exchange).await.map_err(of_read)?;
-        let interval = exchange.receipt()?.interval;
-        Ok(page.data.iter().map(|found| Seen { object: translate::object(found), interval }).collect())
-    }
-}
-
-/// Where the next page starts, if there is one.
-fn next_page(has_more: bool, last: Option<&String>) -> Result<Option<String>, CallError> {
-    match (has_more, last) {
-        (false, _) => Ok(None),
-        (true, Some(last)) => Ok(Some(last.clone())),
-        (true, None) => Err(CallError::Unavailable {
-            reason: "Stripe promises more than an empty page".to_owned(),
-            retry_after: None,
-        }),
     }
 }
 
@@ -268,14 +216,6 @@ fn segment(remote_id: &RemoteId) -> Result<String, CallError> {
 fn of_read(error: CallError) -> CallError {
     match error {
         CallError::Failed { reason } => CallError::Unavailable { reason, retry_after: None },
-        other => other,
-    }
-}
-
-/// A list cannot go on from an object that is gone.
-fn of_cursor(error: CallError) -> CallError {
-    match error {
-        CallError::Rejected { field: Some(field), .. } if field == "starting_after" => CallError::Missing,
         other => other,
     }
 }
