@@ -54,13 +54,13 @@ pub trait Gateway: Send + Sync + 'static {
     /// [`CallError::Unavailable`] or [`CallError::Unauthorised`].
     async fn created_for(&self, customer: CustomerId, since: DateTime<Utc>) -> Result<Vec<Seen>, CallError>;
 
-    /// One page of the living objects, newest first: the first page, or the one after that cursor. Objects that come or go
-    /// meanwhile make no other appear twice or be left out.
+    /// One page of the living objects, newest first, of all or of those created since then (the gateway's time): the first
+    /// page, or the one after that cursor. Objects that come or go meanwhile make no other appear twice or be left out.
     ///
     /// # Errors
     /// [`CallError::Unavailable`], [`CallError::Unauthorised`], or [`CallError::Missing`]: the object that the cursor names
     /// is gone.
-    async fn list(&self, after: Option<&RemoteId>) -> Result<Listed, CallError>;
+    async fn list(&self, since: Option<DateTime<Utc>>, after: Option<&RemoteId>) -> Result<Listed, CallError>;
 
     /// Living objects with this email, ignoring case as far as the gateway can be asked so. Reads what was written a moment
     /// ago.

@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgPool;
-use tandem_domain::GatewayName;
+use tandem_domain::{GatewayName, RemoteId};
 use tandem_eventlog::crash;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::link::{backoff, mark_due};
 use crate::survey::patiently;
-use crate::{CallError, Clock, Gateway, Inbox, error_chain};
+use crate::verify::created;
+use crate::{CallError, Clock, Gateway, Inbox, RemoteChange, error_chain};
 
 /// How often, and how far back into what it read before.
 #[derive(Clone, Copy, Debug)]
@@ -85,7 +86,9 @@ async fn once(
     // Only now is the gateway's clock known, by its reply. Whatever was believed before, this is where the sweep began.
     let began = now + gateway.clock_offset();
     if began - from > EVENTS_KEPT {
+        warn!(gateway = %gateway.name(), "the gateway no longer lists all changes since the last sweep: asking for every linked customer");
         look_at_all(pool, gateway.name()).await?;
+        take_in_born_since(since, pool, gateway, inbox).await?;
     }
     sqlx::query("UPDATE sweeps SET swept_until = $2, swept_at = clock_timestamp() WHERE gateway = $1")
         .bind(gateway.name().as_str())
@@ -126,18 +129,60 @@ async fn take_in_since(since: DateTime<Utc>, gateway: &dyn Gateway, inbox: &Inbo
     }
 }
 
+/// How many links are marked in one transaction.
+const BATCH: i64 = 500;
+
 /// The list does not reach back far enough: every linked object is asked itself.
 async fn look_at_all(pool: &PgPool, gateway: &GatewayName) -> Result<(), sqlx::Error> {
-    warn!(gateway = %gateway, "the gateway no longer lists all changes since the last sweep: asking for every linked customer");
-    let mut tx = pool.begin().await?;
-    let links: Vec<i64> = sqlx::query_scalar(
-        "WITH live AS (SELECT id FROM links WHERE gateway = $1 AND state = 'active' AND remote_id IS NOT NULL
-                       ORDER BY customer_id FOR UPDATE)
-         UPDATE links SET look = true FROM live WHERE links.id = live.id RETURNING links.id",
-    )
-    .bind(gateway.as_str())
-    .fetch_all(&mut *tx)
-    .await?;
-    mark_due(&mut tx, &links).await?;
-    tx.commit().await
+    let mut after = 0;
+    loop {
+        let mut tx = pool.begin().await?;
+        let links: Vec<i64> = sqlx::query_scalar(
+            "WITH page AS (SELECT id FROM links WHERE gateway = $1 AND state = 'active' AND remote_id IS NOT NULL AND id > $2
+                           ORDER BY id LIMIT $3)
+             UPDATE links SET look = true
+             WHERE id = ANY(ARRAY(SELECT id FROM links WHERE id IN (SELECT id FROM page) ORDER BY customer_id FOR UPDATE))
+             RETURNING id",
+        )
+        .bind(gateway.as_str())
+        .bind(after)
+        .bind(BATCH)
+        .fetch_all(&mut *tx)
+        .await?;
+        let Some(last) = links.iter().max() else { return Ok(()) };
+        after = *last;
+        mark_due(&mut tx, &links).await?;
+        tx.commit().await?;
+    }
+}
+
+/// And what was created since is listed as objects, not as changes. What was there before Tandem came is no news now either.
+async fn take_in_born_since(
+    since: DateTime<Utc>,
+    pool: &PgPool,
+    gateway: &dyn Gateway,
+    inbox: &Inbox,
+) -> Result<(), SweepError> {
+    let (by, mut cursor) = (format!("sweep-{}", since.timestamp()), None::<RemoteId>);
+    loop {
+        let page = patiently(|| gateway.list(Some(since), cursor.as_ref())).await?;
+        let born: Vec<RemoteChange> = page.seen.iter().filter_map(|seen| created(by.clone(), seen)).collect();
+        let ids: Vec<&str> = born.iter().map(|change| change.remote_id.as_str()).collect();
+        // Of what is linked this would say that all of it was edited just now.
+        let strangers: Vec<String> = sqlx::query_scalar(
+            "SELECT id FROM unnest($2::text[]) AS listed (id)
+             WHERE NOT EXISTS (SELECT FROM links WHERE gateway = $1 AND remote_id = listed.id)",
+        )
+        .bind(gateway.name().as_str())
+        .bind(ids)
+        .fetch_all(pool)
+        .await?;
+        let is_strange = |change: &RemoteChange| strangers.iter().any(|id| id == change.remote_id.as_str());
+        let born: Vec<RemoteChange> = born.into_iter().filter(is_strange).collect();
+        inbox.store(gateway.name(), &born).await?;
+        match page.next {
+            Some(next) => cursor = Some(next),
+            None => return Ok(()),
+        }
+    }
 }

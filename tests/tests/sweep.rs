@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test has nothing better to do, in its helper functions neither")]
 
+use std::time::Duration;
+
 use stripe_sim::{Call, Fault};
 use tandem_tests::{Setup, Tandem};
 
@@ -58,4 +60,28 @@ async fn a_page_is_taken_in_while_the_next_is_still_to_come() {
     tandem.until("all are here", || async { tandem.rows("inbox", "state = 'done'").await == 150 }).await;
     tandem.settled().await;
     assert_eq!(tandem.rows("links", "synced_at IS NOT NULL").await, 150);
+}
+
+/// Variant: only the objects that are linked are looked at.
+#[tokio::test]
+async fn beyond_what_the_list_of_events_reaches_back_both_sides_are_compared() {
+    let env = vec![("TANDEM_STRIPE__SWEEP_INTERVAL_MS", "86400000".to_owned())];
+    let mut tandem = Tandem::start_with(Setup { env, ..Setup::default() }).await;
+    let (ada, bob) = (tandem.create("Ada", "ada@old.example").await, tandem.create("Bob", "bob@old.example").await);
+    tandem.settled().await;
+    tandem.until("the first sweep", || async { tandem.rows("sweeps", "swept_at IS NOT NULL").await == 1 }).await;
+    let (there_ada, there_bob) = (tandem.remote_id(&ada.id).await, tandem.remote_id(&bob.id).await);
+    tandem.stop();
+    tandem.stripe.drop_webhooks(3).await.unwrap();
+    tandem.stripe.edit(&there_ada, &[("name", "Countess")]).await.unwrap();
+    tandem.stripe.delete(&there_bob).await.unwrap();
+    let born = tandem.stripe.create(&[("name", "Grace")]).await.unwrap();
+    tandem.pass(Duration::from_secs(32 * 24 * 3600)).await;
+
+    tandem.start_again().await;
+    let grace = tandem.local_id(&born.id).await;
+    tandem.settled().await;
+    assert_eq!(tandem.get(&grace).await.name.as_deref(), Some("Grace"));
+    assert_eq!(tandem.get(&ada.id).await.name.as_deref(), Some("Countess"));
+    assert_eq!(tandem.status_of(&bob.id).await, 410);
 }

@@ -335,7 +335,7 @@ impl Gateway for Adapter {
         Ok(found.into_iter().map(|object| Seen { object, interval }).collect())
     }
 
-    async fn list(&self, _: Option<&RemoteId>) -> Result<Listed, CallError> {
+    async fn list(&self, _: Option<DateTime<Utc>>, _: Option<&RemoteId>) -> Result<Listed, CallError> {
         Ok(Listed { seen: vec![], next: None })
     }
 

@@ -173,8 +173,11 @@ impl Gateway for Stripe {
         self.all_customers(asked, |listed| translate::tandem_id(listed) == Some(customer)).await
     }
 
-    async fn list(&self, after: Option<&RemoteId>) -> Result<Listed, CallError> {
+    async fn list(&self, since: Option<DateTime<Utc>>, after: Option<&RemoteId>) -> Result<Listed, CallError> {
         let mut asked = ListCustomer::new().limit(PAGE);
+        if let Some(since) = since {
+            asked = asked.created(RangeQueryTs::gte(since.timestamp()));
+        }
         if let Some(after) = after {
             asked = asked.starting_after(after.as_str());
         }

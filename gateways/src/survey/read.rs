@@ -45,7 +45,7 @@ impl Survey<'_> {
         let mut cursor = cursor.map(RemoteId::from);
         counts.objects.store(objects.unsigned_abs(), Ordering::Relaxed);
         while !done {
-            let page = match patiently(|| self.sides.gateway.list(cursor.as_ref())).await {
+            let page = match patiently(|| self.sides.gateway.list(None, cursor.as_ref())).await {
                 // Deleted since: the one before it is as good a place to go on from.
                 Err(CallError::Missing) if cursor.is_some() => {
                     cursor = self.step_back(cursor).await?;

@@ -143,7 +143,7 @@ async fn all_living_customers_are_listed_page_by_page() -> Result<()> {
 
     let (mut listed, mut pages, mut next) = (vec![], 0, None);
     loop {
-        let page = local.stripe.list(next.as_ref()).await?;
+        let page = local.stripe.list(None, next.as_ref()).await?;
         // Whoever comes meanwhile is newer than every page that is still to come.
         local.ada().await?;
         pages += 1;
@@ -158,7 +158,14 @@ async fn all_living_customers_are_listed_page_by_page() -> Result<()> {
     assert_eq!(listed[0].object, ours.object, "with its fields, and whose copy it is");
     assert!(listed[0].interval.from() < listed[0].interval.until());
 
-    let unknown = local.stripe.list(Some(&RemoteId::from("cus_nobody".to_owned()))).await;
+    let since = time(local.control.now_ms().await?) + TimeDelta::hours(1);
+    local.control.advance(Duration::from_secs(7200)).await?;
+    let young = local.ada().await?;
+    let listed = local.stripe.list(Some(since), None).await?;
+    let ids: Vec<&RemoteId> = listed.seen.iter().map(|seen| present(&seen.object).0).collect();
+    assert_eq!((ids, listed.next), (vec![&young], None), "those created since then alone");
+
+    let unknown = local.stripe.list(None, Some(&RemoteId::from("cus_nobody".to_owned()))).await;
     assert!(matches!(unknown, Err(CallError::Missing)), "{unknown:?}");
     Ok(())
 }
