@@ -24,9 +24,9 @@ pub enum Matching {
     Never,
 }
 
-/// An email as twins are compared.
+/// An email as it is compared: of two that differ only in case, or by blanks around them, it is the same.
 pub(crate) fn folded(email: &str) -> String {
-    email.to_lowercase()
+    email.trim().to_lowercase()
 }
 
 /// Keeps the emails of customers as the feed tells them; `None` of a customer that has none, or is deleted. Returns the links

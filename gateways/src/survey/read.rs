@@ -8,6 +8,7 @@ use tandem_eventlog::Loaded;
 use uuid::Uuid;
 
 use super::{Progress, Survey, SurveyError, Tell, patiently};
+use crate::twins::folded;
 use crate::{CallError, Listed, Object};
 
 /// How many customers are read from the event log at once.
@@ -184,7 +185,7 @@ impl Survey<'_> {
     }
 }
 
-/// The email as it is compared: of two that differ only in case, or by blanks around them, it is the same.
+/// The email as it is compared.
 pub(crate) fn email_key(profile: &Profile) -> Option<String> {
-    profile.text(&Field::Email).map(|email| email.trim().to_lowercase())
+    profile.text(&Field::Email).map(folded)
 }
