@@ -23,9 +23,22 @@ pub(crate) struct Refused {
     /// The values that it named.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     fields: BTreeMap<Field, Option<Value>>,
+    /// A read. Once a run gets so far that it would push, there was none left that is refused.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    read: bool,
 }
 
 impl Refused {
+    /// Adds a read.
+    pub fn add_read(&mut self) {
+        self.read = true;
+    }
+
+    /// Whether a read is refused.
+    pub fn is_of_a_read(&self) -> bool {
+        self.read
+    }
+
     /// Adds a push that was rejected for this field, or as a whole.
     pub fn add(&mut self, write: &Write, field: Option<&Field>) {
         match (write, field) {
@@ -66,6 +79,12 @@ impl Refused {
     fn gone_in(&self, kept: &Self) -> Vec<String> {
         self.fields.keys().filter(|field| !kept.fields.contains_key(field)).map(ToString::to_string).collect()
     }
+
+    /// Whether a whole push, or a read, was refused and no longer is.
+    fn is_rid_of_all(&self, kept: &Self) -> bool {
+        let refuses = |refused: &Self| refused.whole.is_some() || refused.read;
+        refuses(self) && !refuses(kept)
+    }
 }
 
 /// Something that waits for a person.
@@ -75,7 +94,7 @@ pub struct Parked {
     pub id: i64,
     /// At which gateway.
     pub gateway: String,
-    /// `rejected`: a push that repeating cannot help; `duplicate`: a second object with one customer's id; `ambiguous`: the
+    /// `rejected`: a push, or a read, that repeating cannot help; `duplicate`: a second object with one customer's id; `ambiguous`: the
     /// other side has one with the same email; `deletion`: one side is deleted, and it is not said whether the other shall be.
     pub kind: String,
     /// Whose; of an ambiguous object with several candidates it is not known.
@@ -219,7 +238,7 @@ async fn forget(tx: &mut PgTransaction<'_>, link_id: i64, field: Option<&str>) -
         sqlx::query_as("SELECT refused FROM links WHERE id = $1 FOR UPDATE").bind(link_id).fetch_one(&mut **tx).await?;
     match field.and_then(|field| field.parse::<Field>().ok()) {
         Some(field) if refused.fields.remove(&field).is_some() => {}
-        Some(_) | None => refused.whole = None,
+        Some(_) | None => (refused.whole, refused.read) = (None, false),
     }
     sqlx::query("UPDATE links SET refused = $2, attempts = 0, not_before = clock_timestamp() WHERE id = $1")
         .bind(link_id)
@@ -273,7 +292,7 @@ pub(crate) async fn supersede(tx: &mut PgTransaction<'_>, link: &Link, kept: &Re
            AND CASE WHEN $2 THEN COALESCE(field, '') <> ALL($3) ELSE field = ANY($4) END",
     )
     .bind(link.id)
-    .bind(link.refused.whole.is_some() && kept.whole.is_none())
+    .bind(link.refused.is_rid_of_all(kept))
     .bind(kept.fields.keys().map(ToString::to_string).collect::<Vec<_>>())
     .bind(link.refused.gone_in(kept))
     .execute(&mut **tx)

@@ -9,6 +9,7 @@ mod observe;
 mod push;
 mod settle;
 mod twins;
+mod unreadable;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +36,16 @@ const ROUNDS: usize = 8;
 /// # Errors
 /// [`RunError`] says when to try again. The link stays due.
 pub(crate) async fn reconcile(run: &mut Run<'_>) -> Result<usize, RunError> {
+    match rounds(run).await {
+        Err(RunError::Call(error)) => {
+            unreadable::park(run, error).await?;
+            Ok(held(run, &run.load().await?))
+        }
+        ended => ended,
+    }
+}
+
+async fn rounds(run: &mut Run<'_>) -> Result<usize, RunError> {
     let (mut open, mut told, mut customer) = run.with.ledger.look_around(&run.link).await?;
     run.link.may_begin(open.is_some(), run.link.look || !told.is_empty())?;
     for _ in 0..ROUNDS {
@@ -163,6 +174,9 @@ pub(crate) enum RunError {
     /// The feed has not told of all that has happened here: again after a while.
     #[error("the feed is behind")]
     Behind,
+    /// A fault of ours: again after a while.
+    #[error("the run panicked: the log says where")]
+    Panicked,
     /// Somebody, or the guard, paused a direction that it needs: again when that is resumed.
     #[error("{0} is paused")]
     Paused(Direction),
@@ -175,9 +189,6 @@ impl From<StoreError> for RunError {
     fn from(error: StoreError) -> Self {
         Self::Log(error.into())
     }
-    /// A fault of ours: again after a while.
-    #[error("the run panicked: the log says where")]
-    Panicked,
 }
 
 impl From<ExecuteError<CustomerError>> for RunError {

@@ -116,10 +116,11 @@ async fn one(with: &Reconciler, links: &Links, link: Link) {
     let result = AssertUnwindSafe(reconcile(&mut run)).catch_unwind().await.unwrap_or(Err(RunError::Panicked));
     let gateway = with.gateway.name().to_string();
     let outcome = match &result {
+        Ok(_) if run.link.refused.is_of_a_read() => "unreadable",
         Ok(_) => "settled",
         Err(RunError::Panicked) => "panicked",
-        Err(RunError::Restless) => "restless",
         Err(RunError::LeaseLost) => "lease_lost",
+        Err(RunError::Restless) => "restless",
         Err(RunError::Paused(_)) => "paused",
         Err(RunError::Behind) => "feed_behind",
         Err(RunError::Call(_)) => "gateway_unavailable",
@@ -161,8 +162,8 @@ pub(crate) fn wait_after(error: &RunError, attempts: i32, jitter: f64) -> Durati
         | RunError::Log(_)
         | RunError::LeaseLost
         | RunError::Panicked
-        | RunError::Behind
         | RunError::Paused(_)
+        | RunError::Behind
         | RunError::Restless => wait,
     }
 }

@@ -159,3 +159,47 @@ async fn a_second_object_that_is_none_any_more_is_no_question() {
     tandem.local_id(&third).await;
     assert_eq!((tandem.customers().await.len(), tandem.rows("inbox", "state <> 'done'").await), (2, 0));
 }
+
+/// Variant: what can never be read is tried twice a minute for ever, and nobody is told.
+#[tokio::test]
+async fn an_object_that_the_gateway_does_not_know_is_parked_and_is_no_deletion() {
+    let (tandem, ada, _) = with_ada().await;
+    tandem.stripe.fault(Fault::Fail500AfterWork.on("POST", "/v1/customers/*")).await.unwrap();
+    let missing = Fault::status(404).code("resource_missing");
+    tandem.stripe.fault(missing.on("GET", "/v1/customers/*").always()).await.unwrap();
+    tandem.patch(&ada.id, json!({"name": "Countess"})).await;
+    tandem.until("it is parked", || async { !tandem.parked().await.is_empty() }).await;
+    tandem.until("nobody tries", || async { tandem.rows("links", "due_seq > done_seq").await == 0 }).await;
+
+    let parked = tandem.parked().await;
+    assert_eq!((&parked[0]["kind"], &parked[0]["code"]), (&json!("rejected"), &json!("resource_missing")));
+    assert_eq!(parked[0]["customer_id"], ada.id);
+    assert_eq!(tandem.get(&ada.id).await.name.as_deref(), Some("Countess"), "it is no deletion");
+
+    // Once it is there again, a person tries again.
+    tandem.stripe.clear_faults().await.unwrap();
+    let retry = format!("/parked/{}/retry", parked[0]["id"]);
+    assert!(tandem.post(&retry, json!({})).await.status().is_success());
+    tandem.settled().await;
+    assert!(tandem.parked().await.is_empty());
+    tandem.assert_equal(&ada.id).await;
+}
+
+#[tokio::test]
+async fn what_can_be_read_again_leaves_nothing_for_a_person_to_do() {
+    let (tandem, ada, remote) = with_ada().await;
+    let refused = Fault::status(400).code("parameter_unknown");
+    tandem.stripe.fault(refused.on("GET", "/v1/customers/*").always()).await.unwrap();
+    // Two changes within a second, in which order nobody knows without asking.
+    tandem.stripe.edit(&remote, &[("phone", "2")]).await.unwrap();
+    tandem.stripe.edit(&remote, &[("phone", "3")]).await.unwrap();
+    tandem.stripe.edit(&remote, &[("phone", "4")]).await.unwrap();
+    tandem.until("it is parked", || async { !tandem.parked().await.is_empty() }).await;
+    assert!(tandem.parked().await[0]["reason"].as_str().unwrap().contains("be read"));
+
+    tandem.stripe.clear_faults().await.unwrap();
+    tandem.patch(&ada.id, json!({"name": "Countess"})).await;
+    tandem.settled().await;
+    assert!(tandem.parked().await.is_empty());
+    tandem.assert_equal(&ada.id).await;
+}

@@ -1,0 +1,29 @@
+//! What the gateway will not let us read: repeating cannot help, and a person must look.
+
+use tracing::info;
+
+use super::{Run, RunError};
+use crate::CallError;
+use crate::ledger::Change;
+
+/// Parks a read that was refused for good; any other error stays one. Of a write the same is settled where it is made.
+///
+/// What was to be read is still to be read: the inbox keeps its rows, an uncertain call stays open, and the next that
+/// happens to the link, or a person's retry, tries again. An object that the gateway does not know is no deletion: the key may
+/// be of another account, or test data were cleared, and a catalog must not follow them into the void.
+pub(super) async fn park(run: &mut Run<'_>, error: CallError) -> Result<(), RunError> {
+    let (code, reason) = match error {
+        CallError::Missing => {
+            let reason = "the gateway knows no such object: is the key of another account, or were test data cleared?";
+            (Some("resource_missing".to_owned()), reason.to_owned())
+        }
+        CallError::Rejected { code, reason, .. } => (code, format!("the gateway does not let it be read: {reason}")),
+        other => return Err(other.into()),
+    };
+    info!(customer.id = %run.link.customer_id, gateway = %run.name(), code, "parked what the gateway does not let us read");
+    let mut refused = run.link.refused.clone();
+    refused.add_read();
+    run.store([Change::Reject { refused: Some(refused.clone()), field: None, code, reason }]).await?;
+    run.link.refused = refused;
+    Ok(())
+}
