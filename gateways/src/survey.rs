@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use sqlx::PgPool;
 use sqlx::pool::PoolConnection;
-use tandem_domain::{Customer, GatewayName};
+use tandem_domain::{Customer, GatewayName, Profile};
 use tandem_eventlog::{Store, StoreError};
 
 use crate::link::backoff;
-use crate::{CallError, Gateway};
+use crate::{CallError, Filter, Gateway};
 
 pub(crate) use read::email_key;
 
@@ -27,6 +27,15 @@ pub struct Sides {
     pub store: Store<Customer>,
     /// The gateway.
     pub gateway: Arc<dyn Gateway>,
+    /// Which customers are created there; all without one.
+    pub filter: Option<Filter>,
+}
+
+impl Sides {
+    /// Whether a customer with these fields is kept away from there.
+    pub(crate) fn keep_away(&self, profile: &Profile) -> bool {
+        self.filter.as_ref().is_some_and(|filter| !filter.admits(profile))
+    }
 }
 
 /// How far a survey is.

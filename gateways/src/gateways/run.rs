@@ -45,7 +45,8 @@ impl Gateways {
             tasks.spawn(sweep_one(self.clone(), one.clone(), shutdown.clone()));
             if let Some(interval) = one.verify_interval {
                 let (pool, store, gateway) = (self.pool.clone(), self.store.clone(), Arc::clone(&one.gateway));
-                tasks.spawn(watch(Sides { pool, store, gateway }, interval, shutdown.clone()));
+                let sides = Sides { pool, store, gateway, filter: one.filter.clone() };
+                tasks.spawn(watch(sides, interval, shutdown.clone()));
             }
             let ledger = Postgres {
                 pool: self.pool.clone(),

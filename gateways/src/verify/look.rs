@@ -88,7 +88,7 @@ async fn linked(sides: &Sides, id: i64) -> Result<Look, SurveyError> {
     if standing(&sides.pool, id).await?.as_ref() != Some(&before) {
         return Ok(Look::InFlight);
     }
-    let Some(kind) = judge(sides.gateway.name(), &before, &customer, &there) else { return Ok(Look::Equal) };
+    let Some(kind) = judge(sides, &before, &customer, &there) else { return Ok(Look::Equal) };
     let mut drift = Drift::of(kind);
     drift.link_id = Some(id);
     drift.customer_id = Some(before.customer_id);
@@ -111,7 +111,7 @@ async fn linked(sides: &Sides, id: i64) -> Result<Look, SurveyError> {
     Ok(Look::Drift(Box::new(drift), Some(before)))
 }
 
-fn judge(gateway: &GatewayName, link: &Standing, customer: &Customer, there: &There) -> Option<DriftKind> {
+fn judge(sides: &Sides, link: &Standing, customer: &Customer, there: &There) -> Option<DriftKind> {
     let active = link.state == "active";
     if link.asked {
         return Some(DriftKind::DeletionWaits);
@@ -120,14 +120,16 @@ fn judge(gateway: &GatewayName, link: &Standing, customer: &Customer, there: &Th
         (Customer::Active { .. }, _) if !active => Some(DriftKind::DeadOnOneSide),
         (Customer::Active { .. }, There::Living(_)) => {
             let held = there.profile().cloned().unwrap_or_default();
-            let differing = customer.differences_from(gateway, &held, &link.spellings);
+            let differing = customer.differences_from(sides.gateway.name(), &held, &link.spellings);
             (!differing.is_empty()).then_some(DriftKind::Differs)
         }
         (Customer::Active { .. }, There::Deleted | There::Unheard) => Some(DriftKind::MissingThere),
-        // What the gateway rejected waits for a person: it is parked, and shown there.
-        (Customer::Active { .. }, There::Nothing) => (!link.parked).then_some(DriftKind::NotLinked),
+        // What is parked waits for a person, and is shown there.
+        (Customer::Active { profile, .. }, There::Nothing) => {
+            (!link.parked && !sides.keep_away(profile)).then_some(DriftKind::NotLinked)
+        }
         (Customer::Deleted { .. }, There::Living(_)) => Some(DriftKind::DeadOnOneSide),
-        (Customer::Unborn, There::Living(_)) => active.then_some(DriftKind::MissingHere),
+        (Customer::Unborn, There::Living(_)) => (active && !link.parked).then_some(DriftKind::MissingHere),
         (Customer::Deleted { .. } | Customer::Unborn, There::Nothing | There::Deleted | There::Unheard) => None,
     }
 }
@@ -144,7 +146,7 @@ fn fields(gateway: &GatewayName, customer: &Customer, there: &Profile, link: &St
 async fn object(sides: &Sides, remote_id: &RemoteId, claims: Option<CustomerId>) -> Result<Look, SurveyError> {
     let name = sides.gateway.name();
     let known = stray(&sides.pool, name, remote_id).await?;
-    if known.duplicate {
+    if known.parked {
         return Ok(Look::Equal);
     }
     // Our own create, whose reply is still out.
@@ -175,7 +177,7 @@ async fn object(sides: &Sides, remote_id: &RemoteId, claims: Option<CustomerId>)
 async fn customer(sides: &Sides, id: CustomerId) -> Result<Look, SurveyError> {
     let name = sides.gateway.name();
     let customer = sides.store.load(&id.to_string()).await?.aggregate;
-    if !matches!(customer, Customer::Active { .. }) {
+    if !matches!(&customer, Customer::Active { profile, .. } if !sides.keep_away(profile)) {
         return Ok(Look::Equal);
     }
     if link_of(&sides.pool, name, id).await?.is_some() || unread(&sides.pool, name, id).await? {

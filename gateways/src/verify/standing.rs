@@ -17,7 +17,7 @@ pub(crate) struct Standing {
     pub spellings: Spellings,
     /// Something is on its way: it is due, a call is open, the inbox or the feed holds something for it.
     pub in_flight: bool,
-    /// A push waits for a person.
+    /// A push, or whether it has a twin, waits for a person.
     pub parked: bool,
     /// A deletion on one side waits for a person.
     pub asked: bool,
@@ -36,7 +36,8 @@ pub(crate) async fn standing(database: impl PgExecutor<'_>, id: i64) -> Result<O
                               ON e.aggregate_type = 'customer' AND e.aggregate_id = l.customer_id::text
                               AND (e.position IS NULL OR e.position > k.position)
                            WHERE k.name = 'gateway.' || l.gateway AND k.live) AS in_flight,
-                EXISTS (SELECT FROM parked p WHERE p.link_id = l.id AND p.state = 'open' AND p.kind = 'rejected')
+                EXISTS (SELECT FROM parked p WHERE p.link_id = l.id AND p.state = 'open'
+                               AND p.kind IN ('rejected', 'ambiguous'))
                     AS parked,
                 l.asks IS NOT NULL AND l.verdict IS NULL AS asked
          FROM links l WHERE l.id = $1",
@@ -53,8 +54,8 @@ pub(super) struct Stray {
     pub linked: bool,
     /// The inbox holds something of it.
     pub unrouted: bool,
-    /// A person knows of it: a second copy, parked or dismissed.
-    pub duplicate: bool,
+    /// A person knows of it: a second copy, or what may be a twin, parked or dismissed.
+    pub parked: bool,
 }
 
 pub(super) async fn stray(
@@ -65,8 +66,8 @@ pub(super) async fn stray(
     sqlx::query_as(
         "SELECT EXISTS (SELECT FROM links WHERE gateway = $1 AND remote_id = $2) AS linked,
                 EXISTS (SELECT FROM inbox WHERE gateway = $1 AND state = 'new' AND change ->> 'remote_id' = $2) AS unrouted,
-                EXISTS (SELECT FROM parked WHERE gateway = $1 AND remote_id = $2 AND state IN ('open', 'dismissed'))
-                    AS duplicate",
+                EXISTS (SELECT FROM parked WHERE gateway = $1 AND state IN ('open', 'dismissed')
+                        AND (remote_id = $2 OR candidates @> ARRAY[$2])) AS parked",
     )
     .bind(gateway.as_str())
     .bind(remote_id.as_str())
