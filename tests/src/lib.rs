@@ -11,5 +11,5 @@ mod wires;
 pub use accounts::Account;
 pub use catalog::Customer;
 pub use command::Ran;
-pub use tandem::{KEY, Setup, Tandem};
+pub use tandem::{KEY, READY, Setup, Tandem, VARIANT};
 pub use wires::{Wire, Wires};

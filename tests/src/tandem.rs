@@ -16,6 +16,12 @@ pub(crate) const WEBHOOK_SECRET: &str = "whsec_test";
 /// The key that Tandem sends to the local Stripe.
 pub const KEY: &str = "sk_test_tandem";
 
+/// Names the wrong variant that a test's Tandem plays.
+pub const VARIANT: &str = "TANDEM_TEST_ZOO";
+
+/// What a test that plays a wrong variant says of a Tandem that got as far as being ready.
+pub const READY: &str = "tandem serve was ready";
+
 /// A running Tandem, its database, its stream and its Stripe.
 pub struct Tandem {
     /// Where it answers.
@@ -129,6 +135,9 @@ impl Tandem {
             scratch,
         };
         tandem.ready().await;
+        if std::env::var_os(VARIANT).is_some() {
+            println!("{READY}");
+        }
         tandem
     }
 
@@ -181,10 +190,6 @@ impl Tandem {
 
     /// Starts it again, to die at that point of its work. Whether it gets ready before that depends on the point.
     pub async fn start_again_to_die_at(&mut self, point: &str) {
-        let mut env = self.env.clone();
-        env.push((end.to_owned(), point.to_owned()));
-        self.process = spawn(&env, self.without_gateway, self.port, self.scratch.path().join("tandem.log"));
-        while self.process.ended().is_none() {
         self.start_again_to("TANDEM_TEST_CRASH_AT", point).await;
     }
 
@@ -194,6 +199,10 @@ impl Tandem {
     }
 
     async fn start_again_to(&mut self, end: &str, point: &str) {
+        let mut env = self.env.clone();
+        env.push((end.to_owned(), point.to_owned()));
+        self.process = spawn(&env, self.without_gateway, self.port, self.scratch.path().join("tandem.log"));
+        while self.process.ended().is_none() {
             let answer = self.http.get(self.at("/readyz")).send().await;
             if answer.is_ok_and(|answer| answer.status().is_success()) {
                 return;
@@ -266,10 +275,6 @@ impl Tandem {
         &self.http
     }
 
-    /// The end of its log.
-    pub fn log(&self) -> String {
-        tandem_local::process::tail(&self.scratch.path().join("tandem.log"), 60)
-    }
     async fn ended(&mut self) -> ExitStatus {
         let ended = tokio::time::timeout(Duration::from_secs(30), async {
             loop {
@@ -282,6 +287,10 @@ impl Tandem {
         ended.await.unwrap_or_else(|_| panic!("it lives on:\n{}", self.log()))
     }
 
+    /// The end of its log.
+    pub fn log(&self) -> String {
+        tandem_local::process::tail(&self.scratch.path().join("tandem.log"), 60)
+    }
 }
 
 fn client() -> reqwest::Client {
