@@ -29,6 +29,7 @@ mod timer;
 mod twins;
 mod verify;
 mod worker;
+mod zoo;
 
 pub use config::{Deletes, GatewaysConfig, OnDelete};
 pub use deletions::{Verdict, VerdictError};

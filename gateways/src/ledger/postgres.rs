@@ -7,8 +7,7 @@ use cqrs_es::Aggregate;
 use sqlx::types::Json;
 use sqlx::{PgPool, PgTransaction};
 use tandem_domain::{Customer, CustomerId, GatewayName, RemoteId};
-use tandem_eventlog::zoo::plays;
-use tandem_eventlog::{CommandKey, Context, ExecuteError, Executed, Loaded, Store, checkpoint, crash};
+use tandem_eventlog::{ExecuteError, Executed, Loaded, Store, checkpoint, crash};
 use uuid::Uuid;
 
 use super::{Change, Decision, Ledger, NotCommitted, Sighting, Step};
@@ -16,7 +15,7 @@ use crate::due::projection_name;
 use crate::inbox::{self, Row};
 use crate::intent::{self, Intent};
 use crate::link::{self, Link};
-use crate::{Direction, GuardConfig, RunError, deletions, guard, join, parked, twins};
+use crate::{Direction, GuardConfig, RunError, deletions, guard, join, parked, twins, zoo};
 
 /// One gateway's part of the database.
 pub(crate) struct Postgres {
@@ -66,7 +65,7 @@ impl Ledger for Postgres {
             return Ok(None);
         }
         if let Some(decision) = &step.decision {
-            self.append_first(decision).await?;
+            zoo::append_first(self, decision).await?;
         }
         let mut tx = if step.relaxed { &self.relaxed } else { &self.pool }.begin().await.map_err(RunError::from)?;
         // The guard first, then the link, as everywhere: whoever resumes a direction has the one and waits for the other.
@@ -144,18 +143,6 @@ impl Ledger for Postgres {
 }
 
 impl Postgres {
-    /// For the zoo: events in a transaction of their own, before the base.
-    async fn append_first(&self, decision: &Decision) -> Result<(), RunError> {
-        let mut context = Context::from_origin(self.gateway.as_str());
-        if plays("event-id-as-command-key") {
-            context.key = decision.context.causation_id.clone().map(|key| CommandKey { key, fingerprint: vec![] });
-        } else if !plays("append-before-base") {
-            return Ok(());
-        }
-        self.store.execute(&decision.customer.id, decision.command.clone(), context).await?;
-        Ok(())
-    }
-
     /// Counts a deletion in the transaction that makes it so. One too many pauses the direction, and nothing is deleted.
     async fn guard_deletion(
         &self,

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use chrono::TimeDelta;
 use tandem_domain::{Interval, Order, RemoteId};
 use tandem_eventlog::zoo::plays;
 
@@ -13,8 +12,8 @@ use super::settle::spellings_of;
 use super::{Run, RunError};
 use crate::inbox::Row;
 use crate::ledger::Change;
-use crate::link::{Base, LinkState};
-use crate::{ChangeKind, Object, RemoteChange};
+use crate::link::LinkState;
+use crate::{ChangeKind, Object, RemoteChange, zoo};
 
 /// What there is to take in of what the inbox says; `None` if nothing waits.
 pub(super) async fn observe(run: &mut Run<'_>, mut rows: Vec<Row>) -> Result<Option<Observation>, RunError> {
@@ -101,9 +100,9 @@ fn judge<'a>(run: &Run<'_>, rows: &'a [Row], echoes: &BTreeMap<i64, Echo>) -> Ju
             continue;
         }
         let order = match &run.link.base {
-            Some(base) if plays("time-as-a-point") => as_points(change, base, true),
-            Some(base) if plays("order-by-created") => as_points(change, base, false),
-            Some(base) if plays("previous-attributes-order") => by_previous(change, base),
+            Some(base) if plays("time-as-a-point") => zoo::as_points(change, base, true),
+            Some(base) if plays("order-by-created") => zoo::as_points(change, base, false),
+            Some(base) if plays("previous-attributes-order") => zoo::by_previous(change, base),
             Some(base) => Interval::of_event(change.created).order(&base.interval),
             // Our own create whose reply was lost: the object says so, but not what became of it since.
             None if change.customer == Some(run.link.customer_id) => Order::Overlapping,
@@ -111,28 +110,13 @@ fn judge<'a>(run: &Run<'_>, rows: &'a [Row], echoes: &BTreeMap<i64, Echo>) -> Ju
         };
         match order {
             Order::Before => {}
-            Order::After if news.is_none() || POINTWISE.into_iter().any(plays) => {
+            Order::After if news.is_none() || zoo::POINTWISE.into_iter().any(plays) => {
                 news = Some(row);
             }
             Order::After | Order::Overlapping => return Judgement::Unclear(change),
         }
     }
     news.map_or(Judgement::Known, Judgement::News)
-}
-
-/// For the zoo: variants that never need to ask the remote.
-const POINTWISE: [&str; 3] = ["time-as-a-point", "order-by-created", "previous-attributes-order"];
-
-/// For the zoo: an observation's time taken as a point. Of two within a second the last to come stays, or the first.
-fn as_points(change: &RemoteChange, base: &Base, or_equal: bool) -> Order {
-    let seen = base.interval.from() + TimeDelta::seconds(1);
-    if change.created > seen || or_equal && change.created == seen { Order::After } else { Order::Before }
-}
-
-/// For the zoo: an event is new if what it replaced is what was last seen.
-fn by_previous(change: &RemoteChange, base: &Base) -> Order {
-    let follows = change.previous.iter().all(|(field, value)| base.profile.get(field) == value.as_ref());
-    if follows { Order::After } else { Order::Before }
 }
 
 /// The object inside an event, with the time of the edit that the event tells of.
