@@ -168,12 +168,20 @@ pub(crate) async fn patiently<T, F>(call: impl Fn() -> F) -> Result<T, CallError
 where
     F: Future<Output = Result<T, CallError>>,
 {
+    patiently_within(Duration::MAX, call).await
+}
+
+/// The same, with no longer a wait in between than this, but where the gateway asks for one.
+pub(crate) async fn patiently_within<T, F>(longest: Duration, call: impl Fn() -> F) -> Result<T, CallError>
+where
+    F: Future<Output = Result<T, CallError>>,
+{
     let mut attempts = 0;
     loop {
         match call().await {
             Err(CallError::Unavailable { retry_after, .. }) if attempts < ATTEMPTS => {
                 attempts += 1;
-                let wait: Duration = backoff(attempts, rand::random());
+                let wait = backoff(attempts, rand::random()).min(longest);
                 tokio::time::sleep(wait.max(retry_after.unwrap_or_default())).await;
             }
             answer => return answer,

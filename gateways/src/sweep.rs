@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::link::{backoff, mark_due};
-use crate::survey::patiently;
+use crate::survey::patiently_within;
 use crate::verify::created;
 use crate::{CallError, Clock, Gateway, Inbox, RemoteChange, error_chain};
 
@@ -36,7 +36,7 @@ pub(crate) async fn sweep(
     let mut failures = 0;
     while !shutdown.is_cancelled() {
         let swept = tokio::select! {
-            swept = once(&pool, gateway, &inbox, sweeping.overlap, clock()) => swept,
+            swept = once(&pool, gateway, &inbox, sweeping, clock()) => swept,
             () = shutdown.cancelled() => return,
         };
         let wait = match swept {
@@ -76,19 +76,19 @@ async fn once(
     pool: &PgPool,
     gateway: &dyn Gateway,
     inbox: &Inbox,
-    overlap: TimeDelta,
+    sweeping: Sweeping,
     now: DateTime<Utc>,
 ) -> Result<u64, SweepError> {
     let from = swept_until(pool, gateway.name(), now + gateway.clock_offset()).await?;
-    let since = from.checked_sub_signed(overlap).unwrap_or(DateTime::UNIX_EPOCH);
-    let missed = take_in_since(since, gateway, inbox).await?;
+    let since = from.checked_sub_signed(sweeping.overlap).unwrap_or(DateTime::UNIX_EPOCH);
+    let missed = take_in_since(since, gateway, inbox, sweeping).await?;
     crash::at("sweep-stored");
     // Only now is the gateway's clock known, by its reply. Whatever was believed before, this is where the sweep began.
     let began = now + gateway.clock_offset();
     if began - from > EVENTS_KEPT {
         warn!(gateway = %gateway.name(), "the gateway no longer lists all changes since the last sweep: asking for every linked customer");
         look_at_all(pool, gateway.name()).await?;
-        take_in_born_since(since, pool, gateway, inbox).await?;
+        take_in_born_since(since, pool, gateway, inbox, sweeping).await?;
     }
     sqlx::query("UPDATE sweeps SET swept_until = $2, swept_at = clock_timestamp() WHERE gateway = $1")
         .bind(gateway.name().as_str())
@@ -115,10 +115,15 @@ async fn swept_until(pool: &PgPool, gateway: &GatewayName, now: DateTime<Utc>) -
 /// reads on. One that breaks off leaves a gap behind what it has taken in; that time moves only at the end, so the next one
 /// reads over all of it again, and each change is stored once. In which order changes come in means nothing: webhooks keep
 /// none.
-async fn take_in_since(since: DateTime<Utc>, gateway: &dyn Gateway, inbox: &Inbox) -> Result<u64, SweepError> {
+async fn take_in_since(
+    since: DateTime<Utc>,
+    gateway: &dyn Gateway,
+    inbox: &Inbox,
+    sweeping: Sweeping,
+) -> Result<u64, SweepError> {
     let (mut missed, mut cursor) = (0, None::<String>);
     loop {
-        let page = patiently(|| gateway.changes(since, None, cursor.as_deref())).await?;
+        let page = patiently_within(sweeping.interval, || gateway.changes(since, None, cursor.as_deref())).await?;
         debug!(gateway = %gateway.name(), changes = page.changes.len(), "swept");
         crash::at("sweep-listed");
         missed += inbox.store(gateway.name(), &page.changes).await?;
@@ -162,10 +167,11 @@ async fn take_in_born_since(
     pool: &PgPool,
     gateway: &dyn Gateway,
     inbox: &Inbox,
+    sweeping: Sweeping,
 ) -> Result<(), SweepError> {
     let (by, mut cursor) = (format!("sweep-{}", since.timestamp()), None::<RemoteId>);
     loop {
-        let page = patiently(|| gateway.list(Some(since), cursor.as_ref())).await?;
+        let page = patiently_within(sweeping.interval, || gateway.list(Some(since), cursor.as_ref())).await?;
         let born: Vec<RemoteChange> = page.seen.iter().filter_map(|seen| created(by.clone(), seen)).collect();
         let ids: Vec<&str> = born.iter().map(|change| change.remote_id.as_str()).collect();
         // Of what is linked this would say that all of it was edited just now.
