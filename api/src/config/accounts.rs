@@ -90,10 +90,7 @@ pub(super) fn read(sections: Vec<Section>, places: &Places<'_>) -> Result<BTreeM
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     let mut known = HashMap::new();
     for stripe in config.stripes() {
-        stripe.check().map_err(|error| match error {
-            stripe::ConfigError::Setting { setting, reason } => ConfigError::Setting { setting, reason },
-            stripe::ConfigError::Http(_) => wrong(stripe, "API_BASE", error.to_string()),
-        })?;
+        check_one(stripe)?;
         let base = stripe.api_base.trim_end_matches('/');
         let key = stripe.secret_key.expose_secret();
         // Whichever platform's key calls for it, a connected account is one; but each of its modes has its own customers.
@@ -108,6 +105,14 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
         }
     }
     Ok(())
+}
+
+/// Whether one account's settings are right.
+pub(super) fn check_one(stripe: &StripeConfig) -> Result<(), ConfigError> {
+    stripe.check().map_err(|error| match error {
+        stripe::ConfigError::Setting { setting, reason } => ConfigError::Setting { setting, reason },
+        stripe::ConfigError::Http(_) => wrong(stripe, "API_BASE", error.to_string()),
+    })
 }
 
 /// A gateway's setting that will not do, by its name in the environment.

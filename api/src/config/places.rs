@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::ConfigError;
+use super::sources::COMMON_KEY;
 
 /// What the variables begin with.
 pub(super) const PREFIX: &str = "TANDEM_";
@@ -18,7 +19,7 @@ pub(super) struct Places<'a> {
 impl Places<'_> {
     /// Whether Stripe's own name for its key is set.
     pub(super) fn has_common_key(&self) -> bool {
-        self.environment.get("STRIPE_SECRET_KEY").is_some_and(|key| !key.is_empty())
+        self.environment.get(COMMON_KEY).is_some_and(|key| !key.is_empty())
     }
 
     /// What is wrong with what stands at this path.
@@ -46,7 +47,7 @@ impl Places<'_> {
     fn locate(&self, path: &str, file: Option<&str>) -> String {
         let variable = format!("{PREFIX}{}", path.to_uppercase().replace('.', "__"));
         if self.common_key && path == "stripe.secret_key" {
-            return "STRIPE_SECRET_KEY".to_owned();
+            return COMMON_KEY.to_owned();
         }
         // Of a section only its name is known: any setting in it tells.
         let section = format!("{variable}__");

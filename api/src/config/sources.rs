@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 
-use config::{Environment, File, FileFormat, Value, ValueKind};
+use config::{Environment, File, FileFormat, Map, Value, ValueKind};
 
 use super::places::{PREFIX, Places};
 use super::{Config, ConfigError, accounts, changes};
@@ -13,6 +13,12 @@ use super::{Config, ConfigError, accounts, changes};
 /// Names that begin like a setting of the service, and are meant for others.
 const FOREIGN: [&str; 5] = ["TANDEM_CONFIG", "TANDEM_URL", "TANDEM_NATS_BIN", "TANDEM_PG_BIN", "TANDEM_KEY"];
 const FOREIGN_PREFIXES: [&str; 4] = ["TANDEM_TEST_", "TANDEM_LOCAL_", "TANDEM_BOOTSTRAP_", "TANDEM_BENCH_"];
+
+/// Stripe's own name for its key.
+pub(super) const COMMON_KEY: &str = "STRIPE_SECRET_KEY";
+
+/// Stands in for the key of a Stripe that is off, so that the other settings are read nevertheless.
+const NO_KEY: &str = "sk_test_none";
 
 pub(super) fn load(
     file: Option<PathBuf>,
@@ -48,33 +54,57 @@ pub(super) fn load(
     let merged = builder.build().map_err(|error| places.explain("", &error.to_string()))?;
     let mut settings = merged.cache;
     let named = accounts::take(&mut settings, &places)?;
-    places.common_key = complete(&mut settings, &environment);
+    let key = complete(&mut settings, &environment);
+    places.common_key = key == Key::Common;
     let as_set = changes::as_set(&settings, &named);
-    let config: Config = serde_path_to_error::deserialize(settings)
+    if let (Key::None, Some(stripe)) = (key, section(&mut settings, "stripe")) {
+        stripe.insert("secret_key".to_owned(), Value::new(None, NO_KEY));
+    }
+    let mut config: Config = serde_path_to_error::deserialize(settings)
         .map_err(|error| places.explain(&error.path().to_string(), &error.inner().to_string()))?;
+    if key == Key::None
+        && let Some(off) = config.stripe.take()
+    {
+        accounts::check_one(&off).map_err(|error| places.name(error))?;
+    }
     let config = Config { accounts: accounts::read(named, &places)?, as_set, ..config };
     config.check().map_err(|error| places.name(error))?;
     Ok(config)
 }
 
-/// Stripe's own name for its key counts, too; without any key the gateway is off, whatever else is set. Returns whether it
-/// is that key.
-fn complete(settings: &mut Value, environment: &HashMap<String, String>) -> bool {
-    let ValueKind::Table(settings) = &mut settings.kind else { return false };
+/// Where the key of `[stripe]` comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Key {
+    /// Set as any setting is.
+    Own,
+    /// By Stripe's own name.
+    Common,
+    /// Nowhere: the gateway is off, whatever else is set.
+    None,
+}
+
+/// Stripe's own name for its key counts, too, where ours is not set.
+fn complete(settings: &mut Value, environment: &HashMap<String, String>) -> Key {
+    let set = |name: &str| environment.get(name).filter(|value| !value.is_empty()).map(String::as_str);
     // What it lacks is told by its whole name.
-    settings.entry("database".to_owned()).or_insert_with(|| Value::new(None, ValueKind::Table(<_>::default())));
-    let common = environment.get("STRIPE_SECRET_KEY").filter(|key| !key.is_empty());
-    let stripe =
-        settings.entry("stripe".to_owned()).or_insert_with(|| Value::new(None, ValueKind::Table(<_>::default())));
-    let ValueKind::Table(table) = &mut stripe.kind else { return false };
-    if table.contains_key("secret_key") {
-        return false;
+    section(settings, "database");
+    let Some(stripe) = section(settings, "stripe") else { return Key::Own };
+    let mut key = if stripe.contains_key("secret_key") { Key::Own } else { Key::None };
+    if let (Key::None, Some(common)) = (key, set(COMMON_KEY)) {
+        stripe.insert("secret_key".to_owned(), Value::new(None, common));
+        key = Key::Common;
     }
-    match common {
-        Some(key) => drop(table.insert("secret_key".to_owned(), Value::new(None, ValueKind::String(key.clone())))),
-        None => drop(settings.remove("stripe")),
+    key
+}
+
+/// A section, made if it is not there; `None` if something else stands there.
+fn section<'a>(settings: &'a mut Value, name: &str) -> Option<&'a mut Map<String, Value>> {
+    let ValueKind::Table(settings) = &mut settings.kind else { return None };
+    let empty = || Value::new(None, ValueKind::Table(Map::new()));
+    match &mut settings.entry(name.to_owned()).or_insert_with(empty).kind {
+        ValueKind::Table(section) => Some(section),
+        _ => None,
     }
-    common.is_some()
 }
 
 fn is_setting(name: &str) -> bool {
@@ -87,7 +117,7 @@ fn is_setting(name: &str) -> bool {
 fn readable(environment: impl Iterator<Item = (OsString, OsString)>) -> Result<HashMap<String, String>, ConfigError> {
     environment
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
-        .filter(|(name, _)| name.starts_with(PREFIX) || name == "STRIPE_SECRET_KEY")
+        .filter(|(name, _)| name.starts_with(PREFIX) || name == COMMON_KEY)
         .map(|(name, value)| match value.into_string() {
             Ok(value) => Ok((name, value)),
             Err(_) => Err(ConfigError::Setting { setting: name, reason: "is no UTF-8 text".to_owned() }),
@@ -173,6 +203,22 @@ mod tests {
         let ours =
             from(&[DATABASE, ("STRIPE_SECRET_KEY", "sk_test_common"), ("TANDEM_STRIPE__SECRET_KEY", "sk_test_ours")]);
         assert_eq!(ours.unwrap().stripe.unwrap().secret_key.expose_secret(), "sk_test_ours");
+    }
+
+    #[test]
+    fn what_is_set_of_stripe_is_read_though_it_is_off() {
+        for (setting, value) in [
+            ("TANDEM_STRIPE__POLICI", "latest"),
+            ("TANDEM_STRIPE__POLICY", "newest"),
+            ("TANDEM_STRIPE__TIMEOUT_MS", "0"),
+        ] {
+            let complaint = complaint(&[(setting, value)]);
+            assert!(complaint.starts_with(&format!("{setting}: ")), "{setting}: {complaint}");
+        }
+        let eu = [("TANDEM_GATEWAYS__EU__KIND", "stripe"), ("TANDEM_GATEWAYS__EU__SECRET_KEY", "sk_test_eu")];
+        let same = [("TANDEM_GATEWAYS__EU__ACCOUNT", "acct_1"), ("TANDEM_STRIPE__ACCOUNT", "acct_1")];
+        let config = from(&[&[DATABASE], &eu[..], &same].concat()).unwrap();
+        assert_eq!(config.stripes().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["eu"], "nobody to fight with");
     }
 
     #[test]
