@@ -38,6 +38,7 @@ Settings come from defaults, then a file (--config, TANDEM_CONFIG or ./tandem.to
   TANDEM_NATS__URL        nats://host:port, default nats://127.0.0.1:4222
   TANDEM_HTTP__BIND       default 127.0.0.1:8080; anything but loopback needs TANDEM_API_KEYS
   STRIPE_SECRET_KEY       sk_... or rk_...; without it the Stripe gateway is off
+  STRIPE_WEBHOOK_SECRET   whsec_...; without it changes in Stripe arrive by the sweep alone
   TANDEM_LOG              what is logged, default info; TANDEM_LOG_FORMAT=json for machines
 
 Exit codes:

@@ -43,7 +43,8 @@ pub struct Config {
     #[serde(skip)]
     pub accounts: BTreeMap<String, StripeConfig>,
     /// The short way for one account of Stripe; switched off without a key, though what else is set of it must be right.
-    /// `STRIPE_SECRET_KEY` is taken where `TANDEM_STRIPE__SECRET_KEY` is not set.
+    /// `STRIPE_SECRET_KEY` is taken where `TANDEM_STRIPE__SECRET_KEY` is not set, and `STRIPE_WEBHOOK_SECRET` where
+    /// `TANDEM_STRIPE__WEBHOOK_SECRETS` is not.
     #[serde(default)]
     pub stripe: Option<StripeConfig>,
     /// What is logged: a filter as of tracing's `EnvFilter`, such as `debug` or `info,tandem_gateways=debug`.

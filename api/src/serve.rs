@@ -93,6 +93,7 @@ pub(crate) async fn serve_reloading(
     config.check_bind(address)?;
     let (starting, waiting) = watch::channel(Some("PostgreSQL".to_owned()));
     let stripes = stripes(&config, &clock)?;
+    tell_of_missing_secrets(&config);
     let (app, relay) = wire(&config, &stripes, clock, waiting, shutdown.clone()).await?;
     tracing::info!(%address, "serving the API at http://{address}");
     let service = routes::service(app.clone());
@@ -251,6 +252,17 @@ pub(crate) fn gateways(config: &Config, stripes: &[Arc<Stripe>]) -> Result<Vec<C
             .map_err(|reason| ConfigError::Setting { setting: "TANDEM_GATEWAYS__LEASE_MS".to_owned(), reason })?;
     }
     Ok(gateways)
+}
+
+fn tell_of_missing_secrets(config: &Config) {
+    for stripe in config.stripes().filter(|stripe| stripe.webhook_secrets.is_empty()) {
+        let (name, interval) = (&stripe.name, Duration::from_millis(stripe.sweep_interval_ms).as_secs_f64());
+        tracing::warn!(
+            gateway = name,
+            "the gateway {name} has no webhook secrets: every webhook is refused, and changes there arrive by the sweep, once in \
+             {interval} s"
+        );
+    }
 }
 
 /// Forgets idempotency keys that are too old.

@@ -14,8 +14,9 @@ use super::{Config, ConfigError, accounts, changes};
 const FOREIGN: [&str; 5] = ["TANDEM_CONFIG", "TANDEM_URL", "TANDEM_NATS_BIN", "TANDEM_PG_BIN", "TANDEM_KEY"];
 const FOREIGN_PREFIXES: [&str; 4] = ["TANDEM_TEST_", "TANDEM_LOCAL_", "TANDEM_BOOTSTRAP_", "TANDEM_BENCH_"];
 
-/// Stripe's own name for its key.
+/// Stripe's own names for its key and for what its webhooks are signed with.
 pub(super) const COMMON_KEY: &str = "STRIPE_SECRET_KEY";
+const COMMON_WEBHOOK_SECRET: &str = "STRIPE_WEBHOOK_SECRET";
 
 /// Stands in for the key of a Stripe that is off, so that the other settings are read nevertheless.
 const NO_KEY: &str = "sk_test_none";
@@ -83,7 +84,7 @@ enum Key {
     None,
 }
 
-/// Stripe's own name for its key counts, too, where ours is not set.
+/// Stripe's own names count, too, where ours are not set.
 fn complete(settings: &mut Value, environment: &HashMap<String, String>) -> Key {
     let set = |name: &str| environment.get(name).filter(|value| !value.is_empty()).map(String::as_str);
     // What it lacks is told by its whole name.
@@ -93,6 +94,9 @@ fn complete(settings: &mut Value, environment: &HashMap<String, String>) -> Key 
     if let (Key::None, Some(common)) = (key, set(COMMON_KEY)) {
         stripe.insert("secret_key".to_owned(), Value::new(None, common));
         key = Key::Common;
+    }
+    if let (false, Some(secret)) = (stripe.contains_key("webhook_secrets"), set(COMMON_WEBHOOK_SECRET)) {
+        stripe.insert("webhook_secrets".to_owned(), Value::new(None, secret));
     }
     key
 }
@@ -117,7 +121,7 @@ fn is_setting(name: &str) -> bool {
 fn readable(environment: impl Iterator<Item = (OsString, OsString)>) -> Result<HashMap<String, String>, ConfigError> {
     environment
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
-        .filter(|(name, _)| name.starts_with(PREFIX) || name == COMMON_KEY)
+        .filter(|(name, _)| name.starts_with(PREFIX) || [COMMON_KEY, COMMON_WEBHOOK_SECRET].contains(&name.as_str()))
         .map(|(name, value)| match value.into_string() {
             Ok(value) => Ok((name, value)),
             Err(_) => Err(ConfigError::Setting { setting: name, reason: "is no UTF-8 text".to_owned() }),
@@ -203,6 +207,19 @@ mod tests {
         let ours =
             from(&[DATABASE, ("STRIPE_SECRET_KEY", "sk_test_common"), ("TANDEM_STRIPE__SECRET_KEY", "sk_test_ours")]);
         assert_eq!(ours.unwrap().stripe.unwrap().secret_key.expose_secret(), "sk_test_ours");
+    }
+
+    #[test]
+    fn stripes_own_name_for_a_webhook_secret_counts_as_that_for_the_key_does() {
+        let secrets = |more: &[(&str, &str)]| {
+            let own = [DATABASE, ("TANDEM_STRIPE__SECRET_KEY", "sk_test_1"), ("STRIPE_WEBHOOK_SECRET", "whsec_own")];
+            let config = from(&[&own, more].concat()).unwrap();
+            let secrets = config.stripe.unwrap().webhook_secrets;
+            secrets.iter().map(|secret| secret.expose_secret().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(secrets(&[]), ["whsec_own"]);
+        assert_eq!(secrets(&[("TANDEM_STRIPE__WEBHOOK_SECRETS", "whsec_a,whsec_b")]), ["whsec_a", "whsec_b"]);
+        assert!(from(&[DATABASE, ("STRIPE_WEBHOOK_SECRET", "whsec_own")]).unwrap().stripe.is_none());
     }
 
     #[test]

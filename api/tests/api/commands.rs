@@ -129,6 +129,27 @@ async fn serve_stops_when_it_is_told_to() {
 }
 
 #[tokio::test]
+async fn serve_says_of_which_gateway_it_takes_no_webhooks() {
+    let config = fresh_config().await;
+    let mut command = tandem(&config, &["serve"]);
+    command.env("TANDEM_STRIPE__SECRET_KEY", "sk_test_1").env("TANDEM_STRIPE__API_BASE", "http://127.0.0.1:1");
+    let mut served = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(served.stderr.take().unwrap()).lines();
+    let told = async {
+        while let Some(line) = log.next_line().await.unwrap() {
+            if line.contains("webhook") {
+                return line;
+            }
+            assert!(!line.contains("started"), "it has started, and has said nothing");
+        }
+        panic!("it has ended");
+    };
+    let told = tokio::time::timeout(PATIENCE, told).await.expect("its warning");
+    assert!(told.contains("WARN") && told.contains("gateway stripe"), "{told}");
+    assert!(told.contains("every webhook is refused") && told.contains("once in 60 s"), "{told}");
+}
+
+#[tokio::test]
 async fn what_is_wrong_with_the_settings_is_said_by_name() {
     let config = fresh_config().await;
     for (name, value) in [

@@ -85,7 +85,7 @@ impl Settings {
 }
 
 fn is_setting(name: &OsString) -> bool {
-    name.to_str().is_some_and(|name| name.starts_with("TANDEM_") || name == "STRIPE_SECRET_KEY")
+    name.to_str().is_some_and(|name| name.starts_with("TANDEM_") || name.starts_with("STRIPE_"))
 }
 
 impl Tandem {

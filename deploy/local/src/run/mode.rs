@@ -48,17 +48,14 @@ impl Mode {
     /// What `tandem serve` has to know of it. `local` is the local Stripe's URL.
     pub fn variables(&self, local: Option<&str>) -> Vec<(&'static str, String)> {
         const KEY: &str = "TANDEM_STRIPE__SECRET_KEY";
-        const SECRETS: &str = "TANDEM_STRIPE__WEBHOOK_SECRETS";
         match self {
             Self::Local => vec![
                 (KEY, LOCAL_KEY.to_owned()),
-                (SECRETS, LOCAL_WEBHOOK_SECRET.to_owned()),
+                ("TANDEM_STRIPE__WEBHOOK_SECRETS", LOCAL_WEBHOOK_SECRET.to_owned()),
                 ("TANDEM_STRIPE__API_BASE", format!("{}/", local.unwrap_or_default())),
             ],
-            Self::Stripe { key, .. } => {
-                let secret = std::env::var("STRIPE_WEBHOOK_SECRET").ok().map(|secret| (SECRETS, secret));
-                [(KEY, key.clone())].into_iter().chain(secret).collect()
-            }
+            // It takes STRIPE_WEBHOOK_SECRET by itself.
+            Self::Stripe { key, .. } => vec![(KEY, key.clone())],
         }
     }
 }
