@@ -18,6 +18,10 @@ const FOREIGN_PREFIXES: [&str; 4] = ["TANDEM_TEST_", "TANDEM_LOCAL_", "TANDEM_BO
 pub(super) const COMMON_KEY: &str = "STRIPE_SECRET_KEY";
 const COMMON_WEBHOOK_SECRET: &str = "STRIPE_WEBHOOK_SECRET";
 
+/// Where the local Stripe of `make run` is, as `.tandem/env` says; and its key. Another key never goes there unasked.
+const LOCAL_STRIPE: &str = "TANDEM_LOCAL_STRIPE";
+const LOCAL_KEY: &str = "sk_test_local";
+
 /// Stands in for the key of a Stripe that is off, so that the other settings are read nevertheless.
 const NO_KEY: &str = "sk_test_none";
 
@@ -97,6 +101,10 @@ fn complete(settings: &mut Value, environment: &HashMap<String, String>) -> Key 
     }
     if let (false, Some(secret)) = (stripe.contains_key("webhook_secrets"), set(COMMON_WEBHOOK_SECRET)) {
         stripe.insert("webhook_secrets".to_owned(), Value::new(None, secret));
+    }
+    let is_local = stripe.get("secret_key").is_some_and(|key| key.to_string() == LOCAL_KEY);
+    if let (true, false, Some(url)) = (is_local, stripe.contains_key("api_base"), set(LOCAL_STRIPE)) {
+        stripe.insert("api_base".to_owned(), Value::new(None, url));
     }
     key
 }
@@ -207,6 +215,16 @@ mod tests {
         let ours =
             from(&[DATABASE, ("STRIPE_SECRET_KEY", "sk_test_common"), ("TANDEM_STRIPE__SECRET_KEY", "sk_test_ours")]);
         assert_eq!(ours.unwrap().stripe.unwrap().secret_key.expose_secret(), "sk_test_ours");
+    }
+
+    #[test]
+    fn the_local_stripe_is_for_its_own_key_alone() {
+        let local = ("TANDEM_LOCAL_STRIPE", "http://127.0.0.1:12111");
+        let base = |more: &[(&str, &str)]| from(&[&[DATABASE, local], more].concat()).unwrap().stripe.unwrap().api_base;
+        assert_eq!(base(&[("STRIPE_SECRET_KEY", "sk_test_local")]), local.1);
+        assert_eq!(base(&[("STRIPE_SECRET_KEY", "rk_test_1")]), "https://api.stripe.com/");
+        let set = ("TANDEM_STRIPE__API_BASE", "http://127.0.0.1:1");
+        assert_eq!(base(&[("STRIPE_SECRET_KEY", "sk_test_local"), set]), set.1);
     }
 
     #[test]

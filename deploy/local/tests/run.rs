@@ -46,19 +46,30 @@ impl Checkout {
     }
 
     fn command(&self) -> Command {
-        let tools = tools().unwrap();
-        let mut command = Command::new(self.scratch.path().join("tandem-local"));
+        let mut command = Command::new(self.program());
         command.args(["run", "--folder"]).arg(self.folder());
-        command.env("TANDEM_NATS_BIN", tools.nats_server).env("TANDEM_PG_BIN", tools.postgres_bin);
-        for name in ["STRIPE_SECRET_KEY", "TANDEM_HTTP__BIND"] {
-            command.env_remove(name);
-        }
-        command
+        prepared(command)
+    }
+
+    /// The same with a key, in a shell that knows what runs here.
+    fn command_in_a_shell(&self, key: &str) -> Command {
+        let mut command = Command::new("sh");
+        let script = r#"set -a; . "$1/env"; set +a; STRIPE_SECRET_KEY=$2 exec "$0" run --folder "$1""#;
+        command.args(["-c", script]).args([self.program(), self.folder()]).arg(key);
+        prepared(command)
+    }
+
+    fn program(&self) -> PathBuf {
+        self.scratch.path().join("tandem-local")
     }
 
     /// Runs it until it says that all is up.
     fn start(&self) -> Run {
-        let mut child = self.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        self.start_by(self.command())
+    }
+
+    fn start_by(&self, mut command: Command) -> Run {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (sender, lines) = mpsc::channel();
         let streams: [Box<dyn Read + Send>; 2] =
             [Box::new(child.stdout.take().unwrap()), Box::new(child.stderr.take().unwrap())];
@@ -158,6 +169,19 @@ async fn whatever_is_killed_comes_back() {
 }
 
 #[test]
+fn a_key_for_stripe_itself_goes_nowhere_else() {
+    let checkout = Checkout::new();
+    let local = checkout.start();
+    let url = local.env["STRIPE_API_BASE"].clone();
+    local.stop();
+    assert!(checkout.log("tandem").contains(&format!("calls Stripe at {url}/")));
+
+    checkout.start_by(checkout.command_in_a_shell("rk_test_51")).stop();
+    let log = checkout.log("tandem");
+    assert_eq!(log.lines().filter_map(|line| line.strip_prefix("calls Stripe at ")).next_back(), Some(""), "{log}");
+}
+
+#[test]
 fn a_second_run_in_one_folder_is_refused() {
     let checkout = Checkout::new();
     let run = checkout.start();
@@ -210,6 +234,16 @@ fn the_env_file_can_be_read_by_a_shell() {
     );
     let output = Command::new("sh").args(["-c", &script]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), format!("1\n{}\n", run.env["NATS_URL"]), "{output:?}");
+}
+
+/// With the servers of the tests, and without what the caller has set.
+fn prepared(mut command: Command) -> Command {
+    let tools = tools().unwrap();
+    command.env("TANDEM_NATS_BIN", tools.nats_server).env("TANDEM_PG_BIN", tools.postgres_bin);
+    for name in ["STRIPE_SECRET_KEY", "TANDEM_HTTP__BIND", "TANDEM_STRIPE__API_BASE"] {
+        command.env_remove(name);
+    }
+    command
 }
 
 /// The stand-in, compiled once: it needs nothing but the standard library, and is no part of the workspace's build.

@@ -32,8 +32,8 @@ fn text(places: &Places) -> String {
         Some(url) => {
             set("STRIPE_API_BASE", url);
             set("STRIPE_SECRET_KEY", mode::LOCAL_KEY);
-            // Or a `tandem serve` started by hand in that shell would ask Stripe itself with the local key.
-            set("TANDEM_STRIPE__API_BASE", url);
+            // With this key `tandem` asks the local Stripe; with another that is set in that shell, Stripe itself.
+            set("TANDEM_LOCAL_STRIPE", url);
         }
         None => set("STRIPE_API_BASE", "https://api.stripe.com"),
     }

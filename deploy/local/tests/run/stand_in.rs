@@ -12,6 +12,7 @@ fn main() -> std::io::Result<()> {
         None => std::env::var("TANDEM_HTTP__BIND").map_err(std::io::Error::other)?,
     };
     println!("started: {}", arguments[1..].join(" "));
+    println!("calls Stripe at {}", std::env::var("TANDEM_STRIPE__API_BASE").unwrap_or_default());
     println!("2026-01-01T00:00:00Z  WARN stand_in: this one is for the terminal");
     for stream in TcpListener::bind(address)?.incoming() {
         let mut stream = stream?;
