@@ -78,7 +78,8 @@ enum Command {
     },
     /// Say how far relay, projectors and gateways are, and what waits for a person
     ///
-    /// Exit code 3 if something is wrong or far behind.
+    /// Exit code 3 if something is wrong or far behind. What a person paused is shown, and is nothing wrong; what the guard
+    /// paused is.
     Status {
         /// As JSON
         #[arg(long)]

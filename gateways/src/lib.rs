@@ -49,7 +49,7 @@ pub use plan::{
     summary,
 };
 pub(crate) use reconcile::RunError;
-pub use status::{GatewayStatus, LinkStatus, status};
+pub use status::{GatewayStatus, LinkStatus, known, status};
 pub use survey::{Progress, Sides, SurveyError, Tell};
 pub(crate) use tandem_eventlog::chain as error_chain;
 pub use twins::Matching;

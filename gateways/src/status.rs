@@ -53,6 +53,24 @@ pub struct GatewayStatus {
     pub verify_drift: i64,
 }
 
+/// The gateways that the database knows of: those with links, sweeps or pauses, whether they are switched on or not.
+///
+/// # Errors
+/// The database is unavailable.
+pub async fn known(pool: &PgPool) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        // From one name to the next in the index, past all the links between them.
+        "WITH RECURSIVE linked (name) AS (
+             SELECT min(gateway) FROM links
+             UNION ALL
+             SELECT (SELECT min(gateway) FROM links WHERE gateway > linked.name) FROM linked WHERE linked.name IS NOT NULL)
+         SELECT name FROM linked WHERE name IS NOT NULL
+         UNION SELECT gateway FROM sweeps UNION SELECT gateway FROM pauses ORDER BY 1",
+    )
+    .fetch_all(pool)
+    .await
+}
+
 /// How these gateways stand, by what the database says.
 ///
 /// # Errors

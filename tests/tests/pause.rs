@@ -24,6 +24,9 @@ async fn linked(tandem: &Tandem, count: usize) -> Vec<(Customer, String)> {
     linked
 }
 
+/// A shell in which nobody has set Stripe's key.
+const KEYLESS: [(&str, &str); 1] = [("TANDEM_STRIPE__SECRET_KEY", "")];
+
 async fn paused(tandem: &Tandem) -> Vec<Value> {
     tandem.get_json("/gateways").await["data"][0]["pauses"].as_array().unwrap().clone()
 }
@@ -66,8 +69,8 @@ async fn outbound_edits_wait_and_go_as_one_call() {
     tandem.until("the measure", || async { tandem.measured("tandem_gateway_paused").await > 0.0 }).await;
 
     let (code, said) = tandem.command(&["status"]).await;
-    assert!(code == Some(3) && said.contains("paused      stripe: outbound"), "{said}");
-    let (code, said) = tandem.command(&["resume", "stripe"]).await;
+    assert!(code == Some(0) && said.contains("paused      stripe: outbound, by a person: an audit"), "{said}");
+    let (code, said) = tandem.command_with(&KEYLESS, &["resume", "stripe"]).await;
     assert!(code == Some(0) && said.contains("outbound"), "{said}");
     tandem.settled().await;
     assert_eq!(writes().await, 1);
@@ -109,6 +112,13 @@ async fn many_deletions_there_do_not_empty_the_catalog() {
     assert_eq!(tandem.customers().await.len(), 5);
     let pause = paused(&tandem).await.remove(0);
     assert_eq!((&pause["direction"], &pause["paused_by"]), (&json!("inbound"), &json!("guard")));
+    for env in [&[][..], &KEYLESS] {
+        let (code, said) = tandem.command_with(env, &["status"]).await;
+        assert!(code == Some(3) && said.contains("paused      stripe: inbound, by the guard"), "{said}");
+    }
+    let told = tandem.command_with(&KEYLESS, &["status", "--json"]).await.1;
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((&told["gateways"][0]["name"], &told["pauses"][0]["paused_by"]), (&json!("stripe"), &json!("guard")));
 
     // A person looked, and lets it happen: three at a time.
     ask(&tandem, "resume", json!({"direction": "inbound"})).await;
@@ -234,4 +244,10 @@ async fn what_makes_no_sense_is_refused() {
     assert_eq!(status("/gateways/stripe/pause", json!({"reason": "x".repeat(201)})).await, 422);
     let (code, said) = tandem.command(&["pause", "salesforce"]).await;
     assert!(code == Some(1) && said.contains("no gateway salesforce"), "{said}");
+    // A name that the database knows will do, whatever this shell has set.
+    linked(&tandem, 1).await;
+    for arguments in [&["pause", "stripe"][..], &["resume", "stripe"]] {
+        let (code, said) = tandem.command_with(&KEYLESS, arguments).await;
+        assert_eq!(code, Some(0), "{said}");
+    }
 }

@@ -1,8 +1,9 @@
 //! `tandem pause` and `tandem resume`
 
 use clap::Args;
+use sqlx::PgPool;
 use tandem_domain::GatewayName;
-use tandem_gateways::{Direction, pause, resume};
+use tandem_gateways::{Direction, known, pause, resume};
 
 use super::{Ended, Failure, Told};
 use crate::config::Config;
@@ -32,15 +33,17 @@ pub(super) struct Resuming {
 }
 
 pub(super) async fn pause_gateway(config: &Config, asked: &Pausing) -> Result<Ended, Failure> {
-    let name = named(config, &asked.gateway)?;
-    pause(&connect::postgres(config)?, &name, asked.direction, &asked.reason).await?;
+    let pool = connect::postgres(config)?;
+    let name = named(config, &pool, &asked.gateway).await?;
+    pause(&pool, &name, asked.direction, &asked.reason).await?;
     println!("{name} is paused: {}.", asked.direction.map_or("both directions".to_owned(), |one| one.to_string()));
     Ok(Ended::Well)
 }
 
 pub(super) async fn resume_gateway(config: &Config, asked: &Resuming) -> Result<Ended, Failure> {
-    let name = named(config, &asked.gateway)?;
-    let resumed = resume(&connect::postgres(config)?, &name, asked.direction).await?;
+    let pool = connect::postgres(config)?;
+    let name = named(config, &pool, &asked.gateway).await?;
+    let resumed = resume(&pool, &name, asked.direction).await?;
     match resumed.is_empty() {
         true => println!("Nothing of {name} was paused."),
         false => println!("{name} goes on: {}.", resumed.join(", ")),
@@ -48,9 +51,10 @@ pub(super) async fn resume_gateway(config: &Config, asked: &Resuming) -> Result<
     Ok(Ended::Well)
 }
 
-fn named(config: &Config, gateway: &str) -> Result<GatewayName, Failure> {
-    if !config.stripes().any(|stripe| stripe.name == gateway) {
-        return Err(Told(format!("no gateway {gateway} is switched on")).into());
+/// A gateway that is switched on by the settings of this shell, or known to the database.
+async fn named(config: &Config, pool: &PgPool, gateway: &str) -> Result<GatewayName, Failure> {
+    if config.stripes().any(|stripe| stripe.name == gateway) || known(pool).await?.iter().any(|name| name == gateway) {
+        return Ok(gateway.parse()?);
     }
-    Ok(gateway.parse()?)
+    Err(Told(format!("no gateway {gateway} is switched on here, and the database knows none of this name")).into())
 }

@@ -1,7 +1,9 @@
 //! `tandem status`
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
-use tandem_gateways::GatewayStatus;
+use tandem_gateways::{GatewayStatus, Pause};
 use tandem_projections::lag;
 
 use super::{Ended, Failure};
@@ -17,6 +19,8 @@ struct Status {
     relay: RelayStatus,
     projectors: Vec<ProjectorStatus>,
     gateways: Vec<GatewayStatus>,
+    /// What stands still, and who wanted it so.
+    pauses: Vec<Pause>,
 }
 
 #[derive(Debug, Serialize)]
@@ -43,8 +47,12 @@ pub(super) async fn run(config: &Config, json: bool) -> Result<Ended, Failure> {
     let pool = connect::postgres(config)?;
     let nats = connect::nats(config).await?;
     let lag = lag(&pool).await?;
-    let names: Vec<&str> = config.stripes().map(|stripe| stripe.name.as_str()).collect();
+    // Those of the database, too: this shell need not have the keys that `tandem serve` has.
+    let known = tandem_gateways::known(&pool).await?;
+    let set = config.stripes().map(|stripe| stripe.name.as_str());
+    let names: Vec<&str> = set.chain(known.iter().map(String::as_str)).collect::<BTreeSet<_>>().into_iter().collect();
     let gateways = tandem_gateways::status(&pool, &names).await?;
+    let pauses = tandem_gateways::pauses(&pool, &names).await?;
     let published = last_sequence(&nats, &config.nats.stream).await;
     // Read after the stream, which is never ahead of it otherwise.
     let head = tandem_eventlog::last_position(&pool).await?;
@@ -73,8 +81,10 @@ pub(super) async fn run(config: &Config, json: bool) -> Result<Ended, Failure> {
         && !relay.ahead
         && relay.unnumbered_seconds <= late
         && projectors.iter().all(|one| one.lag_seconds <= late)
-        && gateways.iter().all(|one| one.oldest_due_seconds <= late && one.parked == 0 && one.paused.is_empty());
-    let status = Status { healthy, writable: lag.writable, relay, projectors, gateways };
+        && gateways.iter().all(|one| one.oldest_due_seconds <= late && one.parked == 0)
+        // What a person paused is as they want it.
+        && pauses.iter().all(|one| one.paused_by == "person");
+    let status = Status { healthy, writable: lag.writable, relay, projectors, gateways, pauses };
     if json {
         println!("{}", serde_json::to_string_pretty(&status)?);
     } else {
@@ -113,8 +123,11 @@ fn print(status: &Status) {
             "gateway     {}: {} links due, the oldest for {:.1} s; {} webhooks unrouted; {} parked; {} contested; last sweep {swept}",
             one.name, one.due, one.oldest_due_seconds, one.inbox, one.parked, one.contested
         );
-        for direction in &one.paused {
-            println!("paused      {}: {direction}; `tandem resume {}` lets it go on", one.name, one.name);
+        for Pause { gateway, direction, reason, paused_by, .. } in
+            status.pauses.iter().filter(|pause| pause.gateway == one.name)
+        {
+            let by = if paused_by == "person" { "a person" } else { "the guard" };
+            println!("paused      {gateway}: {direction}, by {by}: {reason}; `tandem resume {gateway}` lets it go on");
         }
         if let Some(at) = one.verified_at {
             let at = at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
@@ -125,7 +138,7 @@ fn print(status: &Status) {
         }
     }
     if status.gateways.is_empty() {
-        println!("gateways    none is switched on");
+        println!("gateways    none is switched on, and none ever was");
     }
     println!("{}", if status.healthy { "healthy" } else { "NOT healthy" });
 }
