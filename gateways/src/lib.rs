@@ -50,7 +50,7 @@ pub use plan::{
 };
 pub(crate) use reconcile::RunError;
 pub use status::{GatewayStatus, LinkStatus, known, status};
-pub use survey::{Progress, Sides, SurveyError, Tell};
+pub use survey::{Begin, Progress, Sides, SurveyError, Tell};
 pub(crate) use tandem_eventlog::chain as error_chain;
 pub use twins::Matching;
 pub use verify::{Drift, DriftKind, FieldDrift, Repaired, Verified, drifts, repair, verify};

@@ -11,7 +11,7 @@ use sqlx::{FromRow, PgPool};
 use tandem_domain::GatewayName;
 
 use crate::survey::{Purpose, Survey};
-use crate::{Sides, SurveyError, Tell};
+use crate::{Begin, Sides, SurveyError, Tell};
 
 pub use apply::{Applied, Apply, FieldsFrom, apply};
 pub use items::{Action, Item, items};
@@ -68,11 +68,11 @@ pub struct FieldCount {
 /// that is once on each side, whatever its case.
 ///
 /// # Errors
-/// [`SurveyError`]; what was read is kept, and with `resume` the last plan that was not finished goes on.
-pub async fn plan(sides: &Sides, match_key: Option<&str>, resume: bool, tell: Tell<'_>) -> Result<Plan, SurveyError> {
-    let survey = Survey::begin(sides, Purpose::Plan, match_key, resume).await?;
+/// [`SurveyError`]; what was read is kept, for a plan that resumes.
+pub async fn plan(sides: &Sides, match_key: Option<&str>, begin: Begin, tell: Tell<'_>) -> Result<Plan, SurveyError> {
+    let survey = Survey::begin(sides, Purpose::Plan, match_key, begin).await?;
     survey.read(tell).await?;
-    matching::write(&survey, match_key).await?;
+    matching::write(&survey).await?;
     summary(&sides.pool, survey.id).await
 }
 

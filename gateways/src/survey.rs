@@ -58,6 +58,14 @@ pub enum SurveyError {
     /// One at a time: wait for it, or stop it.
     #[error("another process reads both sides of {0} now")]
     Busy(GatewayName),
+    /// There is nothing to go on with.
+    #[error("no `tandem {purpose}` of {gateway} was left unfinished: without --resume it begins anew")]
+    NothingToResume {
+        /// `verify` or `plan`.
+        purpose: &'static str,
+        /// Of which gateway.
+        gateway: GatewayName,
+    },
     /// There is no plan of this number, or it is not finished.
     #[error("there is no finished plan {0}")]
     NoPlan(i64),
@@ -70,6 +78,17 @@ pub enum SurveyError {
     /// What was read is kept: go on later.
     #[error("the catalog cannot be read")]
     Catalog(#[from] StoreError),
+}
+
+/// Whether a survey goes on with the last one for the same purpose that was not finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// It does not, and ends that one.
+    Anew,
+    /// It does, or is refused if there is none.
+    Resume,
+    /// It does if there is one.
+    ResumeOrAnew,
 }
 
 /// What a survey is for.
@@ -91,35 +110,37 @@ impl Purpose {
 /// One survey, at work.
 pub(crate) struct Survey<'a> {
     pub id: i64,
+    /// By which key of their metadata objects are matched, too.
+    pub match_key: Option<String>,
     pub sides: &'a Sides,
     /// While this connection lives, no other process surveys the gateway.
     _alone: PoolConnection<sqlx::Postgres>,
 }
 
 impl<'a> Survey<'a> {
-    /// A new one; or, with `resume`, the last one for the same purpose that was not finished, if there is one.
+    /// Begins one, or goes on with one: which then matches as it was asked to, unless `match_key` says otherwise now.
     pub async fn begin(
         sides: &'a Sides,
         purpose: Purpose,
         match_key: Option<&str>,
-        resume: bool,
+        begin: Begin,
     ) -> Result<Self, SurveyError> {
         let alone = alone(sides).await?;
-        let unfinished: Option<i64> = sqlx::query_scalar(
-            "SELECT max(id) FROM surveys
-             WHERE gateway = $1 AND kind = $2 AND ended_at IS NULL AND match_key IS NOT DISTINCT FROM $3 AND $4",
-        )
-        .bind(sides.gateway.name().as_str())
-        .bind(purpose.as_str())
-        .bind(match_key)
-        .bind(resume)
-        .fetch_one(&sides.pool)
-        .await?;
-        let id = match unfinished {
-            Some(id) => id,
-            None => anew(sides, purpose, match_key).await?,
+        let unfinished = match begin {
+            Begin::Anew => None,
+            Begin::Resume | Begin::ResumeOrAnew => unfinished(sides, purpose, match_key).await?,
         };
-        Ok(Self { id, sides, _alone: alone })
+        let (id, match_key) = match (unfinished, begin) {
+            (Some(unfinished), _) => unfinished,
+            (None, Begin::Resume) => {
+                let (purpose, gateway) = (purpose.as_str(), sides.gateway.name().clone());
+                return Err(SurveyError::NothingToResume { purpose, gateway });
+            }
+            (None, Begin::Anew | Begin::ResumeOrAnew) => {
+                (anew(sides, purpose, match_key).await?, match_key.map(str::to_owned))
+            }
+        };
+        Ok(Self { id, match_key, sides, _alone: alone })
     }
 
     pub fn pool(&self) -> &'a PgPool {
@@ -129,6 +150,25 @@ impl<'a> Survey<'a> {
     pub fn name(&self) -> &'a GatewayName {
         self.sides.gateway.name()
     }
+}
+
+/// The number and the key of the one that was not finished. What it has read is the same, whatever it is matched by.
+async fn unfinished(
+    sides: &Sides,
+    purpose: Purpose,
+    match_key: Option<&str>,
+) -> Result<Option<(i64, Option<String>)>, SurveyError> {
+    let unfinished = sqlx::query_as(
+        "UPDATE surveys SET match_key = COALESCE($3, match_key)
+         WHERE id = (SELECT max(id) FROM surveys WHERE gateway = $1 AND kind = $2 AND ended_at IS NULL)
+         RETURNING id, match_key",
+    )
+    .bind(sides.gateway.name().as_str())
+    .bind(purpose.as_str())
+    .bind(match_key)
+    .fetch_optional(&sides.pool)
+    .await?;
+    Ok(unfinished)
 }
 
 /// What was begun before and not finished ends here, with what it had read.

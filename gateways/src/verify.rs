@@ -14,7 +14,7 @@ use serde::Serialize;
 use sqlx::{FromRow, PgPool};
 
 use crate::survey::{Purpose, Survey};
-use crate::{Progress, Sides, SurveyError, Tell};
+use crate::{Begin, Progress, Sides, SurveyError, Tell};
 
 use self::candidates::Candidate;
 use self::look::{GRACE, Look};
@@ -51,12 +51,12 @@ const AT_ONCE: usize = 16;
 
 /// Compares both sides. What differs is kept until the next run: see [`drifts()`] and [`repair()`].
 ///
-/// Nothing else is changed. With `resume` the last run that was not finished goes on.
+/// Nothing else is changed.
 ///
 /// # Errors
 /// [`SurveyError`]; what was done is kept.
-pub async fn verify(sides: &Sides, resume: bool, tell: Tell<'_>) -> Result<Verified, SurveyError> {
-    let survey = Survey::begin(sides, Purpose::Verify, None, resume).await?;
+pub async fn verify(sides: &Sides, begin: Begin, tell: Tell<'_>) -> Result<Verified, SurveyError> {
+    let survey = Survey::begin(sides, Purpose::Verify, None, begin).await?;
     survey.read(tell).await?;
     let mut looked_at = 0;
     while let Some((part, cursor)) = next_part(&survey).await? {

@@ -270,7 +270,10 @@ async fn whoever_is_just_being_created_is_not_linked() {
 #[tokio::test]
 async fn a_plan_and_its_application_may_be_killed_and_go_on() {
     let mut tandem = before_stripe().await;
-    for n in 0..30 {
+    let crm = tandem.create("c0", "c0@x.example").await.id;
+    tandem.patch(&crm, json!({"metadata": {"crm": "7"}})).await;
+    there(&tandem, &[("name", "c0"), ("metadata[crm]", "7")]).await;
+    for n in 1..30 {
         tandem.create(&format!("c{n}"), &format!("c{n}@x.example")).await;
         there(&tandem, &[("name", &format!("c{n}")), ("email", &format!("C{n}@x.example"))]).await;
     }
@@ -279,11 +282,12 @@ async fn a_plan_and_its_application_may_be_killed_and_go_on() {
     }
     tandem.settled().await;
     let out = tandem.stripe.fault(Fault::Hang.on("GET", "/v1/customers").skip(1)).await.unwrap();
-    let planning = tandem.begin(&["plan", "stripe"]);
+    let planning = tandem.begin(&["plan", "stripe", "--match-metadata", "crm"]);
     tandem.stripe.fault_reached(out, 1).await.unwrap();
     tandem.until("the first page is kept", || async { tandem.rows("survey_objects", "true").await == 100 }).await;
     drop(planning);
     tandem.stripe.release_fault(out).await.unwrap();
+    tandem.stripe.clear_calls().await.unwrap();
     let ran = tandem
         .find("the lock is given back", || async {
             let ran = tandem.run(&["plan", "stripe", "--resume"]).await;
@@ -291,7 +295,16 @@ async fn a_plan_and_its_application_may_be_killed_and_go_on() {
         })
         .await;
     let number = ran.stdout.split_whitespace().nth(1).unwrap().to_owned();
-    assert!(ran.stdout.contains("by email            30"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("by metadata          1"), "it matches as it was asked to: {}", ran.stdout);
+    assert!(ran.stdout.contains("by email            29"), "{}", ran.stdout);
+    let lists = tandem.stripe.calls().await.unwrap().into_iter().filter(|call| call.path == "/v1/customers");
+    let cursors: Vec<bool> = lists.map(|call| call.params.contains_key("starting_after")).collect();
+    assert_eq!(cursors, [true], "the first page is not read again");
+    let again = tandem.run(&["plan", "stripe", "--resume"]).await;
+    assert!(
+        again.code == Some(1) && again.stderr.contains("no `tandem plan` of stripe was left unfinished"),
+        "{again:?}"
+    );
 
     let few = tandem.ran_well(&["apply", &number, "--only", "link", "--limit", "7", "--fields-from", "catalog"]).await;
     assert!(few.stdout.starts_with("7 carried out"), "{}", few.stdout);

@@ -307,6 +307,11 @@ async fn a_killed_verify_goes_on_where_it_was() {
     let lists = tandem.stripe.calls().await.unwrap().into_iter().filter(|call| call.path == "/v1/customers");
     let cursors: Vec<bool> = lists.map(|call| call.params.contains_key("starting_after")).collect();
     assert_eq!(cursors, [true, true], "the first page is not read again");
+    let again = tandem.run(&["verify", "stripe", "--resume"]).await;
+    assert!(
+        again.code == Some(1) && again.stderr.contains("no `tandem verify` of stripe was left unfinished"),
+        "{again:?}"
+    );
 }
 
 /// Variant: what was found before the kill is found once more.

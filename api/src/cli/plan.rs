@@ -20,7 +20,7 @@ pub(super) struct Planning {
     /// Match by this key of the objects' metadata, too: it holds our id, or what our customer's metadata holds under it
     #[arg(long, value_name = "KEY")]
     match_metadata: Option<String>,
-    /// Go on with the last plan that was not finished
+    /// Go on with the plan that was not finished: it matches as it was asked to, unless --match-metadata says otherwise now
     #[arg(long)]
     resume: bool,
     #[command(subcommand)]
@@ -107,7 +107,8 @@ pub(super) async fn plan(config: &Config, asked: Planning) -> Result<Ended, Fail
     let sides = sides::open(config, &gateway).await?;
     let bar = Bar::new();
     let tell = |progress| bar.tell(progress);
-    let planned = tandem_gateways::plan(&sides, asked.match_metadata.as_deref(), asked.resume, &tell).await;
+    let begin = sides::begin(asked.resume);
+    let planned = tandem_gateways::plan(&sides, asked.match_metadata.as_deref(), begin, &tell).await;
     bar.end();
     let planned = planned.map_err(sides::broken_off)?;
     println!("{}", summary(&planned));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use tandem_domain::upcasters;
 use tandem_eventlog::{Store, Wake};
-use tandem_gateways::{Progress, Sides, SurveyError};
+use tandem_gateways::{Begin, Progress, Sides, SurveyError};
 
 use super::{Failure, Told};
 use crate::clock::Clock;
@@ -31,13 +31,18 @@ pub(super) async fn open(config: &Config, gateway: &str) -> Result<Sides, Failur
     Ok(Sides { pool, store, gateway: one.gateway.clone(), filter: one.filter.clone() })
 }
 
+/// As `--resume` says.
+pub(super) fn begin(resume: bool) -> Begin {
+    if resume { Begin::Resume } else { Begin::Anew }
+}
+
 /// What was read is kept, and whoever reads this should know.
 pub(super) fn broken_off(error: SurveyError) -> Failure {
     match &error {
         SurveyError::Call(_) | SurveyError::Database(_) | SurveyError::Catalog(_) => {
             eprintln!("What was done is kept: the same command with --resume goes on.");
         }
-        SurveyError::Busy(_) | SurveyError::NoPlan(_) => {}
+        SurveyError::Busy(_) | SurveyError::NoPlan(_) | SurveyError::NothingToResume { .. } => {}
     }
     error.into()
 }

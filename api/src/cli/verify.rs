@@ -15,7 +15,7 @@ pub(super) struct Verify {
     /// Mark what differs, so that `tandem serve` mends it by its policies
     #[arg(long)]
     repair: bool,
-    /// Go on with the last run that was not finished
+    /// Go on with the run that was not finished
     #[arg(long)]
     resume: bool,
     /// Show the values of the fields that differ, which are customers' data
@@ -29,7 +29,7 @@ pub(super) struct Verify {
 pub(super) async fn run(config: &Config, asked: Verify) -> Result<Ended, Failure> {
     let sides = sides::open(config, &asked.gateway).await?;
     let bar = Bar::new();
-    let verified = tandem_gateways::verify(&sides, asked.resume, &|progress| bar.tell(progress)).await;
+    let verified = tandem_gateways::verify(&sides, sides::begin(asked.resume), &|progress| bar.tell(progress)).await;
     bar.end();
     let verified = verified.map_err(sides::broken_off)?;
     let repaired = match asked.repair {

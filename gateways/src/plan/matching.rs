@@ -8,12 +8,12 @@ use crate::SurveyError;
 use crate::survey::Survey;
 
 /// Writes the plan's items and ends the survey, in one transaction.
-pub(super) async fn write(survey: &Survey<'_>, match_key: Option<&str>) -> Result<(), SurveyError> {
+pub(super) async fn write(survey: &Survey<'_>) -> Result<(), SurveyError> {
     let mut tx = survey.pool().begin().await?;
-    begin(&mut tx, survey.id, match_key).await?;
+    begin(&mut tx, survey.id, survey.match_key.as_deref()).await?;
     set_aside(&mut tx, survey.name().as_str()).await?;
     by_our_id(&mut tx, "tandem_id", "claims").await?;
-    if match_key.is_some() {
+    if survey.match_key.is_some() {
         by_our_id(&mut tx, "metadata", "match_key").await?;
         by_key(&mut tx, "metadata", "match_key").await?;
     }

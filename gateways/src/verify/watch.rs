@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::verify;
-use crate::{Sides, SurveyError, error_chain};
+use crate::{Begin, Sides, SurveyError, error_chain};
 
 /// How long after a run that failed the next one begins, at most.
 const AGAIN: Duration = Duration::from_secs(300);
@@ -18,7 +18,7 @@ pub(crate) async fn watch(sides: Sides, interval: Duration, shutdown: Cancellati
         let wait = match left(&sides, interval).await {
             Ok(wait) if wait.is_zero() => {
                 let run = tokio::select! {
-                    run = verify(&sides, true, &|_| {}) => run,
+                    run = verify(&sides, Begin::ResumeOrAnew, &|_| {}) => run,
                     () = shutdown.cancelled() => return,
                 };
                 match run {
