@@ -43,6 +43,13 @@ pub struct Verified {
     pub drift: i64,
 }
 
+impl Verified {
+    /// Customers with a living object. What else was compared is on one side only.
+    pub fn pairs(&self) -> i64 {
+        self.customers + self.objects - self.compared
+    }
+}
+
 /// How many differences are looked at a second time in one step.
 const PAGE: i64 = 100;
 

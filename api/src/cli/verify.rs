@@ -67,10 +67,12 @@ fn row(drift: Drift) -> Row {
 }
 
 fn summary(verified: &Verified, repaired: Option<Repaired>) -> String {
-    let Verified { gateway, customers, objects, compared, in_flight, drift, .. } = verified;
+    let Verified { gateway, customers, objects, in_flight, drift, .. } = verified;
+    let pairs = verified.pairs();
+    let (only_here, only_there) = (customers - pairs, objects - pairs);
     let mut text = format!(
-        "{customers} customers here, {objects} objects at {gateway}; {compared} compared, {drift} differ, {in_flight} are \
-         being changed just now."
+        "{customers} customers here, {objects} objects at {gateway}: {pairs} pairs, {only_here} only here, {only_there} only \
+         there.\n{drift} differ or lack the other side; {in_flight} are being changed just now."
     );
     if let Some(Repaired { looks, imports, creates, left }) = repaired {
         text += &format!(
