@@ -16,6 +16,9 @@ use super::signals::Signals;
 /// Migrations run before Tandem answers.
 const START_LIMIT: Duration = Duration::from_secs(120);
 
+/// Longest wait for a program to end; `tandem serve` asks for 22 s with the usual settings, when much is open.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+
 /// One part of a run.
 pub trait Service {
     /// Its name in messages.
@@ -128,7 +131,7 @@ impl Service for Program {
 
     fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
-            process.stop(Signal::TERM, Duration::from_secs(20));
+            process.stop(Signal::TERM, STOP_LIMIT);
         }
     }
 }
