@@ -1,9 +1,9 @@
-//! Who may ask: API keys.
+//! Who may ask: whoever has an API key; where none is set, this machine alone.
 
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::header;
+use axum::http::{HeaderMap, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use secrecy::{ExposeSecret, SecretString};
@@ -11,15 +11,28 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::app::App;
+use crate::local::is_local;
 use crate::problem::Problem;
 
-/// The keys that open the API; with none, everybody is let in.
+/// The keys that open the API.
 #[derive(Clone, Default)]
 pub(crate) struct ApiKeys(Arc<[[u8; 32]]>);
 
 impl ApiKeys {
     pub(crate) fn new(keys: &[SecretString]) -> Self {
         Self(keys.iter().map(|key| digest(key.expose_secret())).collect())
+    }
+
+    /// Whether a request is let in.
+    ///
+    /// # Errors
+    /// What it lacks.
+    pub(crate) fn admit(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+        if self.0.is_empty() {
+            return if is_local(uri, headers) { Ok(()) } else { Err(Problem::not_local()) };
+        }
+        let sent = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer);
+        if sent.is_some_and(|key| self.accept(key)) { Ok(()) } else { Err(Problem::unauthorised()) }
     }
 
     /// Compares with every key, always: how long it takes tells nothing. Digests have one length.
@@ -33,13 +46,10 @@ fn digest(key: &str) -> [u8; 32] {
     Sha256::digest(key.as_bytes()).into()
 }
 
-/// Lets a request through that has a key, or needs none.
+/// Lets a request through that may ask.
 pub(crate) async fn guard(State(app): State<App>, request: Request, next: Next) -> Result<Response, Problem> {
-    let sent = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer);
-    if app.keys.0.is_empty() || sent.is_some_and(|key| app.keys.accept(key)) {
-        return Ok(next.run(request).await);
-    }
-    Err(Problem::unauthorised())
+    app.keys.admit(request.uri(), request.headers())?;
+    Ok(next.run(request).await)
 }
 
 /// The scheme's name ignores case.

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::log::chain;
-use crate::problem::{Problem, ProblemBody};
+use crate::problem::{Admission, Problem};
 
 /// Longest wait for the database's answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -103,7 +103,7 @@ pub(crate) async fn healthz() -> Json<Health> {
     get, path = "/readyz", tag = "service", operation_id = "readiness",
     responses(
         (status = 200, description = "It does", body = Readiness),
-        (status = 401, description = "Keys are configured, and none was sent that fits", body = ProblemBody, content_type = "application/problem+json"),
+        Admission,
         (status = 503, description = "A part does not", body = Readiness),
     )
 )]
@@ -124,7 +124,7 @@ pub(crate) async fn readyz(State(app): State<App>) -> Response {
     get, path = "/metrics", tag = "service", operation_id = "metrics",
     responses(
         (status = 200, description = "Measurements", body = String, content_type = "text/plain; version=0.0.4"),
-        (status = 401, description = "Keys are configured, and none was sent that fits", body = ProblemBody, content_type = "application/problem+json"),
+        Admission,
     )
 )]
 pub(crate) async fn metrics(State(app): State<App>) -> Result<Response, Problem> {

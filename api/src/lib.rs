@@ -18,6 +18,7 @@ mod execute;
 mod gateways;
 mod health;
 mod keys;
+mod local;
 mod log;
 mod openapi;
 mod parked;

@@ -43,7 +43,7 @@ pub(crate) fn frame() -> utoipa::openapi::OpenApi {
     get, path = "/openapi.json", tag = "service", operation_id = "openapi",
     responses(
         (status = 200, description = "OpenAPI", content_type = "application/json", body = Object),
-        (status = 401, description = "Keys are configured, and none was sent that fits", body = crate::problem::ProblemBody, content_type = "application/problem+json"),
+        crate::problem::Admission,
     )
 )]
 pub(crate) async fn show(Extension(Rendered(document)): Extension<Rendered>) -> Response {

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use crate::log::chain;
 
-pub(crate) use documented::{Common, OfBody, OfCustomer, OfPrecondition, OfQuery};
+pub(crate) use documented::{Admission, Common, OfBody, OfCustomer, OfPrecondition, OfQuery};
 
 /// How long a client should wait before it asks again, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
@@ -22,6 +22,7 @@ enum Kind {
     Malformed,
     WebhookRefused,
     Unauthorised,
+    NotLocal,
     NotFound,
     MethodNotAllowed,
     BodyTimeout,
@@ -47,6 +48,7 @@ impl Kind {
             Self::Malformed => (StatusCode::BAD_REQUEST, "malformed", "The body is not JSON"),
             Self::WebhookRefused => (StatusCode::BAD_REQUEST, "webhook-refused", "The webhook was not taken"),
             Self::Unauthorised => (StatusCode::UNAUTHORIZED, "unauthorised", "An API key is needed"),
+            Self::NotLocal => (StatusCode::FORBIDDEN, "not-local", "Without API keys only this machine may ask"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "There is no such thing"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Not this method"),
             Self::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, "body-timeout", "The body did not come"),
@@ -140,6 +142,14 @@ impl Problem {
 
     pub(crate) fn unauthorised() -> Self {
         Self::new(Kind::Unauthorised, "send one of the service's API keys as Authorization: Bearer <key>")
+    }
+
+    pub(crate) fn not_local() -> Self {
+        Self::new(
+            Kind::NotLocal,
+            "no API keys are set: Host must be a loopback address or localhost, and so must Origin, if it is there. To \
+             be asked through a proxy, through a tunnel or by another name, set TANDEM_API_KEYS",
+        )
     }
 
     pub(crate) fn version_mismatch() -> Self {

@@ -4,13 +4,28 @@ use utoipa::IntoResponses;
 
 use super::ProblemBody;
 
-/// What every route but `/healthz` may answer.
+/// What every route may answer that not everybody may ask.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "described for the API's document; the answers are made by Problem")]
+pub(crate) enum Admission {
+    /// Keys are configured, and none was sent that fits.
+    #[response(status = 401, content_type = "application/problem+json")]
+    Unauthorised(ProblemBody),
+    /// No keys are configured, and the request is not of this machine alone.
+    #[response(status = 403, content_type = "application/problem+json")]
+    NotLocal(ProblemBody),
+}
+
+/// What every route of the catalog may answer.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "described for the API's document; the answers are made by Problem")]
 pub(crate) enum Common {
     /// Keys are configured, and none was sent that fits.
     #[response(status = 401, content_type = "application/problem+json")]
     Unauthorised(ProblemBody),
+    /// No keys are configured, and the request is not of this machine alone.
+    #[response(status = 403, content_type = "application/problem+json")]
+    NotLocal(ProblemBody),
     /// A defect; nothing about it is told.
     #[response(status = 500, content_type = "application/problem+json")]
     Internal(ProblemBody),

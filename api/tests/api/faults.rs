@@ -122,7 +122,7 @@ async fn a_request_that_is_under_way_is_answered_before_the_service_stops() {
     let mut connection = TcpStream::connect(service.url.strip_prefix("http://").unwrap()).await.unwrap();
     let body = r#"{"name":"Ada"}"#;
     let head = format!(
-        "POST /customers HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\nexpect: 100-continue\r\n\r\n",
+        "POST /customers HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\nexpect: 100-continue\r\n\r\n",
         body.len()
     );
     connection.write_all(head.as_bytes()).await.unwrap();

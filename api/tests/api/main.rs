@@ -11,6 +11,7 @@ mod input;
 mod keys;
 mod largest;
 mod lists;
+mod local;
 mod outside;
 mod rebuild;
 mod service;
