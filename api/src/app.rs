@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::ApiKeys;
 use crate::clock::Clock;
+use crate::health::LastSeen;
 
 /// The state of the service, shared by its routes. Cheap to clone.
 #[derive(Clone)]
@@ -27,6 +28,8 @@ pub(crate) struct App {
     pub(crate) metrics: PrometheusHandle,
     /// What the start waits for; `None` once the service has started.
     pub(crate) starting: watch::Receiver<Option<String>>,
+    /// What `/readyz` told last to those who may not ask more.
+    pub(crate) seen: LastSeen,
     /// Lag that `/readyz` still calls ready, in seconds.
     pub(crate) ready_lag_seconds: f64,
     /// Long answers end when this does.

@@ -1,15 +1,19 @@
-//! `GET /healthz` and `GET /readyz`
+//! `GET /healthz`, `GET /readyz` and `GET /metrics`
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_nats::connection::State as Connection;
 use axum::Json;
 use axum::extract::State;
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde_json::json;
 use tandem_eventlog::ProjectorStatus;
 use tandem_projections::{FeedLag, lag};
+use tokio::sync::Mutex;
 use utoipa::ToSchema;
 
 use crate::app::App;
@@ -18,6 +22,9 @@ use crate::problem::{Admission, Problem};
 
 /// Longest wait for the database's answer.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long those without a key are told the same.
+const RECENT: Duration = Duration::from_secs(1);
 
 /// The process lives.
 #[derive(Debug, Serialize, ToSchema)]
@@ -30,16 +37,21 @@ pub(crate) struct Health {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Readiness {
     /// Every part is.
-    pub(crate) ready: bool,
+    ready: bool,
     /// What the start waits for; null once the service has started.
+    #[schema(required = false)]
     starting: Option<String>,
     /// The database.
+    #[schema(required = false)]
     postgresql: PartBody,
     /// The message server.
+    #[schema(required = false)]
     nats: PartBody,
     /// What numbers and publishes events.
+    #[schema(required = false)]
     relay: RelayBody,
     /// What reads them.
+    #[schema(required = false)]
     projectors: Vec<ProjectorBody>,
 }
 
@@ -99,19 +111,26 @@ pub(crate) async fn healthz() -> Json<Health> {
 }
 
 /// Say whether the service does all of its work
+///
+/// The status and `ready` are for everybody; the parts, and what is wrong with them, for those who may ask the other
+/// routes, too.
 #[utoipa::path(
     get, path = "/readyz", tag = "service", operation_id = "readiness",
     responses(
         (status = 200, description = "It does", body = Readiness),
-        Admission,
         (status = 503, description = "A part does not", body = Readiness),
     )
 )]
-pub(crate) async fn readyz(State(app): State<App>) -> Response {
-    let readiness = app.readiness().await;
-    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let mut response = (status, Json(readiness)).into_response();
-    if status != StatusCode::OK {
+pub(crate) async fn readyz(State(app): State<App>, request: Parts) -> Response {
+    let (ready, mut response) = if app.keys.admit(&request.uri, &request.headers).is_ok() {
+        let readiness = app.readiness().await;
+        (readiness.ready, Json(readiness).into_response())
+    } else {
+        let ready = app.recently_ready().await;
+        (ready, Json(json!({ "ready": ready })).into_response())
+    };
+    if !ready {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response
@@ -147,8 +166,25 @@ fn measure(lag: &FeedLag) {
     }
 }
 
+/// Whether the service was ready, and when that was seen.
+#[derive(Clone, Default)]
+pub(crate) struct LastSeen(Arc<Mutex<Option<(Instant, bool)>>>);
+
 impl App {
-    pub(crate) async fn readiness(&self) -> Readiness {
+    /// Measured once at a time, and once in a while: or anybody could keep the database busy.
+    async fn recently_ready(&self) -> bool {
+        let mut seen = self.seen.0.lock().await;
+        match *seen {
+            Some((at, ready)) if at.elapsed() < RECENT => ready,
+            _ => {
+                let ready = self.readiness().await.ready;
+                *seen = Some((Instant::now(), ready));
+                ready
+            }
+        }
+    }
+
+    async fn readiness(&self) -> Readiness {
         let starting = self.starting.borrow().clone();
         let measured = match tokio::time::timeout(PATIENCE, lag(&self.pool)).await {
             Ok(Ok(lag)) => Ok(lag),

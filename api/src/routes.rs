@@ -35,16 +35,14 @@ pub(crate) fn routes(app: &App) -> (OpenApiRouter<App>, OpenApi) {
         .routes(routes!(parked::keep))
         .layer(from_fn_with_state(app.clone(), request::started));
 
-    let service = OpenApiRouter::new()
-        .routes(routes!(health::readyz))
-        .routes(routes!(health::metrics))
-        .routes(routes!(openapi::show));
+    let service = OpenApiRouter::new().routes(routes!(health::metrics)).routes(routes!(openapi::show));
 
-    // Webhooks are signed; whether the process lives is no secret.
+    // Webhooks are signed, and come through tunnels; whether the process lives, and is ready, is no secret.
     let open = OpenApiRouter::new()
         .routes(routes!(webhooks::take))
         .layer(from_fn_with_state(app.clone(), request::started))
-        .routes(routes!(health::healthz));
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz));
 
     let guarded = catalog.merge(service).layer(from_fn_with_state(app.clone(), auth::guard));
     let all = OpenApiRouter::with_openapi(openapi::frame()).merge(guarded).merge(open);

@@ -20,6 +20,7 @@ use crate::app::App;
 use crate::auth::ApiKeys;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
+use crate::health::LastSeen;
 use crate::keys::Keys;
 use crate::log::chain;
 use crate::start::{StartError, start};
@@ -202,6 +203,7 @@ async fn wire(
         keys: ApiKeys::new(&config.api_keys),
         metrics: recorder(),
         starting,
+        seen: LastSeen::default(),
         ready_lag_seconds: config.http.ready_lag_seconds,
         shutdown,
     };

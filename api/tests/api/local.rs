@@ -1,6 +1,7 @@
 //! Without API keys only this machine is let in, and no web page that is open on it.
 
 use reqwest::Method;
+use serde_json::json;
 
 use crate::service::Service;
 
@@ -32,6 +33,7 @@ async fn without_keys_a_page_of_another_site_and_another_name_for_this_machine_a
             assert_eq!((answer.status, answer.problem()), (403, "not-local"), "{path} {header:?}: {answer:?}");
             assert!(answer.body["detail"].as_str().unwrap().contains("TANDEM_API_KEYS"), "{answer:?}");
         }
+        assert_eq!(service.ask(Method::GET, "/readyz", &[header], None).await.body, json!({"ready": true}));
         assert_eq!(service.ask(Method::GET, "/healthz", &[header], None).await.status, 200);
         // Webhooks are signed, and come through a tunnel.
         let webhook = service.ask(Method::POST, "/webhooks/nobody", &[header], None).await;
@@ -55,4 +57,12 @@ async fn without_keys_this_machine_is_let_in_by_any_of_its_own_names() {
         let answer = service.ask(Method::GET, "/customers", &[header], None).await;
         assert_eq!(answer.status, 200, "{header:?}: {answer:?}");
     }
+}
+
+#[tokio::test]
+async fn whoever_has_a_key_may_come_by_any_name() {
+    let service = Service::start_with_keys(&["0123456789abcdef"]).await;
+    let headers =
+        [("authorization", "Bearer 0123456789abcdef"), ("host", "tandem.example"), ("origin", "https://page.example")];
+    assert_eq!(service.ask(Method::GET, "/customers", &headers, None).await.status, 200);
 }
