@@ -38,8 +38,8 @@ pub(crate) struct Since {
 /// Read the feed
 ///
 /// Every event of every customer, in order and without gaps. As newline-delimited JSON it ends where the feed ends now;
-/// asked for as `text/event-stream` it goes on live, each event with its position as its id: `Last-Event-ID` goes on
-/// after it, and wins over `after`.
+/// what is cut short does not end, its connection breaks off. Asked for as `text/event-stream` it goes on live, each event
+/// with its position as its id: `Last-Event-ID` goes on after it, and wins over `after`.
 #[utoipa::path(
     get, path = "/events", tag = "feed", operation_id = "read_feed",
     params(
@@ -87,17 +87,18 @@ fn wants_live(headers: &HeaderMap) -> bool {
     })
 }
 
-/// The feed up to `head`, page by page as the client reads it.
+/// The feed up to `head`, page by page as the client reads it. It ends there, or breaks off: whoever keeps what comes
+/// must be able to tell a part from the whole.
 fn so_far(app: App, after: u64, head: u64) -> Response {
     let pages = stream::try_unfold(after, move |after| {
         let app = app.clone();
         async move {
-            if after >= head || app.shutdown.is_cancelled() {
+            if after >= head {
                 return Ok(None);
             }
             let mut events = read_after(&app.pool, after, PAGE).await.map_err(|error| broken(&error))?;
             events.retain(|event| event.position <= head);
-            let Some(last) = events.last().map(|event| event.position) else { return Ok(None) };
+            let last = events.last().map(|event| event.position).ok_or(Broken)?;
             let lines = events.iter().map(line).collect::<Result<String, _>>()?;
             Ok(Some((Bytes::from(lines), last)))
         }

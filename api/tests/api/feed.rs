@@ -79,6 +79,38 @@ async fn a_long_feed_comes_whole() {
     assert_eq!(count, 1101);
 }
 
+/// Fails for a feed that ends short as if it had come to its end: an export would lack the rest, and nobody would know.
+#[tokio::test]
+async fn a_feed_that_the_services_stop_cuts_short_breaks_off() {
+    let mut service = Service::start().await;
+    // Two pages, the first larger than what the connection holds: the service waits for its reader.
+    let metadata: serde_json::Map<_, _> = (0..49).map(|n| (format!("k{n}"), "x".repeat(500).into())).collect();
+    for _ in 0..11 {
+        let body = json!({"name": "Ada", "metadata": metadata});
+        futures::future::join_all((0..50).map(|_| service.create(body.clone()))).await;
+    }
+    service.until("/readyz", |answer| answer.body["relay"]["lag_events"] == 0).await;
+    let mut config = service.config.clone();
+    config.http.drain_timeout_ms = 100;
+    let mut other = Service::run(config).await;
+    other.ready().await;
+    let ask = async |service: &Service| service.http.get(format!("{}/events", service.url)).send().await.unwrap();
+
+    // Who reads on while open requests may end has all of it.
+    let answer = ask(&service).await;
+    service.shutdown.cancel();
+    let whole = answer.text().await.unwrap();
+    assert_eq!(whole.lines().count(), 550);
+    service.served.take().unwrap().await.unwrap().unwrap();
+
+    // Who does not is told.
+    let answer = ask(&other).await;
+    other.shutdown.cancel();
+    other.served.take().unwrap().await.unwrap().unwrap();
+    let cut = tokio::time::timeout(PATIENCE, answer.text()).await.expect("the end of the feed");
+    assert!(cut.is_err(), "{} lines, as if these were all", cut.unwrap().lines().count());
+}
+
 #[tokio::test]
 async fn a_live_feed_goes_on_where_its_reader_stopped() {
     let service = Service::start().await;
