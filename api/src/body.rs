@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{FromRequestParts, Path, RawQuery};
+use axum::extract::{FromRequestParts, MatchedPath, Path, RawQuery};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -103,6 +103,23 @@ impl<S: Send + Sync> FromRequestParts<S> for CustomerPath {
         let path: Result<Path<String>, _> = Path::from_request_parts(parts, state).await;
         let Path(id) = path.map_err(|_| Problem::no_customer())?;
         id.parse().map(Self).map_err(|_| Problem::no_customer())
+    }
+}
+
+/// What else a path names, as its template calls it. What cannot be read names nothing.
+pub(crate) struct Named<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Named<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let template = parts.extensions.get::<MatchedPath>().map(|path| path.as_str().to_owned());
+        let path: Result<Path<T>, _> = Path::from_request_parts(parts, state).await;
+        let Path(named) = path.map_err(|_| {
+            let name = template.as_deref().and_then(|path| path.split(['{', '}']).nth(1));
+            Problem::names_nothing(name.unwrap_or("path"))
+        })?;
+        Ok(Self(named))
     }
 }
 

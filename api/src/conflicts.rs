@@ -1,7 +1,7 @@
 //! `/conflicts`: fields that two people edited without knowing of each other.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::body::Query;
+use crate::body::{Named, Query};
 use crate::customer_body::{CustomerBody, CustomerPatch, Timestamp};
 use crate::event_body::SideBody;
 use crate::execute::Plan;
@@ -198,12 +198,11 @@ fn told<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Valu
 #[tracing::instrument(name = "conflicts.resolve", skip_all, fields(conflict.id = id))]
 pub(crate) async fn resolve(
     State(app): State<App>,
-    Path(id): Path<String>,
+    Named(id): Named<i64>,
     Write { body, context, if_match }: Write<Resolution>,
 ) -> Result<Response, Problem> {
-    let unknown = || Problem::not_found("there is no conflict of this number");
-    let id: i64 = id.parse().map_err(|_| unknown())?;
-    let row = tandem_projections::conflict(&app.pool, id).await?.ok_or_else(unknown)?;
+    let row = tandem_projections::conflict(&app.pool, id).await?;
+    let row = row.ok_or_else(|| Problem::not_found("there is no conflict of this number"))?;
     let field: Field = row.field.parse()?;
     let gateway: GatewayName = row.gateway.parse().map_err(|error| Problem::internal(&error))?;
     let since = row.opened_at;

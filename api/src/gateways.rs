@@ -1,7 +1,7 @@
 //! `/gateways`: how each stands, and pausing it.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use tandem_domain::GatewayName;
@@ -9,6 +9,7 @@ use tandem_gateways::{Direction, GatewayStatus, Pause};
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::body::Named;
 use crate::customer_body::Timestamp;
 use crate::problem::{Common, OfBody, Problem, ProblemBody};
 use crate::reply::done;
@@ -140,7 +141,7 @@ impl From<DirectionWord> for Direction {
 #[tracing::instrument(name = "gateways.pause", skip_all, fields(gateway = name))]
 pub(crate) async fn pause(
     State(app): State<App>,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
     Write { body: Optional(PauseRequest { direction, reason }), context, .. }: Write<Optional<PauseRequest>>,
 ) -> Result<Response, Problem> {
     let reason = reason.unwrap_or_else(|| "a person paused it".to_owned());
@@ -170,7 +171,7 @@ pub(crate) async fn pause(
 #[tracing::instrument(name = "gateways.resume", skip_all, fields(gateway = name))]
 pub(crate) async fn resume(
     State(app): State<App>,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
     Write { body: Optional(ResumeRequest { direction }), context, .. }: Write<Optional<ResumeRequest>>,
 ) -> Result<Response, Problem> {
     Ok(done(app.gateways.resume(named(&app, &name)?, direction.map(Into::into), context.key.as_ref()).await?))

@@ -1,7 +1,7 @@
 //! `/parked`: what waits for a person.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use tandem_gateways::{Parked, Verdict};
@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::body::Query;
+use crate::body::{Named, Query};
 use crate::customer_body::Timestamp;
 use crate::problem::{Common, OfBody, OfQuery, Problem, ProblemBody};
 use crate::reply::done;
@@ -138,10 +138,10 @@ pub(crate) async fn list(
 #[tracing::instrument(name = "parked.retry", skip_all, fields(parked.id = id))]
 pub(crate) async fn retry(
     State(app): State<App>,
-    Path(id): Path<String>,
+    Named(id): Named<i64>,
     write: Write<NoBody>,
 ) -> Result<Response, Problem> {
-    Ok(done(app.gateways.retry(parse(&id)?, write.context.key.as_ref()).await?))
+    Ok(done(app.gateways.retry(id, write.context.key.as_ref()).await?))
 }
 
 /// Let it be
@@ -164,10 +164,10 @@ pub(crate) async fn retry(
 #[tracing::instrument(name = "parked.dismiss", skip_all, fields(parked.id = id))]
 pub(crate) async fn dismiss(
     State(app): State<App>,
-    Path(id): Path<String>,
+    Named(id): Named<i64>,
     write: Write<NoBody>,
 ) -> Result<Response, Problem> {
-    Ok(done(app.gateways.dismiss(parse(&id)?, write.context.key.as_ref()).await?))
+    Ok(done(app.gateways.dismiss(id, write.context.key.as_ref()).await?))
 }
 
 /// Which of the candidates.
@@ -201,10 +201,10 @@ impl JsonBody for Chosen {}
 #[tracing::instrument(name = "parked.link", skip_all, fields(parked.id = id))]
 pub(crate) async fn link(
     State(app): State<App>,
-    Path(id): Path<String>,
+    Named(id): Named<i64>,
     Write { body: Optional(Chosen { candidate }), context, .. }: Write<Optional<Chosen>>,
 ) -> Result<Response, Problem> {
-    Ok(done(app.gateways.link(parse(&id)?, candidate.as_deref(), context.key.as_ref()).await?))
+    Ok(done(app.gateways.link(id, candidate.as_deref(), context.key.as_ref()).await?))
 }
 
 /// Carry a deletion out
@@ -226,10 +226,10 @@ pub(crate) async fn link(
 #[tracing::instrument(name = "parked.delete", skip_all, fields(parked.id = id))]
 pub(crate) async fn delete(
     State(app): State<App>,
-    Path(id): Path<String>,
+    Named(id): Named<i64>,
     write: Write<NoBody>,
 ) -> Result<Response, Problem> {
-    Ok(done(app.gateways.decide(parse(&id)?, Verdict::Delete, write.context.key.as_ref()).await?))
+    Ok(done(app.gateways.decide(id, Verdict::Delete, write.context.key.as_ref()).await?))
 }
 
 /// Keep the other side of a deletion
@@ -251,12 +251,8 @@ pub(crate) async fn delete(
 #[tracing::instrument(name = "parked.keep", skip_all, fields(parked.id = id))]
 pub(crate) async fn keep(
     State(app): State<App>,
-    Path(id): Path<String>,
+    Named(id): Named<i64>,
     write: Write<NoBody>,
 ) -> Result<Response, Problem> {
-    Ok(done(app.gateways.decide(parse(&id)?, Verdict::Keep, write.context.key.as_ref()).await?))
-}
-
-fn parse(id: &str) -> Result<i64, Problem> {
-    id.parse().map_err(|_| Problem::not_found("nothing is parked under this number"))
+    Ok(done(app.gateways.decide(id, Verdict::Keep, write.context.key.as_ref()).await?))
 }

@@ -102,10 +102,10 @@ pub(crate) struct ProblemBody {
     errors: Vec<FieldError>,
 }
 
-/// What is wrong with one field, query parameter or header.
+/// What is wrong with one field, query parameter, header, or part of the path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct FieldError {
-    /// Its name, such as `email`, `address.country` or `metadata.plan`.
+    /// Its name, such as `email`, `address.country`, `metadata.plan` or `limit`.
     pub field: String,
     /// What is wrong, without its value.
     pub message: String,
@@ -122,6 +122,11 @@ impl Problem {
 
     pub(crate) fn not_found(detail: impl Into<String>) -> Self {
         Self::new(Kind::NotFound, detail)
+    }
+
+    /// This part of the path cannot be read.
+    pub(crate) fn names_nothing(part: impl Into<String>) -> Self {
+        Self { kind: Kind::NotFound, ..Self::invalid(part, "cannot be read, and so names nothing") }
     }
 
     pub(crate) fn no_customer() -> Self {

@@ -1,13 +1,13 @@
 //! `POST /webhooks/{gateway}`
 
 use axum::Json;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use serde::Serialize;
 use tandem_gateways::Accepted;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::body;
+use crate::body::{self, Named};
 use crate::problem::{Problem, ProblemBody};
 
 /// Most bytes of a webhook.
@@ -41,7 +41,7 @@ pub(crate) struct Taken {
 #[tracing::instrument(name = "webhooks", skip_all, fields(gateway))]
 pub(crate) async fn take(
     State(app): State<App>,
-    Path(gateway): Path<String>,
+    Named(gateway): Named<String>,
     request: Request,
 ) -> Result<Json<Taken>, Problem> {
     let (parts, body) = request.into_parts();

@@ -111,6 +111,10 @@ async fn a_query_parameter_that_is_wrong_is_named() {
         ("/customers?q=%00", "q"),
         ("/parked?limit=0", "limit"),
         ("/parked?after=x", "after"),
+        ("/parked?limit=many", "limit"),
+        ("/parked?gateway=%00", "gateway"),
+        ("/conflicts?limit=101", "limit"),
+        ("/conflicts?gateway=%00", "gateway"),
         ("/events?after=-1", "after"),
         ("/events?after=18446744073709551615", "after"),
         (&*format!("/customers/{id}?min_version=x"), "min_version"),
@@ -119,6 +123,30 @@ async fn a_query_parameter_that_is_wrong_is_named() {
         let answer = service.get(path).await;
         assert_eq!((answer.status, answer.fields()), (422, vec![field]), "{path}: {answer:?}");
     }
+}
+
+#[tokio::test]
+async fn a_part_of_a_path_that_cannot_be_read_is_named() {
+    let service = Service::start().await;
+    for (path, field) in [
+        ("/parked/%FF/retry", "id"),
+        ("/parked/%FF/dismiss", "id"),
+        ("/parked/%FF/link", "id"),
+        ("/parked/%FF/delete", "id"),
+        ("/parked/%FF/keep", "id"),
+        ("/parked/99999999999999999999/retry", "id"),
+        ("/parked/x/keep", "id"),
+        ("/conflicts/%FF/resolve", "id"),
+        ("/conflicts/x/resolve", "id"),
+        ("/gateways/%FF/pause", "name"),
+        ("/gateways/%FF/resume", "name"),
+        ("/webhooks/%FF", "gateway"),
+    ] {
+        let answer = service.post(path, json!({})).await;
+        assert_eq!((answer.status, answer.problem()), (404, "not-found"), "{path}: {answer:?}");
+        assert_eq!(answer.fields(), [field], "{path}: {answer:?}");
+    }
+    assert_eq!(service.get("/customers/%FF").await.problem(), "not-found");
 }
 
 #[tokio::test]
