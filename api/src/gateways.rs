@@ -131,7 +131,7 @@ impl From<DirectionWord> for Direction {
         ("name" = String, Path, description = "The gateway, such as stripe"),
         OnceHeader,
     ),
-    request_body(content = PauseRequest, content_type = "application/json"),
+    request_body(content = Option<PauseRequest>, description = "Not needed to pause both directions"),
     responses(
         (status = 204, description = "It is paused"),
         (status = 404, description = "No gateway has this name", body = ProblemBody, content_type = "application/problem+json"),
@@ -161,7 +161,7 @@ pub(crate) async fn pause(
         ("name" = String, Path, description = "The gateway, such as stripe"),
         OnceHeader,
     ),
-    request_body(content = ResumeRequest, content_type = "application/json"),
+    request_body(content = Option<ResumeRequest>, description = "Not needed to resume both directions"),
     responses(
         (status = 204, description = "It goes on"),
         (status = 404, description = "No gateway has this name", body = ProblemBody, content_type = "application/problem+json"),

@@ -104,6 +104,7 @@ pub(crate) struct ProjectorBody {
 /// Needs no API key.
 #[utoipa::path(
     get, path = "/healthz", tag = "service", operation_id = "health",
+    security(()),
     responses((status = 200, description = "It lives", body = Health))
 )]
 pub(crate) async fn healthz() -> Json<Health> {
@@ -116,6 +117,7 @@ pub(crate) async fn healthz() -> Json<Health> {
 /// routes, too.
 #[utoipa::path(
     get, path = "/readyz", tag = "service", operation_id = "readiness",
+    security((), ("key" = [])),
     responses(
         (status = 200, description = "It does", body = Readiness),
         (status = 503, description = "A part does not", body = Readiness),

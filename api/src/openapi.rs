@@ -21,6 +21,8 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
         (name = "customers", description = "The catalog"),
         (name = "customer", description = "The catalog, under the paths that Tandem began with"),
         (name = "feed", description = "What happened"),
+        (name = "conflicts", description = "Fields that two people edited without knowing of each other"),
+        (name = "gateways", description = "The systems that are kept in step"),
         (name = "parked", description = "What waits for a person"),
         (name = "webhooks", description = "What gateways tell"),
         (name = "service", description = "How the service does"),

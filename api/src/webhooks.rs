@@ -26,6 +26,7 @@ pub(crate) struct Taken {
 /// makes the gateway send it again.
 #[utoipa::path(
     post, path = "/webhooks/{gateway}", tag = "webhooks", operation_id = "take_webhook",
+    security(()),
     params(("gateway" = String, Path, description = "The gateway's name, such as stripe")),
     request_body(content = String, description = "As the gateway signed it", content_type = "application/json"),
     responses(

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::service::Service;
 
@@ -112,6 +112,60 @@ async fn every_write_takes_an_idempotency_key() {
             assert_eq!(takes_a_key, writes, "{method} {path}");
         }
     }
+}
+
+#[tokio::test]
+async fn the_document_says_who_needs_no_key() {
+    let service = Service::start().await;
+
+    let document = service.get("/openapi.json").await.body;
+
+    assert_eq!(document["security"], json!([{"key": []}]));
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let expected = match path.as_str() {
+                "/healthz" | "/webhooks/{gateway}" => json!([{}]),
+                // It tells more to those who have one.
+                "/readyz" => json!([{}, {"key": []}]),
+                _ => Value::Null,
+            };
+            assert_eq!(operation["security"], expected, "{method} {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_may_be_left_out_is_not_said_to_be_required() {
+    let service = Service::start().await;
+
+    let document = service.get("/openapi.json").await.body;
+
+    let mut optional = vec![];
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for operation in item.as_object().unwrap().values() {
+            if operation.get("requestBody").is_some_and(|body| body["required"] != true) {
+                optional.push(path.as_str());
+            }
+        }
+    }
+    assert_eq!(optional, ["/gateways/{name}/pause", "/gateways/{name}/resume", "/parked/{id}/link"]);
+}
+
+#[tokio::test]
+async fn every_tag_that_is_used_is_described() {
+    let service = Service::start().await;
+
+    let document = service.get("/openapi.json").await.body;
+
+    let tags = document["tags"].as_array().unwrap();
+    let described: BTreeSet<&str> = tags.iter().map(|tag| tag["name"].as_str().unwrap()).collect();
+    let mut used = BTreeSet::new();
+    for item in document["paths"].as_object().unwrap().values() {
+        for operation in item.as_object().unwrap().values() {
+            used.extend(operation["tags"].as_array().unwrap().iter().map(|tag| tag.as_str().unwrap()));
+        }
+    }
+    assert_eq!(used, described);
 }
 
 #[tokio::test]
