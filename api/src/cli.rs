@@ -3,6 +3,7 @@
 mod check;
 mod erase;
 mod migrate;
+mod out;
 mod pause;
 mod plan;
 mod rebuild;

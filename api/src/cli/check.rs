@@ -1,8 +1,11 @@
 //! `tandem stream check` and `tandem stream rebuild`
 
+use std::io::Write;
+
 use serde_json::json;
 use tandem_eventlog::stream;
 
+use super::out::Out;
 use super::{Ended, Failure, confirm};
 use crate::config::Config;
 use crate::connect;
@@ -12,6 +15,7 @@ pub(super) async fn check(config: &Config, as_json: bool) -> Result<Ended, Failu
     let nats = connect::nats(config).await?;
     let report = stream::check(&pool, &nats, &config.feed()).await?;
     let sound = report.is_sound();
+    let mut out = Out::default();
     if as_json {
         let report = json!({
             "sound": sound,
@@ -24,13 +28,13 @@ pub(super) async fn check(config: &Config, as_json: bool) -> Result<Ended, Failu
             "missing_in_stream": { "count": report.missing_in_stream.count, "first": report.missing_in_stream.first },
             "different": { "count": report.different.count, "first": report.different.first },
         });
-        println!("{report:#}");
+        writeln!(out, "{report:#}")?;
     } else {
-        println!("PostgreSQL's last position   {}", report.database_last);
-        println!("JetStream's last sequence    {}", report.stream_last);
-        println!("the same in both             {}", report.equal);
-        println!("erased                       {}", report.erased);
-        println!("not numbered yet             {}", report.unnumbered);
+        writeln!(out, "PostgreSQL's last position   {}", report.database_last)?;
+        writeln!(out, "JetStream's last sequence    {}", report.stream_last)?;
+        writeln!(out, "the same in both             {}", report.equal)?;
+        writeln!(out, "erased                       {}", report.erased)?;
+        writeln!(out, "not numbered yet             {}", report.unnumbered)?;
         for (what, found) in [
             ("missing in PostgreSQL", &report.missing_in_database),
             ("missing in JetStream", &report.missing_in_stream),
@@ -38,9 +42,9 @@ pub(super) async fn check(config: &Config, as_json: bool) -> Result<Ended, Failu
         ] {
             let first: Vec<String> = found.first.iter().map(u64::to_string).collect();
             let first = if first.is_empty() { String::new() } else { format!("  (first: {})", first.join(", ")) };
-            println!("{what:<28} {}{first}", found.count);
+            writeln!(out, "{what:<28} {}{first}", found.count)?;
         }
-        println!("{}", if sound { "The stream is sound." } else { "The stream is NOT sound." });
+        writeln!(out, "{}", if sound { "The stream is sound." } else { "The stream is NOT sound." })?;
     }
     Ok(if sound { Ended::Well } else { Ended::FoundTrouble })
 }
@@ -53,6 +57,10 @@ pub(super) async fn rebuild(config: &Config, yes: bool) -> Result<Ended, Failure
         confirm(&format!("The stream {} will be deleted and filled anew from PostgreSQL. Go on?", feed.stream))?;
     }
     let epoch = stream::rebuild(&pool, &nats, &feed).await?;
-    println!("The stream {} is new, of epoch {epoch}; a running `tandem serve` fills it.", feed.stream);
+    writeln!(
+        Out::default(),
+        "The stream {} is new, of epoch {epoch}; a running `tandem serve` fills it.",
+        feed.stream
+    )?;
     Ok(Ended::Well)
 }

@@ -1,10 +1,13 @@
 //! `tandem erase`
 
+use std::io::Write;
+
 use clap::Args;
 use tandem_domain::{Customer, CustomerCommand, CustomerId, Erase, blanked, upcasters};
 use tandem_eventlog::{Context, Store, Wake};
 use tandem_gateways::unsettled;
 
+use super::out::Out;
 use super::{Ended, Failure, Told, confirm};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -45,8 +48,9 @@ pub(super) async fn run(config: &Config, Erasing { customer, yes }: Erasing) -> 
     let events = tandem_eventlog::erase::<Customer>(&pool, &nats, &feed, &id, blanked).await?;
     let erase = CustomerCommand::Erase(Erase { at: Clock::system().now() });
     store.execute(&id, erase, Context::from_origin("api")).await?;
-    println!(
+    writeln!(
+        Out::default(),
         "{events} events of customer {id} are blank, in PostgreSQL and in the stream; what is read from them follows."
-    );
+    )?;
     Ok(Ended::Well)
 }

@@ -1,10 +1,13 @@
 //! `tandem pause` and `tandem resume`
 
+use std::io::Write;
+
 use clap::Args;
 use sqlx::PgPool;
 use tandem_domain::GatewayName;
 use tandem_gateways::{Direction, known, pause, resume};
 
+use super::out::Out;
 use super::{Ended, Failure, Told};
 use crate::config::Config;
 use crate::connect;
@@ -36,7 +39,8 @@ pub(super) async fn pause_gateway(config: &Config, asked: &Pausing) -> Result<En
     let pool = connect::postgres(config)?;
     let name = named(config, &pool, &asked.gateway).await?;
     pause(&pool, &name, asked.direction, &asked.reason).await?;
-    println!("{name} is paused: {}.", asked.direction.map_or("both directions".to_owned(), |one| one.to_string()));
+    let which = asked.direction.map_or("both directions".to_owned(), |one| one.to_string());
+    writeln!(Out::default(), "{name} is paused: {which}.")?;
     Ok(Ended::Well)
 }
 
@@ -45,8 +49,8 @@ pub(super) async fn resume_gateway(config: &Config, asked: &Resuming) -> Result<
     let name = named(config, &pool, &asked.gateway).await?;
     let resumed = resume(&pool, &name, asked.direction).await?;
     match resumed.is_empty() {
-        true => println!("Nothing of {name} was paused."),
-        false => println!("{name} goes on: {}.", resumed.join(", ")),
+        true => writeln!(Out::default(), "Nothing of {name} was paused.")?,
+        false => writeln!(Out::default(), "{name} goes on: {}.", resumed.join(", "))?,
     }
     Ok(Ended::Well)
 }

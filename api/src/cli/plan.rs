@@ -1,9 +1,11 @@
 //! `tandem plan` and `tandem apply`
 
 use std::collections::BTreeSet;
+use std::io::Write;
 
 use tandem_gateways::{Action, Apply, FieldsFrom, Item, Plan, apply, items};
 
+use super::out::Out;
 use super::report::{Column, Format, Report, Row};
 use super::sides::{self, Bar};
 use super::{Ended, Failure, Told};
@@ -98,7 +100,7 @@ pub(super) async fn plan(config: &Config, asked: Planning) -> Result<Ended, Fail
         Some(Made::Show { plan, action, values, format }) => return show(config, plan, action, values, format).await,
         Some(Made::Drop { plan }) => {
             tandem_gateways::forget(&connect::postgres(config)?, plan).await?;
-            println!("The plan {plan} is deleted.");
+            writeln!(Out::default(), "The plan {plan} is deleted.")?;
             return Ok(Ended::Well);
         }
         None => {}
@@ -111,8 +113,9 @@ pub(super) async fn plan(config: &Config, asked: Planning) -> Result<Ended, Fail
     let planned = tandem_gateways::plan(&sides, asked.match_metadata.as_deref(), begin, &tell).await;
     bar.end();
     let planned = planned.map_err(sides::broken_off)?;
-    println!("{}", summary(&planned));
-    println!("Read it: tandem plan show {0} [--action link]. Carry it out: tandem apply {0}", planned.plan);
+    let mut out = Out::default();
+    writeln!(out, "{}", summary(&planned))?;
+    writeln!(out, "Read it: tandem plan show {0} [--action link]. Carry it out: tandem apply {0}", planned.plan)?;
     Ok(Ended::Well)
 }
 
@@ -134,7 +137,7 @@ async fn show(
     });
     let mut report = Report::begin(format, values, &whole)?;
     let mut after = 0;
-    loop {
+    while !report.is_unread() {
         let page = items(&pool, plan, action, after, 500).await?;
         let Some(last) = page.last() else { break };
         after = last.n;
@@ -202,14 +205,15 @@ pub(super) async fn carry_out(config: &Config, asked: Applying) -> Result<Ended,
     let applied = apply(&sides, asked.plan, &how, &|progress| bar.tell(progress)).await;
     bar.end();
     let applied = applied?;
-    println!("{} carried out; `tandem serve` does what they lead to.", applied.done);
+    let mut out = Out::default();
+    writeln!(out, "{} carried out; `tandem serve` does what they lead to.", applied.done)?;
     for (count, what) in [
         (applied.changed, "have changed since the plan, and are left: plan again"),
         (applied.differ, "differ, and are left: say --fields-from catalog or --fields-from gateway"),
         (applied.busy, "are just being created there, and are left: apply again"),
     ] {
         if count > 0 {
-            println!("{count} {what}.");
+            writeln!(out, "{count} {what}.")?;
         }
     }
     Ok(Ended::Well)

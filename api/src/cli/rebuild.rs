@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 
 use tandem_projections::customers_rebuild;
 
+use super::out::Out;
 use super::{Ended, Failure};
 use crate::config::Config;
 use crate::connect;
@@ -25,6 +26,6 @@ pub(super) async fn customers(config: &Config) -> Result<Ended, Failure> {
     if told.get() {
         eprintln!();
     }
-    println!("The read model customers is rebuilt from {position} events, and is what is read now.");
+    writeln!(Out::default(), "The read model customers is rebuilt from {position} events, and is what is read now.")?;
     Ok(Ended::Well)
 }

@@ -1,12 +1,13 @@
 //! How the rows of a report are written: as a table, as JSON, or as CSV. A row at a time, however many there are.
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use serde_json::{Map, Value as Json, json};
 use tandem_domain::Value;
 use tandem_gateways::FieldDrift;
 
 use super::Failure;
+use super::out::Out;
 use super::tail::show;
 
 /// The form of a report.
@@ -43,24 +44,30 @@ pub(super) struct Report {
     /// Customers' data is shown.
     values: bool,
     rows: usize,
-    csv: Option<csv::Writer<io::Stdout>>,
+    out: Out,
+    csv: Option<csv::Writer<Out>>,
 }
 
 impl Report {
     /// Begins with what is said of the whole: an object in JSON, of which `rows` is the last member.
     pub(super) fn begin(format: Format, values: bool, whole: &impl serde::Serialize) -> Result<Self, Failure> {
+        let mut out = Out::default();
         if format == Format::Json {
             let whole = serde_json::to_value(whole)?;
             let members = whole.as_object().into_iter().flatten();
-            let mut out = io::stdout().lock();
             writeln!(out, "{{")?;
             for (name, value) in members {
                 writeln!(out, "  {}: {value},", json!(name))?;
             }
             write!(out, "  \"rows\": [")?;
         }
-        let csv = (format == Format::Csv).then(|| csv::Writer::from_writer(io::stdout()));
-        Ok(Self { format, values, rows: 0, csv })
+        let csv = (format == Format::Csv).then(|| csv::Writer::from_writer(Out::default()));
+        Ok(Self { format, values, rows: 0, out, csv })
+    }
+
+    /// Nobody reads on: the other rows need not be looked for.
+    pub(super) fn is_unread(&self) -> bool {
+        self.csv.as_ref().map_or(&self.out, csv::Writer::get_ref).is_unread()
     }
 
     pub(super) fn row(&mut self, row: Row) -> Result<(), Failure> {
@@ -76,20 +83,22 @@ impl Report {
     /// Ends it. What is said at the end is for people.
     pub(super) fn end(mut self, last: &str) -> Result<(), Failure> {
         match self.format {
-            Format::Table => println!("{last}"),
-            Format::Json => println!("{}]\n}}", if self.rows > 0 { "\n  " } else { "" }),
+            Format::Table => writeln!(self.out, "{last}")?,
+            Format::Json => writeln!(self.out, "{}]\n}}", if self.rows > 0 { "\n  " } else { "" })?,
             Format::Csv => {
                 if let Some(csv) = &mut self.csv {
                     csv.flush()?;
                 }
-                eprintln!("{last}");
+                if !self.is_unread() {
+                    eprintln!("{last}");
+                }
             }
         }
         Ok(())
     }
 
-    fn as_text(&self, row: &Row) -> Result<(), Failure> {
-        let mut out = io::stdout().lock();
+    fn as_text(&mut self, row: &Row) -> Result<(), Failure> {
+        let out = &mut self.out;
         let mut line = String::new();
         for Column { width, text, .. } in &row.columns {
             line += &format!("{:<width$}  ", text.as_deref().unwrap_or("-"));
@@ -106,13 +115,13 @@ impl Report {
         Ok(())
     }
 
-    fn as_json(&self, row: &Row) -> Result<(), Failure> {
+    fn as_json(&mut self, row: &Row) -> Result<(), Failure> {
         let mut object: Map<String, Json> =
             row.columns.iter().map(|one| (one.name.to_owned(), json!(one.text))).collect();
         let fields = row.fields.iter().map(|one| if self.values { json!(one) } else { json!({ "field": one.field }) });
         object.insert("fields".to_owned(), fields.collect());
         let comma = if self.rows > 0 { "," } else { "" };
-        write!(io::stdout().lock(), "{comma}\n    {}", Json::from(object))?;
+        write!(self.out, "{comma}\n    {}", Json::from(object))?;
         Ok(())
     }
 

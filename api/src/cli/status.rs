@@ -1,11 +1,13 @@
 //! `tandem status`
 
 use std::collections::BTreeSet;
+use std::io::{self, Write};
 
 use serde::Serialize;
 use tandem_gateways::{GatewayStatus, Pause};
 use tandem_projections::lag;
 
+use super::out::Out;
 use super::{Ended, Failure};
 use crate::config::Config;
 use crate::connect;
@@ -86,9 +88,9 @@ pub(super) async fn run(config: &Config, json: bool) -> Result<Ended, Failure> {
         && pauses.iter().all(|one| one.paused_by == "person");
     let status = Status { healthy, writable: lag.writable, relay, projectors, gateways, pauses };
     if json {
-        println!("{}", serde_json::to_string_pretty(&status)?);
+        writeln!(Out::default(), "{}", serde_json::to_string_pretty(&status)?)?;
     } else {
-        print(&status);
+        print(&mut Out::default(), &status)?;
     }
     Ok(if healthy { Ended::Well } else { Ended::FoundTrouble })
 }
@@ -99,46 +101,56 @@ async fn last_sequence(nats: &async_nats::Client, stream: &str) -> Option<u64> {
     jetstream.get_stream(stream).await.ok().map(|stream| stream.cached_info().state.last_sequence)
 }
 
-fn print(status: &Status) {
+fn print(out: &mut Out, status: &Status) -> io::Result<()> {
     if !status.writable {
-        println!("PostgreSQL  takes no writes: a standby, or set read-only");
+        writeln!(out, "PostgreSQL  takes no writes: a standby, or set read-only")?;
     }
     let RelayStatus { numbered, unnumbered, unnumbered_seconds, published, ahead } = &status.relay;
     let published = published.map_or("NATS or its stream is away".to_owned(), |last| last.to_string());
-    println!(
+    writeln!(
+        out,
         "relay       numbered {numbered}, in the stream {published}, waiting {unnumbered} for {unnumbered_seconds:.1} s"
-    );
+    )?;
     if *ahead {
-        println!("            the stream is AHEAD of the database: was a backup restored? See `tandem stream rebuild`");
+        writeln!(
+            out,
+            "            the stream is AHEAD of the database: was a backup restored? See `tandem stream rebuild`"
+        )?;
     }
     for one in &status.projectors {
-        println!(
+        writeln!(
+            out,
             "projector   {}: position {}, {} events and {:.1} s behind (generation {})",
             one.name, one.position, one.lag_events, one.lag_seconds, one.generation
-        );
+        )?;
     }
     for one in &status.gateways {
         let swept = one.swept_at.map_or("never".to_owned(), |at| at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
-        println!(
+        writeln!(
+            out,
             "gateway     {}: {} links due, the oldest for {:.1} s; {} webhooks unrouted; {} parked; {} contested; last sweep {swept}",
             one.name, one.due, one.oldest_due_seconds, one.inbox, one.parked, one.contested
-        );
+        )?;
         for Pause { gateway, direction, reason, paused_by, .. } in
             status.pauses.iter().filter(|pause| pause.gateway == one.name)
         {
             let by = if paused_by == "person" { "a person" } else { "the guard" };
-            println!("paused      {gateway}: {direction}, by {by}: {reason}; `tandem resume {gateway}` lets it go on");
+            writeln!(
+                out,
+                "paused      {gateway}: {direction}, by {by}: {reason}; `tandem resume {gateway}` lets it go on"
+            )?;
         }
         if let Some(at) = one.verified_at {
             let at = at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
-            println!(
+            writeln!(
+                out,
                 "verified    {}: at {at}, {} compared, {} differ",
                 one.name, one.verify_compared, one.verify_drift
-            );
+            )?;
         }
     }
     if status.gateways.is_empty() {
-        println!("gateways    none is switched on, and none ever was");
+        writeln!(out, "gateways    none is switched on, and none ever was")?;
     }
-    println!("{}", if status.healthy { "healthy" } else { "NOT healthy" });
+    writeln!(out, "{}", if status.healthy { "healthy" } else { "NOT healthy" })
 }

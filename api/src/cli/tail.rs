@@ -1,6 +1,6 @@
 //! `tandem tail`
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::time::Duration;
 
 use chrono::SecondsFormat;
@@ -8,6 +8,7 @@ use futures::StreamExt;
 use tandem_domain::{Customer, CustomerEvent, CustomerId, Field, GatewayName, Side, Value, upcasters};
 use tandem_eventlog::{Recorded, follow, last_position};
 
+use super::out::Out;
 use super::{Ended, Failure};
 use crate::config::Config;
 use crate::connect;
@@ -20,6 +21,7 @@ pub(super) async fn run(config: &Config, customer: Option<CustomerId>, after: Op
         Some(after) => after,
         None => last_position(&pool).await?,
     };
+    let mut out = Out::default();
     let wanted = customer.map(|id| id.to_string());
     loop {
         let mut events = Box::pin(follow(pool.clone(), nats.clone(), config.feed(), position));
@@ -27,10 +29,10 @@ pub(super) async fn run(config: &Config, customer: Option<CustomerId>, after: Op
             match event {
                 Ok(event) => {
                     position = event.position;
-                    if wanted.as_ref().is_none_or(|wanted| *wanted == event.aggregate_id)
-                        && writeln!(io::stdout(), "{}", line(&event)).is_err()
-                    {
-                        // Nobody reads on: `tandem tail | head`.
+                    if wanted.as_ref().is_none_or(|wanted| *wanted == event.aggregate_id) {
+                        writeln!(out, "{}", line(&event))?;
+                    }
+                    if out.is_unread() {
                         return Ok(Ended::Well);
                     }
                 }

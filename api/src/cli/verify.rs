@@ -38,7 +38,7 @@ pub(super) async fn run(config: &Config, asked: Verify) -> Result<Ended, Failure
     };
     let mut report = Report::begin(asked.format, asked.values, &verified)?;
     let mut after = 0;
-    loop {
+    while !report.is_unread() {
         let page = drifts(&sides.pool, verified.run, after, 500).await?;
         let Some(last) = page.last() else { break };
         after = last.id;

@@ -8,7 +8,7 @@ use tandem_api::Config;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-use crate::service::{PATIENCE, Service, fresh_config};
+use crate::service::{PATIENCE, Service, database, fresh_config};
 
 fn tandem(config: &Config, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));
@@ -103,6 +103,39 @@ async fn tail_shows_one_line_an_event() {
         "{created}"
     );
     assert!(updated.contains("updated") && updated.contains("name: \"Ada\" -> \"Eve\""), "{updated}");
+}
+
+/// As in `tandem plan show 3 | head`.
+#[tokio::test]
+async fn a_reader_that_has_read_enough_is_no_failure() {
+    let service = Service::start().await;
+    let plan =
+        "WITH plan AS (INSERT INTO surveys (gateway, kind, ended_at) VALUES ('stripe', 'plan', now()) RETURNING id)
+        INSERT INTO plan_items (plan_id, n, action, remote_id) SELECT id, n, 'create_here', 'cus_' || n
+        FROM plan, generate_series(1, 2000) n RETURNING plan_id";
+    let plan: Vec<i64> = sqlx::query_scalar(plan).fetch_all(&database(&service.config).await).await.unwrap();
+    let plan = plan[0].to_string();
+
+    for (arguments, code) in [
+        (&["plan", "show", &plan][..], 0),
+        (&["plan", "show", &plan, "--format", "json"], 0),
+        (&["plan", "show", &plan, "--format", "csv"], 0),
+        (&["status"], 0),
+        (&["status", "--json"], 0),
+        (&["stream", "check"], 0),
+        (&["stream", "check", "--json"], 0),
+        // What a command found is told all the same.
+        (&["plan", "show", "99"], 1),
+    ] {
+        let mut child = tandem(&service.config, arguments);
+        let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // Nobody reads at all.
+        drop(child.stdout.take());
+        let ended = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.expect("the end").unwrap();
+        let told = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(code), "{arguments:?}: {told}");
+        assert!(!told.contains("roken pipe"), "{arguments:?}: {told}");
+    }
 }
 
 #[tokio::test]
