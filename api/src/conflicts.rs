@@ -15,12 +15,11 @@ use crate::body::{Named, Query};
 use crate::customer_body::{CustomerBody, CustomerPatch, Timestamp};
 use crate::event_body::SideBody;
 use crate::execute::Plan;
+use crate::gateways;
+use crate::page::{Limit, page};
 use crate::problem::{Common, OfBody, OfPrecondition, OfQuery, Problem, ProblemBody};
 use crate::reply::written;
 use crate::write::{IfMatchHeader, JsonBody, OnceHeader, Write};
-
-/// Most on a page.
-const MOST: i64 = 100;
 
 /// Which of them.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -31,14 +30,16 @@ pub(crate) struct ConflictQuery {
     #[param(inline)]
     state: Option<ConflictState>,
     /// Only with this gateway.
-    gateway: Option<String>,
+    #[serde(default, deserialize_with = "gateways::name")]
+    #[param(value_type = Option<String>)]
+    gateway: Option<GatewayName>,
     /// Only of this customer.
     customer: Option<Uuid>,
     /// Only after this number, as `next` told it.
     after: Option<i64>,
     /// How many at most: 1 to 100, usually 100.
-    #[param(minimum = 1, maximum = 100)]
-    limit: Option<i64>,
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 100)]
+    limit: Option<Limit>,
 }
 
 /// Whether it waits for a person.
@@ -129,19 +130,12 @@ pub(crate) async fn list(
     State(app): State<App>,
     Query(ConflictQuery { state, gateway, customer, after, limit }): Query<ConflictQuery>,
 ) -> Result<Json<ConflictList>, Problem> {
-    let limit = limit.unwrap_or(MOST);
-    if !(1..=MOST).contains(&limit) {
-        return Err(Problem::invalid("limit", format!("must be from 1 to {MOST}")));
-    }
-    if gateway.as_ref().is_some_and(|name| name.contains('\0')) {
-        return Err(Problem::invalid("gateway", "must be a gateway's name"));
-    }
     let open = state.map(|state| state == ConflictState::Open);
-    let search = ConflictSearch { open, gateway, customer, after: after.unwrap_or_default(), limit: limit + 1 };
-    let mut rows = tandem_projections::conflicts(&app.pool, &search).await?;
-    let more = rows.len() as i64 > limit;
-    rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    let next = rows.last().filter(|_| more).map(|last| last.id);
+    let limit = limit.unwrap_or(Limit::MOST);
+    let gateway = gateway.map(|name| name.to_string());
+    let after = after.unwrap_or_default();
+    let search = ConflictSearch { open, gateway, customer, after, limit: limit.and_one().into() };
+    let (rows, next) = page(tandem_projections::conflicts(&app.pool, &search).await?, limit, |last| last.id);
     Ok(Json(ConflictList { data: rows.into_iter().map(Into::into).collect(), next }))
 }
 

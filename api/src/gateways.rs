@@ -3,7 +3,8 @@
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 use tandem_domain::GatewayName;
 use tandem_gateways::{Direction, GatewayStatus, Pause};
 use utoipa::ToSchema;
@@ -175,6 +176,11 @@ pub(crate) async fn resume(
     Write { body: Optional(ResumeRequest { direction }), context, .. }: Write<Optional<ResumeRequest>>,
 ) -> Result<Response, Problem> {
     Ok(done(app.gateways.resume(named(&app, &name)?, direction.map(Into::into), context.key.as_ref()).await?))
+}
+
+/// A gateway's name in a query.
+pub(crate) fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<GatewayName>, D::Error> {
+    String::deserialize(deserializer)?.parse().map(Some).map_err(D::Error::custom)
 }
 
 fn named<'a>(app: &'a App, name: &str) -> Result<&'a GatewayName, Problem> {

@@ -21,6 +21,7 @@ mod keys;
 mod local;
 mod log;
 mod openapi;
+mod page;
 mod parked;
 mod precondition;
 mod problem;

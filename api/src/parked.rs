@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
+use tandem_domain::GatewayName;
 use tandem_gateways::{Parked, Verdict};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -11,12 +12,11 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::body::{Named, Query};
 use crate::customer_body::Timestamp;
+use crate::gateways;
+use crate::page::{Limit, page};
 use crate::problem::{Common, OfBody, OfQuery, Problem, ProblemBody};
 use crate::reply::done;
 use crate::write::{JsonBody, NoBody, OnceHeader, Optional, Write};
-
-/// Most on a page.
-const MOST: i64 = 100;
 
 /// Which of them.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -24,12 +24,14 @@ const MOST: i64 = 100;
 #[into_params(parameter_in = Query)]
 pub(crate) struct ParkedQuery {
     /// Only at this gateway.
-    gateway: Option<String>,
+    #[serde(default, deserialize_with = "gateways::name")]
+    #[param(value_type = Option<String>)]
+    gateway: Option<GatewayName>,
     /// Only after this number, as `next` told it.
     after: Option<i64>,
     /// How many at most: 1 to 100, usually 100.
-    #[param(minimum = 1, maximum = 100)]
-    limit: Option<i64>,
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 100)]
+    limit: Option<Limit>,
 }
 
 /// A page of what waits for a person.
@@ -105,17 +107,10 @@ pub(crate) async fn list(
     State(app): State<App>,
     Query(ParkedQuery { gateway, after, limit }): Query<ParkedQuery>,
 ) -> Result<Json<ParkedList>, Problem> {
-    let limit = limit.unwrap_or(MOST);
-    if !(1..=MOST).contains(&limit) {
-        return Err(Problem::invalid("limit", format!("must be from 1 to {MOST}")));
-    }
-    if gateway.as_ref().is_some_and(|name| name.contains('\0')) {
-        return Err(Problem::invalid("gateway", "must be a gateway's name"));
-    }
-    let mut parked = app.gateways.parked(gateway.as_deref(), after.unwrap_or_default(), limit + 1).await?;
-    let more = parked.len() as i64 > limit;
-    parked.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    let next = parked.last().filter(|_| more).map(|last| last.id);
+    let limit = limit.unwrap_or(Limit::MOST);
+    let gateway = gateway.as_ref().map(GatewayName::as_str);
+    let found = app.gateways.parked(gateway, after.unwrap_or_default(), limit.and_one().into()).await?;
+    let (parked, next) = page(found, limit, |last| last.id);
     Ok(Json(ParkedList { data: parked.into_iter().map(Into::into).collect(), next }))
 }
 

@@ -9,10 +9,8 @@ use utoipa::{IntoParams, ToSchema};
 use crate::app::App;
 use crate::body::{CustomerPath, Query};
 use crate::event_body::EventBody;
+use crate::page::{Limit, page};
 use crate::problem::{Common, OfQuery, Problem, ProblemBody};
-
-/// Most on a page.
-const MOST: u32 = 100;
 
 /// Which of them.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -22,8 +20,8 @@ pub(crate) struct HistoryQuery {
     /// Only after this version of the customer, as `next` told it.
     after: Option<u64>,
     /// How many at most: 1 to 100, usually 100.
-    #[param(minimum = 1, maximum = 100)]
-    limit: Option<u32>,
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 100)]
+    limit: Option<Limit>,
 }
 
 /// A page of a customer's history.
@@ -53,18 +51,13 @@ pub(crate) async fn history(
     CustomerPath(id): CustomerPath,
     Query(HistoryQuery { after, limit }): Query<HistoryQuery>,
 ) -> Result<Json<EventList>, Problem> {
-    let limit = limit.unwrap_or(MOST);
-    if !(1..=MOST).contains(&limit) {
-        return Err(Problem::invalid("limit", format!("must be from 1 to {MOST}")));
-    }
+    let limit = limit.unwrap_or(Limit::MOST);
     let (id, after) = (id.to_string(), after.unwrap_or_default());
-    let mut events = history_after(&app.pool, "customer", &id, after, limit + 1).await?;
+    let found = history_after(&app.pool, "customer", &id, after, limit.and_one()).await?;
     // Whoever has a history has a first event.
-    if events.is_empty() && history_after(&app.pool, "customer", &id, 0, 1).await?.is_empty() {
+    if found.is_empty() && history_after(&app.pool, "customer", &id, 0, 1).await?.is_empty() {
         return Err(Problem::no_customer());
     }
-    let more = events.len() > limit as usize;
-    events.truncate(limit as usize);
-    let next = events.last().filter(|_| more).map(|last| last.version);
+    let (events, next) = page(found, limit, |last| last.version);
     Ok(Json(EventList { data: events.iter().map(EventBody::of).collect::<Result<_, _>>()?, next }))
 }

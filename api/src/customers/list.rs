@@ -9,11 +9,8 @@ use utoipa::{IntoParams, ToSchema};
 use crate::app::App;
 use crate::body::Query;
 use crate::customer_body::CustomerBody;
+use crate::page::Limit;
 use crate::problem::{Common, OfQuery, Problem};
-
-/// Most customers on a page, and how many there are when nothing is said.
-const MOST: u32 = 100;
-const USUAL: u32 = 20;
 
 /// Longest text that is searched for, in characters.
 const LONGEST: usize = 512;
@@ -24,8 +21,8 @@ const LONGEST: usize = 512;
 #[into_params(parameter_in = Query)]
 pub(crate) struct ListQuery {
     /// How many at most: 1 to 100, usually 20.
-    #[param(minimum = 1, maximum = 100)]
-    limit: Option<u32>,
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 100)]
+    limit: Option<Limit>,
     /// Where the next page begins, as `next` of this one told it.
     cursor: Option<String>,
     /// Only those with exactly this email, ignoring case.
@@ -69,15 +66,12 @@ pub(crate) async fn list(
 
 impl ListQuery {
     fn parse(self) -> Result<Search, Problem> {
-        let limit = self.limit.unwrap_or(USUAL);
-        if !(1..=MOST).contains(&limit) {
-            return Err(Problem::invalid("limit", format!("must be from 1 to {MOST}")));
-        }
         for (name, text) in [("email", &self.email), ("q", &self.q)] {
             if text.as_ref().is_some_and(|text| text.chars().count() > LONGEST || text.contains('\0')) {
                 return Err(Problem::invalid(name, format!("must be a text of at most {LONGEST} characters")));
             }
         }
+        let limit = self.limit.unwrap_or(Limit::TWENTY).get();
         let sort = self.sort.unwrap_or_default();
         let after = self.cursor.map(|cursor| cursor.parse::<Cursor>()).transpose();
         let after = after.map_err(|error| Problem::invalid("cursor", error.to_string()))?;
