@@ -12,7 +12,8 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::body::{Named, Query};
-use crate::customer_body::{CustomerBody, CustomerPatch, Timestamp};
+use crate::customer_body::{CustomerBody, Timestamp};
+use crate::customer_patch::CustomerPatch;
 use crate::event_body::SideBody;
 use crate::execute::Plan;
 use crate::gateways;

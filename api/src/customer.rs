@@ -8,7 +8,8 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::body::{CustomerPath, Query};
-use crate::customer_body::{CustomerBody, CustomerPatch, NewCustomer};
+use crate::customer_body::CustomerBody;
+use crate::customer_patch::{CustomerPatch, NewCustomer};
 use crate::customers::get::Fresh;
 use crate::customers::{create, delete, get, update};
 use crate::problem::{Common, OfBody, OfCustomer, OfPrecondition, OfQuery, Problem, ProblemBody};

@@ -11,6 +11,7 @@ mod conflicts;
 mod connect;
 mod customer;
 mod customer_body;
+mod customer_patch;
 mod customers;
 mod event_body;
 mod events;

@@ -7,7 +7,8 @@ use tandem_eventlog::Context;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::customer_body::{CustomerBody, NewCustomer};
+use crate::customer_body::CustomerBody;
+use crate::customer_patch::NewCustomer;
 use crate::execute::{Outcome, Plan};
 use crate::precondition::IfMatch;
 use crate::problem::{Common, OfBody, Problem};

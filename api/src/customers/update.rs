@@ -6,7 +6,8 @@ use tandem_domain::{CustomerCommand, CustomerId, Profile, Update};
 
 use crate::app::App;
 use crate::body::CustomerPath;
-use crate::customer_body::{CustomerBody, CustomerPatch};
+use crate::customer_body::CustomerBody;
+use crate::customer_patch::CustomerPatch;
 use crate::execute::{Outcome, Plan};
 use crate::problem::{Common, OfBody, OfCustomer, OfPrecondition, Problem};
 use crate::reply::written;
