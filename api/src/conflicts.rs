@@ -15,7 +15,7 @@ use crate::body::{Named, Query};
 use crate::customer_body::{CustomerBody, Timestamp};
 use crate::customer_patch::CustomerPatch;
 use crate::event_body::SideBody;
-use crate::execute::Plan;
+use crate::execute::Decision;
 use crate::gateways;
 use crate::page::{Limit, page};
 use crate::problem::{Common, OfBody, OfPrecondition, OfQuery, Problem, ProblemBody};
@@ -205,13 +205,13 @@ pub(crate) async fn resolve(
     let command = move |keep| {
         CustomerCommand::Resolve(Resolve { gateway: gateway.clone(), field: field.clone(), since, keep, at })
     };
-    let plan = match (body.keep, body.value) {
-        (KeepWord::Catalog, None) => Plan::Fixed(command(Keep::Catalog)),
-        (KeepWord::Gateway, None) => Plan::Fixed(command(Keep::Gateway)),
+    let decision = match (body.keep, body.value) {
+        (KeepWord::Catalog, None) => Decision::Fixed(command(Keep::Catalog)),
+        (KeepWord::Gateway, None) => Decision::Fixed(command(Keep::Gateway)),
         (KeepWord::Value, Some(value)) => {
             let field: Field = row.field.parse()?;
             let patch = patch(&field, value)?;
-            Plan::Relative(Box::new(move |current: &Profile| {
+            Decision::Relative(Box::new(move |current: &Profile| {
                 let changed = patch.against(current);
                 let chosen = changed.iter().find(|(name, _)| **name == field);
                 command(Keep::Value(chosen.map_or_else(|| current.get(&field).cloned(), |(_, value)| value.cloned())))
@@ -220,7 +220,7 @@ pub(crate) async fn resolve(
         (KeepWord::Value, None) => return Err(Problem::invalid("value", "must be there; null unsets the field")),
         (_, Some(_)) => return Err(Problem::invalid("value", "goes with keep: value only")),
     };
-    let outcome = app.execute(CustomerId(row.customer_id), plan, context, &if_match).await?;
+    let outcome = app.execute(CustomerId(row.customer_id), decision, context, &if_match).await?;
     written(&outcome, None)
 }
 

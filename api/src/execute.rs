@@ -24,8 +24,8 @@ pub(crate) struct Outcome {
     pub(crate) replayed: bool,
 }
 
-/// How a command is made.
-pub(crate) enum Plan {
+/// How it is decided which command it is.
+pub(crate) enum Decision {
     /// As it is.
     Fixed(CustomerCommand),
     /// From the customer's fields as they are when it is carried out.
@@ -37,16 +37,16 @@ impl App {
     pub(crate) async fn execute(
         &self,
         id: CustomerId,
-        plan: Plan,
+        decision: Decision,
         context: Context,
         if_match: &IfMatch,
     ) -> Result<Outcome, Problem> {
         let name = id.to_string();
         for _ in 0..ATTEMPTS {
             let mut context = context.clone();
-            let command = match &plan {
-                Plan::Fixed(command) => command.clone(),
-                Plan::Relative(decide) => {
+            let command = match &decision {
+                Decision::Fixed(command) => command.clone(),
+                Decision::Relative(decide) => {
                     let loaded = self.store.load(&name).await?;
                     context = context.expecting(loaded.version);
                     decide(loaded.aggregate.profile().unwrap_or(&Profile::default()))

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::customer_body::CustomerBody;
 use crate::customer_patch::NewCustomer;
-use crate::execute::{Outcome, Plan};
+use crate::execute::{Decision, Outcome};
 use crate::precondition::IfMatch;
 use crate::problem::{Common, OfBody, Problem};
 use crate::reply::written;
@@ -43,5 +43,5 @@ pub(crate) async fn run(app: &App, profile: Profile, context: Context) -> Result
     let id = CustomerId(Uuid::now_v7());
     let command = CustomerCommand::Create(Create { profile, at: app.clock.now() });
     // Nobody else has this id: there is nothing to load.
-    app.execute(id, Plan::Fixed(command), context.expecting(0), &IfMatch::Any).await
+    app.execute(id, Decision::Fixed(command), context.expecting(0), &IfMatch::Any).await
 }

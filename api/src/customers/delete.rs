@@ -7,7 +7,7 @@ use tandem_eventlog::Context;
 
 use crate::app::App;
 use crate::body::CustomerPath;
-use crate::execute::{Outcome, Plan};
+use crate::execute::{Decision, Outcome};
 use crate::precondition::IfMatch;
 use crate::problem::{Common, OfBody, OfPrecondition, Problem, ProblemBody};
 use crate::reply::gone;
@@ -41,5 +41,5 @@ pub(crate) async fn delete(
 
 pub(crate) async fn run(app: &App, id: CustomerId, context: Context, if_match: &IfMatch) -> Result<Outcome, Problem> {
     let command = CustomerCommand::Delete(Delete { at: app.clock.now() });
-    app.execute(id, Plan::Fixed(command), context, if_match).await
+    app.execute(id, Decision::Fixed(command), context, if_match).await
 }

@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::body::CustomerPath;
 use crate::customer_body::CustomerBody;
 use crate::customer_patch::CustomerPatch;
-use crate::execute::{Outcome, Plan};
+use crate::execute::{Decision, Outcome};
 use crate::problem::{Common, OfBody, OfCustomer, OfPrecondition, Problem};
 use crate::reply::written;
 use crate::write::{IfMatchHeader, OnceHeader, Write};
@@ -49,10 +49,12 @@ pub(crate) async fn run(
 ) -> Result<Outcome, Problem> {
     body.check()?;
     let at = app.clock.now();
-    let plan = if body.is_relative() {
-        Plan::Relative(Box::new(move |current| CustomerCommand::Update(Update { patch: body.against(current), at })))
+    let decision = if body.is_relative() {
+        Decision::Relative(Box::new(move |current| {
+            CustomerCommand::Update(Update { patch: body.against(current), at })
+        }))
     } else {
-        Plan::Fixed(CustomerCommand::Update(Update { patch: body.against(&Profile::default()), at }))
+        Decision::Fixed(CustomerCommand::Update(Update { patch: body.against(&Profile::default()), at }))
     };
-    app.execute(id, plan, context, &if_match).await
+    app.execute(id, decision, context, &if_match).await
 }
