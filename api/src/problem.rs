@@ -45,7 +45,7 @@ impl Kind {
     /// Status, the last part of `type`, and the title.
     fn described(self) -> (StatusCode, &'static str, &'static str) {
         match self {
-            Self::Malformed => (StatusCode::BAD_REQUEST, "malformed", "The body is not JSON"),
+            Self::Malformed => (StatusCode::BAD_REQUEST, "malformed", "The body cannot be read"),
             Self::WebhookRefused => (StatusCode::BAD_REQUEST, "webhook-refused", "The webhook was not taken"),
             Self::Unauthorised => (StatusCode::UNAUTHORIZED, "unauthorised", "An API key is needed"),
             Self::NotLocal => (StatusCode::FORBIDDEN, "not-local", "Without API keys only this machine may ask"),
@@ -199,11 +199,11 @@ impl Problem {
     /// A defect of ours: the log says which, the client does not hear it.
     pub(crate) fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error = %chain(error), "a request met a defect");
-        Self::panicked()
+        Self::defect()
     }
 
     /// A defect that has been logged.
-    pub(crate) fn panicked() -> Self {
+    pub(crate) fn defect() -> Self {
         Self::new(Kind::Internal, "the error is in the log, under this request's x-request-id")
     }
 

@@ -66,5 +66,5 @@ pub(crate) fn service(app: App) -> Router {
 fn panicked(panic: &(dyn std::any::Any + Send)) -> axum::response::Response {
     let message = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     tracing::error!(panic = message.unwrap_or("unknown"), "a request panicked");
-    Problem::panicked().into_response()
+    Problem::defect().into_response()
 }

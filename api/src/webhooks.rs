@@ -31,7 +31,7 @@ pub(crate) struct Taken {
     request_body(content = String, description = "As the gateway signed it", content_type = "application/json"),
     responses(
         (status = 200, description = "Taken", body = Taken),
-        (status = 400, description = "Not genuine, too old, or not for us", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 400, description = "Not genuine, too old, not for us, or not all of it came", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "No gateway has this name", body = ProblemBody, content_type = "application/problem+json"),
         (status = 408, description = "The body did not arrive in time", body = ProblemBody, content_type = "application/problem+json"),
         (status = 413, description = "More than 256 KiB", body = ProblemBody, content_type = "application/problem+json"),

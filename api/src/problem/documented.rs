@@ -47,7 +47,7 @@ pub(crate) enum OfQuery {
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "described for the API's document; the answers are made by Problem")]
 pub(crate) enum OfBody {
-    /// Not JSON.
+    /// Not JSON, or not all of it came.
     #[response(status = 400, content_type = "application/problem+json")]
     Malformed(ProblemBody),
     /// It did not arrive in time.
