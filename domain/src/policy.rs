@@ -102,4 +102,11 @@ mod tests {
         assert_eq!(policies.of(&Field::Name), Policy::Latest);
         assert!("emial".parse::<FieldSet>().is_err());
     }
+
+    #[test]
+    fn fields_are_named_as_they_are_read() {
+        for name in ["metadata", "metadata.plan", "email"] {
+            assert_eq!(String::from(name.parse::<FieldSet>().unwrap()), name);
+        }
+    }
 }

@@ -144,3 +144,52 @@ impl FromIterator<(Field, Value)> for Profile {
         profile
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(value: &str) -> Value {
+        Value::Text(value.to_owned())
+    }
+
+    fn with_keys(count: usize) -> Profile {
+        let keys = (0..count).map(|n| (Field::Metadata(format!("key{n}")), text("x")));
+        keys.chain([(Field::Name, text("Ada"))]).collect()
+    }
+
+    #[test]
+    fn a_field_is_read_as_what_it_is() {
+        let address = Address { city: Some("London".to_owned()), ..Address::default() };
+        let profile =
+            Profile::default().with(Field::Name, text("Ada")).with(Field::Address, Value::Address(address.clone()));
+        assert_eq!((profile.text(&Field::Name), profile.text(&Field::Address)), (Some("Ada"), None));
+        assert_eq!(profile.get(&Field::Address).and_then(Value::as_address), Some(&address));
+        assert_eq!(profile.get(&Field::Name).and_then(Value::as_address), None);
+    }
+
+    #[test]
+    fn an_empty_value_unsets_a_field() {
+        let mut profile = with_keys(1);
+        profile.set(Field::Name, Some(text("")));
+        profile.set(Field::Metadata("key0".to_owned()), None);
+        profile.set(Field::Address, Some(Value::Address(Address::default())));
+        assert_eq!(profile, Profile::default());
+    }
+
+    #[test]
+    fn a_profile_has_a_name_or_an_email_and_not_too_much_metadata() {
+        assert_eq!(with_keys(METADATA_KEYS).check(), Ok(()));
+        assert!(with_keys(METADATA_KEYS + 1).check().is_err());
+        assert!(Profile::default().check().is_err());
+    }
+
+    #[test]
+    fn what_a_remote_made_of_it_is_not_for_a_person_to_mend() {
+        let (full, over) = (with_keys(METADATA_KEYS), with_keys(METADATA_KEYS + 1));
+        assert_eq!(over.check_not_worse_than(&over), Ok(()));
+        assert!(over.check_not_worse_than(&full).is_err());
+        assert_eq!(Profile::default().check_not_worse_than(&Profile::default()), Ok(()));
+        assert!(Profile::default().check_not_worse_than(&full).is_err());
+    }
+}

@@ -167,6 +167,22 @@ mod tests {
     }
 
     #[test]
+    fn a_conflict_about_what_was_written_over_waits_whatever_is_edited_here() {
+        let overwritten = match opened(PHONE, Some("1"), Some("2")) {
+            CustomerEvent::ConflictOpened(open) => {
+                CustomerEvent::ConflictOpened(Box::new(OpenContest { overwritten: true, ..*open }))
+            }
+            other => other,
+        };
+        let [first, second, third, _] = history();
+        given([first, second, third, overwritten]).when(update(PHONE, Some("3"))).then_expect_events(vec![updated(
+            PHONE,
+            Some("1"),
+            Some("3"),
+        )]);
+    }
+
+    #[test]
     fn a_conflict_is_decided_once() {
         let mut decided = history().to_vec();
         decided.push(asked(PHONE, "1", "2", Winner::Catalog));

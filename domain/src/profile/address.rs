@@ -54,3 +54,19 @@ impl Address {
         self.parts().iter().all(|(_, part)| part.is_none())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_its_parts_and_an_empty_part_is_unset() {
+        let parts = ["1 Main St", "", "London", "", "E1", "GB"].map(|part| Some(part.to_owned()));
+        let address = Address::from_parts(parts);
+        let named: Vec<_> =
+            address.parts().into_iter().filter_map(|(name, part)| part.map(|part| (name, part))).collect();
+        assert_eq!(named, [("line1", "1 Main St"), ("city", "London"), ("postal_code", "E1"), ("country", "GB")]);
+        assert!(!address.is_empty());
+        assert!(Address::from_parts([const { None }; 6]).is_empty());
+    }
+}

@@ -172,6 +172,7 @@ impl TryFrom<String> for Field {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Address;
 
     fn text(n: usize) -> Value {
         Value::Text("x".repeat(n))
@@ -190,6 +191,26 @@ mod tests {
         for field in [Field::Name, Field::Phone, Field::Metadata("plan".to_owned())] {
             assert_eq!(field.check(&text(field.max_chars())), Ok(()));
             assert!(field.check(&text(field.max_chars() + 1)).is_err());
+        }
+    }
+
+    #[test]
+    fn a_country_is_two_capital_letters() {
+        let country = |code: &str| {
+            let address = Address { country: Some(code.to_owned()), ..Address::default() };
+            Field::Address.check(&Value::Address(address))
+        };
+        assert_eq!(country("DE"), Ok(()));
+        for wrong in ["D", "DEU", "de", "D1", "De"] {
+            assert!(country(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(Field::Address.check(&Value::Address(Address::default())), Ok(()));
+    }
+
+    #[test]
+    fn a_text_may_have_lines_and_no_other_control_characters() {
+        for (text, allowed) in [("a\nb", true), ("a\tb", true), ("a\rb", false), ("a\u{7}b", false)] {
+            assert_eq!(Field::Name.check(&Value::Text(text.to_owned())).is_ok(), allowed, "{text:?}");
         }
     }
 

@@ -112,6 +112,40 @@ fn unasked(event: CustomerEvent) -> CustomerEvent {
 }
 
 #[test]
+fn a_person_is_asked_about_an_unseen_edit_that_we_wrote_over() {
+    let policies = Policies { of: [(FieldSet::One(Field::Name), Policy::Ask)].into(), ..Policies::default() };
+    let asked = OpenContest {
+        gateway: stripe(),
+        field: Field::Name,
+        catalog: Side { value: Some(text("Ada")), edited_at: Some(at()) },
+        remote: Side { value: Some(text("Ada L.")), edited_at: Some(later()) },
+        overwritten: true,
+        at: later(),
+    };
+    given([created(ada()), linked("cus_1")])
+        .when(command(Observe { policies, ..overwrote(Some(later())) }))
+        .then_expect_events(vec![CustomerEvent::ConflictOpened(Box::new(asked))]);
+}
+
+#[test]
+fn an_unseen_edit_is_not_taken_back_where_it_was_edited_since() {
+    // Elsewhere there, though what we wrote stands here as it was.
+    let observe = Observe { sight: present(ada().with(Field::Name, text("Eve"))), ..overwrote(Some(later())) };
+    let customer = customer([created(ada()), linked("cus_1")]);
+    let names: Vec<_> = customer
+        .take_in(&observe)
+        .events
+        .into_iter()
+        .filter_map(|event| match event {
+            CustomerEvent::Updated { mut changes, .. } => changes.remove(&Field::Name),
+            _ => None,
+        })
+        .map(|change| change.after)
+        .collect();
+    assert_eq!(names, [Some(text("Eve"))]);
+}
+
+#[test]
 fn an_unseen_edit_that_we_wrote_over_does_not_take_the_place_of_what_is_asked() {
     let history = [created(ada()), linked("cus_1"), updated(Field::Phone, None, Some("3"))];
     let mut observe = asked_about(with_phone("1"), with_phone("2"));
@@ -302,6 +336,16 @@ fn an_unseen_edit_is_taken_back_over_another_gateways_spelling_of_ours() {
     let observe = Observe { base: with_email("ada@x.example"), ..overwrote_spelled() };
     let back = Change::edit(Some(text("ADA@X.EXAMPLE")), Some(text("eve@x.example")), later());
     assert_eq!(restored(&customer(history).take_in(&observe)), Some(&back));
+}
+
+#[test]
+fn where_the_gateway_wins_an_unseen_edit_is_taken_back_unless_it_was_touched_here_since() {
+    let policies = Policies::all(Policy::Gateway);
+    let observe = Observe { policies, base: with_email("ada@x.example"), ..overwrote_spelled() };
+    for (here, back) in [("Ada@X.example", true), ("ada@x.example", true), ("countess@x.example", false)] {
+        let intake = customer([created(with_email(here)), linked("cus_1")]).take_in(&observe);
+        assert_eq!(restored(&intake).is_some(), back, "{here}");
+    }
 }
 
 #[test]
