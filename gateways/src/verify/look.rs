@@ -72,6 +72,8 @@ pub(super) async fn has_moved(
     })
 }
 
+const PARKED: &str = "it waits for a person: see GET /parked";
+
 async fn linked(sides: &Sides, id: i64) -> Result<Look, SurveyError> {
     let Some(before) = standing(&sides.pool, id).await?.filter(|link| link.state != "unlinked") else {
         return Ok(Look::Equal);
@@ -98,7 +100,8 @@ async fn linked(sides: &Sides, id: i64) -> Result<Look, SurveyError> {
         drift.fields = fields(sides.gateway.name(), &customer, held, &before);
     }
     drift.remark = match (kind, &there) {
-        (DriftKind::DeletionWaits, _) => Some("it waits for a person: see GET /parked".to_owned()),
+        (DriftKind::DeletionWaits, _) => Some(PARKED.to_owned()),
+        (DriftKind::NotLinked | DriftKind::MissingHere, _) if before.parked => Some(PARKED.to_owned()),
         _ if before.state != "active" => Some("its link says that it is deleted".to_owned()),
         (DriftKind::MissingThere, There::Unheard) => {
             Some("the gateway never heard of it: is the key of another account?".to_owned())
@@ -124,12 +127,11 @@ fn judge(sides: &Sides, link: &Standing, customer: &Customer, there: &There) -> 
             (!differing.is_empty()).then_some(DriftKind::Differs)
         }
         (Customer::Active { .. }, There::Deleted | There::Unheard) => Some(DriftKind::MissingThere),
-        // What is parked waits for a person, and is shown there.
         (Customer::Active { profile, .. }, There::Nothing) => {
-            (!link.parked && !sides.keep_away(profile)).then_some(DriftKind::NotLinked)
+            (!sides.keep_away(profile)).then_some(DriftKind::NotLinked)
         }
         (Customer::Deleted { .. }, There::Living(_)) => Some(DriftKind::DeadOnOneSide),
-        (Customer::Unborn, There::Living(_)) => (active && !link.parked).then_some(DriftKind::MissingHere),
+        (Customer::Unborn, There::Living(_)) => active.then_some(DriftKind::MissingHere),
         (Customer::Deleted { .. } | Customer::Unborn, There::Nothing | There::Deleted | There::Unheard) => None,
     }
 }
