@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test has nothing better to do, in its helper functions neither")]
 
+use std::time::Duration;
+
 use serde_json::json;
 use stripe_sim::{Fault, Settings};
 use tandem_tests::{Account, Customer, Setup, Tandem};
@@ -284,4 +286,31 @@ async fn an_account_that_stripe_does_not_tell_does_not_hold_up_the_others() {
     let ada = ada(&tandem).await;
     tandem.assert_equal(&ada.id).await;
     assert!(tandem.log().contains("does not tell which account"), "{}", tandem.log());
+}
+
+/// Variant: what a look finds counts as edited when it was seen. An edit of yesterday, taken in today, wins over one of today
+/// at another account.
+#[tokio::test]
+async fn an_edit_that_a_look_made_sure_of_is_as_old_as_it_was_told() {
+    let mut tandem = two().await;
+    let ada = ada(&tandem).await;
+    let (here, there) = (tandem.remote_id(&ada.id).await, tandem.remote_id_at("eu", &ada.id).await);
+    tandem.stop();
+    tandem.until_next_second().await;
+    // Two at once: what is so now has to be asked.
+    tandem.stripe_of("eu").drop_webhooks(2).await.unwrap();
+    tandem.stripe_of("eu").edit(&there, &[("metadata[seat]", "old")]).await.unwrap();
+    tandem.stripe_of("eu").edit(&there, &[("phone", "1")]).await.unwrap();
+    for gateway in ["stripe", "eu"] {
+        tandem.stripe_of(gateway).advance(Duration::from_secs(3600)).await.unwrap();
+    }
+    tandem.stripe.drop_webhooks(1).await.unwrap();
+    tandem.stripe.edit(&here, &[("metadata[seat]", "new")]).await.unwrap();
+    let later = tandem.stripe.fault(Fault::Hang.on("GET", "/v1/events")).await.unwrap();
+    tandem.start_again().await;
+    tandem.until("the older one is here", || async { tandem.get(&ada.id).await.metadata.contains_key("seat") }).await;
+    tandem.stripe.release_fault(later).await.unwrap();
+    tandem.settled().await;
+    tandem.assert_equal(&ada.id).await;
+    assert_eq!(tandem.get(&ada.id).await.metadata["seat"], "new");
 }

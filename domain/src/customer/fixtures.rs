@@ -158,11 +158,11 @@ fn decided(field: Field, here: &str, there: &str, winner: Winner, when: DateTime
 }
 
 pub fn present(profile: Profile) -> Sight {
-    Sight::Present { profile, edited_at: Default::default(), seen_at: later() }
+    Sight::Present { profile, edited_at: Default::default(), told_at: Default::default(), seen_at: later() }
 }
 
 pub fn edited(profile: Profile, field: Field, edited_at: DateTime<Utc>) -> Sight {
-    Sight::Present { profile, edited_at: [(field, edited_at)].into(), seen_at: later() }
+    Sight::Present { profile, edited_at: [(field, edited_at)].into(), told_at: Default::default(), seen_at: later() }
 }
 
 /// Seen at [`later`] under `cus_1`.

@@ -39,6 +39,9 @@ pub enum Sight {
         profile: Profile,
         /// When fields got their value there, by our clock; of most it is not known, nor needed.
         edited_at: BTreeMap<Field, DateTime<Utc>>,
+        /// When fields got the values that they have, as far as was told. Edits that are not told of yet may have set the same
+        /// value again, so on a conflict this is a guess.
+        told_at: BTreeMap<Field, DateTime<Utc>>,
         /// When it was seen, by our clock: the edit time of a field that nothing better is known of.
         seen_at: DateTime<Utc>,
     },
@@ -315,9 +318,10 @@ impl Observe {
     /// When the field got its value at the gateway, and whether that is known or guessed.
     fn edited_at(&self, field: &Field) -> (DateTime<Utc>, bool) {
         match &self.sight {
-            Sight::Present { edited_at, seen_at, .. } => {
-                edited_at.get(field).map_or((*seen_at, false), |edited_at| (*edited_at, true))
-            }
+            Sight::Present { edited_at, told_at, seen_at, .. } => match edited_at.get(field) {
+                Some(edited_at) => (*edited_at, true),
+                None => (*told_at.get(field).unwrap_or(seen_at), false),
+            },
             Sight::Gone { .. } => (self.at, false),
         }
     }

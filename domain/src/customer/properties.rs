@@ -44,6 +44,7 @@ proptest! {
         let sight = Sight::Present {
             profile: remote.clone(),
             edited_at: FIELDS.into_iter().map(|field| (field, time)).collect(),
+            told_at: BTreeMap::new(),
             seen_at: later(),
         };
         let (after, events) = merged(edited_here(&base, &local), &observation(base.clone(), sight));

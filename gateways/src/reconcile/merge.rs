@@ -27,6 +27,8 @@ pub(super) struct Observation {
     pub spellings: Spellings,
     /// When fields got their value there, by our clock, as far as is known.
     pub edited_at: BTreeMap<Field, DateTime<Utc>>,
+    /// The same as far as the inbox tells of what was looked at: later edits may not be told of yet.
+    pub told_at: BTreeMap<Field, DateTime<Utc>>,
     pub overwritten: Vec<Overwritten>,
     /// The inbox rows that end with this.
     pub rows: Vec<i64>,
@@ -59,6 +61,7 @@ impl Observation {
             base: None,
             spellings: Spellings::new(),
             edited_at: BTreeMap::new(),
+            told_at: BTreeMap::new(),
             overwritten: vec![],
             rows: vec![],
             echoes: vec![],
@@ -181,9 +184,13 @@ fn as_command(run: &Run<'_>, observation: &Observation, customer: &Customer) -> 
         Sighted::Present(profile, interval) => Sight::Present {
             profile: profile.clone(),
             edited_at: observation.edited_at.clone(),
+            told_at: observation.told_at.clone(),
             seen_at: interval.until().min(run.now() + run.gateway().clock_offset()) - run.gateway().clock_offset(),
         },
-        Sighted::Nothing => Sight::Present { profile: known.clone(), edited_at: BTreeMap::new(), seen_at: run.now() },
+        Sighted::Nothing => {
+            let (edited_at, told_at) = (BTreeMap::new(), BTreeMap::new());
+            Sight::Present { profile: known.clone(), edited_at, told_at, seen_at: run.now() }
+        }
         Sighted::Gone(last) => Sight::Gone { last: last.clone() },
     };
     let mut spellings = link.spellings.clone();

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use tandem_domain::{Interval, Order, RemoteId};
+use chrono::{DateTime, Utc};
+use tandem_domain::{Field, Interval, Order, RemoteId};
 use tandem_eventlog::zoo::plays;
 
 use super::echoes::{self, Echo};
@@ -31,7 +32,7 @@ pub(super) async fn observe(run: &mut Run<'_>, mut rows: Vec<Row>) -> Result<Opt
     let echoes = echoes::among(run, &rows).await?;
 
     let mut observation = match judge(run, &rows, &echoes) {
-        Judgement::Known | Judgement::News(_) if asked => look(run, remote_id).await?,
+        Judgement::Known | Judgement::News(_) if asked => look_after(run, remote_id, &rows, &echoes).await?,
         Judgement::Gone(change) => {
             let mut gone = Observation::new(remote_id, Sighted::Gone(Some(change.profile.clone())));
             gone.causation = Some(change.event_id.clone());
@@ -41,7 +42,7 @@ pub(super) async fn observe(run: &mut Run<'_>, mut rows: Vec<Row>) -> Result<Opt
         Judgement::Known => Observation::new(remote_id, Sighted::Nothing),
         Judgement::News(row) => taken(run, remote_id, row, echoes.get(&row.id)),
         Judgement::Unclear(change) => {
-            let mut looked = look(run, remote_id).await?;
+            let mut looked = look_after(run, remote_id, &rows, &echoes).await?;
             looked.causation = Some(change.event_id.clone());
             looked
         }
@@ -124,10 +125,42 @@ fn taken(run: &Run<'_>, remote_id: RemoteId, row: &Row, echo: Option<&Echo>) -> 
     let change = &row.change;
     let interval = Interval::of_event(change.created);
     let mut observation = Observation::new(remote_id, Sighted::Present(change.profile.clone(), interval));
-    let there = edit_time(change) - run.gateway().clock_offset();
-    // A late send of ours tells what a person chose here, when they chose it.
-    let edit = |field| echo.and_then(|echo| echo.intent.edited_at(field)).unwrap_or(there);
-    observation.edited_at = changed_fields(change).into_iter().map(|field| (field.clone(), edit(field))).collect();
+    observation.edited_at = edits(run, change, echo).map(|(field, at)| (field.clone(), at)).collect();
     observation.causation = Some(change.event_id.clone());
     observation
+}
+
+/// The fields that a change set, and when a person chose their values, by our clock. A late send of ours tells what a person
+/// chose here, when they chose it.
+fn edits<'a>(
+    run: &Run<'_>,
+    change: &'a RemoteChange,
+    echo: Option<&'a Echo>,
+) -> impl Iterator<Item = (&'a Field, DateTime<Utc>)> {
+    let there = edit_time(change) - run.gateway().clock_offset();
+    let chosen = move |field| echo.and_then(|echo| echo.intent.edited_at(field)).unwrap_or(there);
+    changed_fields(change).into_iter().map(move |field| (field, chosen(field)))
+}
+
+/// A look, and when what it saw was set there, as far as the rows tell: it may have been long ago.
+async fn look_after(
+    run: &mut Run<'_>,
+    remote_id: RemoteId,
+    rows: &[Row],
+    echoes: &BTreeMap<i64, Echo>,
+) -> Result<Observation, RunError> {
+    let mut looked = look(run, remote_id).await?;
+    let Sighted::Present(profile, _) = &looked.sight else { return Ok(looked) };
+    let mut rows: Vec<&Row> = rows.iter().collect();
+    rows.sort_by_key(|row| row.change.created);
+    for row in rows {
+        for (field, at) in edits(run, &row.change, echoes.get(&row.id)) {
+            if profile.get(field) == row.change.profile.get(field) {
+                looked.told_at.insert(field.clone(), at);
+            } else {
+                looked.told_at.remove(field);
+            }
+        }
+    }
+    Ok(looked)
 }

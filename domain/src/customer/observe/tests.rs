@@ -55,6 +55,22 @@ fn a_guessed_edit_time_is_said_to_be_guessed() {
     assert_eq!(customer.take_in(&known).guessed, BTreeSet::new());
 }
 
+#[test]
+fn what_was_told_dates_an_edit_that_is_taken_and_stays_a_guess_on_a_conflict() {
+    let profile = ada().with(Field::Phone, text("2"));
+    let told_at = BTreeMap::from([(Field::Phone, earlier())]);
+    let sight = Sight::Present { profile, edited_at: BTreeMap::new(), told_at, seen_at: later() };
+    let observe = observation(ada(), sight);
+    given([created(ada()), linked("cus_1")]).when(command(observe.clone())).then_expect_events(vec![taken_at(
+        Field::Phone,
+        None,
+        Some("2"),
+        earlier(),
+    )]);
+    let edited = customer([created(ada()), linked("cus_1"), updated(Field::Phone, None, Some("1"))]);
+    assert_eq!(edited.take_in(&observe).guessed, BTreeSet::from([Field::Phone]));
+}
+
 fn asked_about(base: Profile, now: Profile) -> Observe {
     let policies = Policies { of: [(FieldSet::One(Field::Phone), Policy::Ask)].into(), ..Policies::default() };
     Observe { policies, ..observation(base, present(now)) }
