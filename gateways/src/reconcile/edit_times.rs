@@ -50,7 +50,8 @@ pub(super) async fn look_up(
     }
     for overwritten in &mut observation.overwritten {
         let edit = changes.iter().rev().find(|change| made(change, overwritten));
-        overwritten.previous.edited_at = Some(edit.map_or(oldest - LOOK_BACK, |change| edit_time(change) - offset));
+        let at = edit.map(|change| edited_at(change, &overwritten.field, &ours, offset));
+        overwritten.previous.edited_at = Some(at.unwrap_or(oldest - LOOK_BACK));
     }
     Ok(())
 }
@@ -61,8 +62,7 @@ fn made(change: &RemoteChange, overwritten: &Overwritten) -> bool {
         && change.profile.get(&overwritten.field) == overwritten.previous.value.as_ref()
 }
 
-/// The last edit of each field, by our clock, with the value that it set. A change that a call of ours made was edited
-/// here.
+/// The last edit of each field, by our clock, with the value that it set.
 fn last_edits(
     changes: &[RemoteChange],
     ours: &[Intent],
@@ -70,14 +70,18 @@ fn last_edits(
 ) -> BTreeMap<Field, (Option<Value>, DateTime<Utc>)> {
     let mut edits = BTreeMap::new();
     for change in changes {
-        let intent = ours.iter().find(|intent| change.idempotency_key.as_deref() == Some(intent.key.as_str()));
         for field in changed_fields(change) {
-            let here = intent.and_then(|intent| intent.edited_at(field));
-            let at = here.unwrap_or(edit_time(change) - offset);
+            let at = edited_at(change, field, ours, offset);
             edits.insert(field.clone(), (change.profile.get(field).cloned(), at));
         }
     }
     edits
+}
+
+/// When a person chose what a change set, by our clock: here, if a call of ours made it.
+fn edited_at(change: &RemoteChange, field: &Field, ours: &[Intent], offset: TimeDelta) -> DateTime<Utc> {
+    let intent = ours.iter().find(|intent| change.idempotency_key.as_deref() == Some(intent.key.as_str()));
+    intent.and_then(|intent| intent.edited_at(field)).unwrap_or(edit_time(change) - offset)
 }
 
 /// The fields that a change set: at a creation, all.

@@ -106,6 +106,38 @@ async fn a_send_that_arrives_after_it_was_given_up_is_put_right() {
     tandem.assert_equal(&ada.id).await;
 }
 
+/// Variant: what a late send of ours set counts as edited when it arrived. It comes back over the newer edit that wrote over it.
+#[tokio::test]
+async fn a_late_send_that_a_newer_one_wrote_over_is_as_old_as_its_edit() {
+    let (mut tandem, ada, remote) = with_ada().await;
+    let late = tandem.stripe.fault(Fault::Hang.on("POST", "/v1/customers/*")).await.unwrap();
+    tandem.patch(&ada.id, json!({"name": "Countess"})).await;
+    tandem.stripe.fault_reached(late, 1).await.unwrap();
+    tandem.kill();
+    sqlx::query("UPDATE intents SET created_at = created_at - interval '24 hours'")
+        .execute(&tandem.database)
+        .await
+        .unwrap();
+    tandem.start_again().await;
+    tandem.settled().await;
+    tandem.patch(&ada.id, json!({"name": "Lady Lovelace"})).await;
+    tandem.settled().await;
+    let outbound = json!({"direction": "outbound"});
+    assert_eq!(tandem.post("/gateways/stripe/pause", outbound.clone()).await.status(), 204);
+    tandem.patch(&ada.id, json!({"name": "Enchantress"})).await;
+    tandem.until_next_second().await;
+    tandem.stripe.hold().await.unwrap();
+    let told = tandem.stripe.events_of(&remote).await.unwrap().len();
+    tandem.stripe.release_fault(late).await.unwrap();
+    tandem.until("it arrives", || async { tandem.stripe.events_of(&remote).await.unwrap().len() > told }).await;
+    assert_eq!(tandem.post("/gateways/stripe/resume", outbound).await.status(), 204);
+    tandem.settled().await;
+    tandem.stripe.release(Order::Reversed).await.unwrap();
+    tandem.settled().await;
+    tandem.assert_equal(&ada.id).await;
+    assert_eq!(tandem.get(&ada.id).await.name.as_deref(), Some("Enchantress"));
+}
+
 /// Variant: every event of a call whose reply told us is dropped. Stripe forgets a key after a day: what the network
 /// repeats after that is carried out once more, over a newer edit.
 #[tokio::test]
