@@ -138,10 +138,10 @@ pub(crate) async fn serve_reloading(
     if ended.is_none() {
         tracing::info!("stopping: open requests may end");
         let drain = Duration::from_millis(config.http.drain_timeout_ms);
-        ended = tokio::time::timeout(drain, &mut http).await.ok();
-    }
-    if ended.is_none() {
-        tracing::warn!("some requests did not end in time");
+        match tokio::time::timeout(drain, &mut http).await {
+            Ok(served) => ended = Some(served),
+            Err(_) => tracing::warn!("some requests did not end in time"),
+        }
     }
     work.cancel();
     if tokio::time::timeout(ENDING, async { while tasks.join_next().await.is_some() {} }).await.is_err() {
@@ -152,9 +152,9 @@ pub(crate) async fn serve_reloading(
     let _ = tokio::time::timeout(LAST_WORDS, app.pool.close()).await;
     tracing::info!("stopped");
     match (broken, ended) {
-        (Some(error), _) => Err(error.into()),
+        (Some(error), _) | (None, Some(Err(error))) => Err(error.into()),
         (None, Some(Ok(Err(error)))) => Err(error.into()),
-        (None, Some(Ok(Ok(())) | Err(_)) | None) => Ok(()),
+        (None, Some(Ok(Ok(()))) | None) => Ok(()),
     }
 }
 
