@@ -33,37 +33,45 @@ impl Due {
         Arc::new(Self { name: projection_name(gateway), gateway: gateway.clone(), guard, wake, upcasters: upcasters() })
     }
 
-    /// Whose links an event makes due, with the email that it set and the fields that it changed. What a reconciler itself records changes nothing that must
-    /// be pushed.
+    /// Whose links an event makes due, and why. What a reconciler itself records changes nothing that must be pushed.
     fn concerns(&self, recorded: &Recorded) -> Result<Option<Concern>, ProjectionError> {
         if recorded.aggregate_type != Customer::TYPE {
             return Ok(None);
         }
         let id: CustomerId =
             recorded.aggregate_id.parse().map_err(|error| ProjectionError::CannotApply(Box::new(error)))?;
-        Ok(match recorded.event::<Customer>(&self.upcasters)? {
+        let mut concern = Concern { customer: id, email: None, fields: vec![], erased: false };
+        match recorded.event::<Customer>(&self.upcasters)? {
             CustomerEvent::Created { profile, .. } => {
-                Some((id, Some(profile.text(&Field::Email).map(str::to_owned)), vec![]))
+                concern.email = Some(profile.text(&Field::Email).map(str::to_owned));
             }
             CustomerEvent::Updated { mut changes, .. } => {
-                let fields = changes.keys().map(ToString::to_string).collect();
-                Some((id, changes.remove(&Field::Email).map(|change| change.after.and_then(as_text)), fields))
+                concern.fields = changes.keys().map(ToString::to_string).collect();
+                concern.email = changes.remove(&Field::Email).map(|change| change.after.and_then(as_text));
             }
-            CustomerEvent::Deleted { .. } => Some((id, Some(None), vec![])),
-            // So that its link is locked with the others.
-            CustomerEvent::Erased { .. } => Some((id, None, vec![])),
+            CustomerEvent::Deleted { .. } => concern.email = Some(None),
+            CustomerEvent::Erased { .. } => concern.erased = true,
             // What was held back until a person decided.
-            CustomerEvent::ConflictResolved(contest) if contest.policy == Policy::Ask => Some((id, None, vec![])),
+            CustomerEvent::ConflictResolved(contest) if contest.policy == Policy::Ask => {}
             CustomerEvent::Linked { .. }
             | CustomerEvent::Unlinked { .. }
             | CustomerEvent::ConflictOpened(_)
-            | CustomerEvent::ConflictResolved(_) => None,
-        })
+            | CustomerEvent::ConflictResolved(_) => return Ok(None),
+        }
+        Ok(Some(concern))
     }
 }
 
-/// Whose links are due, the email if it was set or unset, and the changed fields.
-type Concern = (CustomerId, Option<Email>, Vec<String>);
+/// What an event means for a customer's link.
+struct Concern {
+    customer: CustomerId,
+    /// The email that it set, or unset.
+    email: Option<Email>,
+    /// The fields that it changed.
+    fields: Vec<String>,
+    /// What is known of the customer is to be forgotten.
+    erased: bool,
+}
 
 /// The name of a gateway's projection.
 pub(crate) fn projection_name(gateway: &GatewayName) -> String {
@@ -90,13 +98,13 @@ impl Projection for Due {
         let (mut changed, mut emails, mut guarded) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
         let mut erased = vec![];
         for recorded in batch {
-            let Some((customer, email, fields)) = self.concerns(recorded)? else { continue };
+            let Some(Concern { customer, email, fields, erased: is_erased }) = self.concerns(recorded)? else {
+                continue;
+            };
             let direction =
                 if recorded.origin == self.gateway.as_str() { Direction::Inbound } else { Direction::Outbound };
             guarded.extend(fields.into_iter().map(|field| (direction, field, customer)));
-            if recorded.event_type == "erased" {
-                erased.push(customer.0);
-            }
+            erased.extend(is_erased.then_some(customer.0));
             changed.insert(customer, recorded.version);
             emails.extend(email.map(|email| (customer, email)));
         }

@@ -39,10 +39,15 @@ pub(crate) async fn forget(
          WHERE links.gateway = $1 AND links.customer_id = ANY($2) AND inbox.link_id = links.id",
         "DELETE FROM intents USING links
          WHERE links.gateway = $1 AND links.customer_id = ANY($2) AND intents.link_id = links.id AND intents.state <> 'open'",
-        "DELETE FROM drifts USING surveys
-         WHERE surveys.gateway = $1 AND drifts.survey_id = surveys.id AND drifts.customer_id = ANY($2)",
-        "DELETE FROM plan_items USING surveys
-         WHERE surveys.gateway = $1 AND plan_items.plan_id = surveys.id AND plan_items.customer_id = ANY($2)",
+        // What was found before they were linked names the object alone.
+        "DELETE FROM drifts USING surveys, links
+         WHERE surveys.gateway = $1 AND drifts.survey_id = surveys.id
+           AND links.gateway = $1 AND links.customer_id = ANY($2)
+           AND (drifts.customer_id = links.customer_id OR drifts.remote_id = links.remote_id)",
+        "DELETE FROM plan_items USING surveys, links
+         WHERE surveys.gateway = $1 AND plan_items.plan_id = surveys.id
+           AND links.gateway = $1 AND links.customer_id = ANY($2)
+           AND (plan_items.customer_id = links.customer_id OR plan_items.remote_id = links.remote_id)",
     ];
     for statement in blank {
         sqlx::query(statement).bind(gateway.as_str()).bind(customers).execute(&mut **tx).await?;

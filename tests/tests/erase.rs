@@ -68,6 +68,28 @@ async fn an_erased_person_is_in_no_table_and_in_no_message() {
     assert!(sound(&tandem).await);
 }
 
+/// Variant: what a plan and a verification told of her object before it was linked stays.
+#[tokio::test]
+async fn what_was_read_of_an_erased_person_before_she_was_linked_is_gone_too() {
+    let tandem = Tandem::start().await;
+    // The first sweep would tell of what is a moment old.
+    tandem.stripe.calls_when(1, |call| call.path == "/v1/events" && call.status == Some(200)).await.unwrap();
+    tandem.stripe.drop_webhooks(1).await.unwrap();
+    let there = tandem.stripe.create(&[("name", "Ada Lovelace"), ("email", "ada@lovelace.example")]).await.unwrap().id;
+    assert_eq!(tandem.command(&["verify", "stripe"]).await.0, Some(2));
+    assert_eq!(tandem.command(&["plan", "stripe"]).await.0, Some(0));
+    let told = tables_with_her(&tandem).await;
+    assert!(told.iter().any(|table| table.starts_with("plan_items")), "{told:?}");
+    tandem.stripe.edit(&there, &[("phone", "1")]).await.unwrap();
+    let ada = tandem.local_id(&there).await;
+    tandem.delete(&ada).await;
+    tandem.settled().await;
+
+    let (code, said) = tandem.command(&["erase", &ada, "--yes"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    tandem.until("nothing is left of her", || async { tables_with_her(&tandem).await.is_empty() }).await;
+}
+
 #[tokio::test]
 async fn only_who_is_deleted_on_both_sides_is_erased() {
     let tandem = Tandem::start().await;
