@@ -281,7 +281,7 @@ impl Tandem {
                 if let Some(ended) = self.process.ended() {
                     return ended;
                 }
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                self.moment().await;
             }
         });
         ended.await.unwrap_or_else(|_| panic!("it lives on:\n{}", self.log()))

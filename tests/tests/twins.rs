@@ -28,6 +28,14 @@ async fn parked_pair(tandem: &Tandem) -> (Customer, String) {
     (ada, there)
 }
 
+/// The same, told of from both sides.
+async fn pair_parked_twice(tandem: &Tandem) -> (Customer, String) {
+    let (ada, there) = parked_pair(tandem).await;
+    tandem.stripe.edit(&there, &[("phone", "2")]).await.unwrap();
+    tandem.settled().await;
+    (ada, there)
+}
+
 /// What is parked, if it is one thing.
 async fn parked(tandem: &Tandem) -> Value {
     let parked = tandem.parked().await;
@@ -111,9 +119,7 @@ async fn a_person_says_that_they_are_two() {
 #[tokio::test]
 async fn told_of_from_both_sides_they_are_parked_twice_and_linked_once() {
     let tandem = Tandem::start().await;
-    let (ada, there) = parked_pair(&tandem).await;
-    tandem.stripe.edit(&there, &[("phone", "2")]).await.unwrap();
-    tandem.settled().await;
+    let (ada, there) = pair_parked_twice(&tandem).await;
     let both = tandem.parked().await;
     assert_eq!(both.len(), 2, "{both:?}");
     for shown in &both {
@@ -133,9 +139,7 @@ async fn told_of_from_both_sides_they_are_parked_twice_and_linked_once() {
 async fn told_of_from_both_sides_they_are_parted_by_either() {
     for which in [0, 1] {
         let tandem = Tandem::start().await;
-        let (_, there) = parked_pair(&tandem).await;
-        tandem.stripe.edit(&there, &[("phone", "2")]).await.unwrap();
-        tandem.settled().await;
+        pair_parked_twice(&tandem).await;
         let both = tandem.parked().await;
         assert_eq!(answer(&tandem, &both[which], "dismiss", json!({})).await, 204);
         assert!(tandem.parked().await.is_empty(), "{:?}", tandem.parked().await);
@@ -170,9 +174,7 @@ async fn a_twin_here_of_what_is_born_in_stripe_is_parked_and_not_imported() {
 #[tokio::test]
 async fn what_is_parked_and_then_deleted_is_no_question_any_more() {
     let tandem = Tandem::start().await;
-    let (ada, there) = parked_pair(&tandem).await;
-    tandem.stripe.edit(&there, &[("phone", "2")]).await.unwrap();
-    tandem.settled().await;
+    let (ada, there) = pair_parked_twice(&tandem).await;
     assert_eq!(tandem.parked().await.len(), 2);
     tandem.stripe.delete(&there).await.unwrap();
     tandem.settled().await;
@@ -180,9 +182,7 @@ async fn what_is_parked_and_then_deleted_is_no_question_any_more() {
     tandem.assert_equal(&ada.id).await;
 
     let tandem = Tandem::start().await;
-    let (ada, there) = parked_pair(&tandem).await;
-    tandem.stripe.edit(&there, &[("phone", "2")]).await.unwrap();
-    tandem.settled().await;
+    let (ada, there) = pair_parked_twice(&tandem).await;
     tandem.delete(&ada.id).await;
     tandem.settled().await;
     assert!(tandem.parked().await.is_empty(), "{:?}", tandem.parked().await);
@@ -387,9 +387,7 @@ async fn the_same_people_in_two_accounts_are_parked_and_not_doubled() {
 #[tokio::test]
 async fn what_a_verification_told_of_can_still_be_linked() {
     let tandem = Tandem::start().await;
-    let (ada, there) = parked_pair(&tandem).await;
-    tandem.stripe.edit(&there, &[("phone", "2")]).await.unwrap();
-    tandem.settled().await;
+    let (ada, there) = pair_parked_twice(&tandem).await;
     let verified = tandem.run(&["verify", "stripe"]).await;
     assert_eq!(verified.code, Some(2), "{verified:?}");
     let hers = format!("customer_id = '{}'", ada.id);
@@ -408,9 +406,7 @@ async fn what_a_verification_told_of_can_still_be_linked() {
 #[tokio::test]
 async fn who_is_looked_at_again_is_locked_in_the_order_of_the_customers() {
     let tandem = Tandem::start().await;
-    let (ada, there) = parked_pair(&tandem).await;
-    tandem.stripe.edit(&there, &[("phone", "2")]).await.unwrap();
-    tandem.settled().await;
+    let (ada, there) = pair_parked_twice(&tandem).await;
     let before_her = "UPDATE links SET customer_id = '00000000-0000-7000-8000-000000000001' WHERE remote_id = $1";
     sqlx::query(before_her).bind(&there).execute(&tandem.database).await.unwrap();
 

@@ -9,9 +9,10 @@ use sqlx::PgTransaction;
 use std::sync::Arc;
 use std::time::Duration;
 use tandem_eventlog::{
-    Context, Projection, ProjectionError, Projector, ProjectorError, Recorded, checkpoint, follow, stream,
+    Context, Projection, ProjectionError, Projector, ProjectorError, ProjectorStatus, Recorded, checkpoint, follow,
+    stream,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 /// The sum of all counters. An addition of 666 is more than it can bear; at `hangs` it stays in its transaction.
@@ -126,17 +127,23 @@ async fn killed_inside_its_transaction_nothing_is_lost_or_done_twice() {
     eventually("all is applied", async || sum(&world).await == (10, 10)).await;
 }
 
+/// Two of one name, at work.
+fn two_projectors(world: &World) -> [watch::Receiver<ProjectorStatus>; 2] {
+    [(); 2].map(|()| {
+        let projector = projector(world, Sum::new());
+        let status = projector.status();
+        tokio::spawn(projector.run(CancellationToken::new()));
+        status
+    })
+}
+
 /// Fails without the condition on the checkpoint's position: both apply each event.
 #[tokio::test]
 async fn two_projectors_of_one_name_do_the_work_of_one() {
     let world = World::new().await;
     tables(&world, "sums").await;
     let _relay = world.relay();
-    let projectors = [projector(&world, Sum::new()), projector(&world, Sum::new())];
-    let statuses = projectors.each_ref().map(Projector::status);
-    for projector in projectors {
-        tokio::spawn(projector.run(CancellationToken::new()));
-    }
+    let statuses = two_projectors(&world);
 
     let id = world.count(1).await;
     // One that begins when the other is done finds nothing to do.
@@ -156,11 +163,7 @@ async fn two_projectors_of_one_name_have_one_consumer_each() {
     let world = World::new().await;
     tables(&world, "sums").await;
     let _relay = world.relay();
-    let projectors = [projector(&world, Sum::new()), projector(&world, Sum::new())];
-    let statuses = projectors.each_ref().map(Projector::status);
-    for projector in projectors {
-        tokio::spawn(projector.run(CancellationToken::new()));
-    }
+    let statuses = two_projectors(&world);
 
     for round in 1..=50 {
         world.count(40).await;
@@ -184,16 +187,35 @@ async fn a_page_that_takes_longer_than_a_look_is_read() {
     relay.reaches("numbered all", |status| status.numbered == 10).await;
     relay.crash().await;
     tables(&world, "sums").await;
+    // Whoever reads events waits until the gate is open.
     sqlx::raw_sql(
         "ALTER TABLE events RENAME TO stored;
-         CREATE VIEW events AS WITH slow AS MATERIALIZED (SELECT pg_sleep(1.5)) SELECT stored.* FROM slow, stored",
+         CREATE VIEW events AS
+             WITH gate AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared(1)) SELECT stored.* FROM gate, stored",
     )
     .execute(&world.pool)
     .await
     .unwrap();
+    let mut gate = world.pool.begin().await.unwrap();
+    sqlx::query("SELECT pg_advisory_xact_lock(1)").execute(&mut *gate).await.unwrap();
+    let readers = async || -> Vec<i32> {
+        let waiting = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = 1 AND NOT granted
+                       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        sqlx::query_scalar(waiting).fetch_all(&world.pool).await.unwrap()
+    };
 
     let projector = Projector::new(world.pool.clone(), nowhere, world.feed.clone(), Arc::new(Sum::new()));
+    let status = projector.status();
     tokio::spawn(projector.run(CancellationToken::new()));
+    eventually("it reads", async || readers().await.len() == 1).await;
+    let reader = readers().await;
+    // Two looks come and go meanwhile: each sees how far the feed is.
+    for head in [11, 12] {
+        sqlx::query("UPDATE feed SET last_position = $1").bind(head).execute(&world.pool).await.unwrap();
+        eventually("it looks", async || status.borrow().head == head as u64).await;
+    }
+    assert_eq!(readers().await, reader, "what it reads is what it has begun to read");
+    gate.commit().await.unwrap();
 
     eventually("all is applied", async || sum(&world).await == (10, 10)).await;
 }

@@ -84,22 +84,8 @@ async fn a_worker_that_lost_its_lease_writes_nothing_however_late_it_wakes() {
 /// Variant: drop every event that carries a key of ours. A send that arrives late writes over a newer edit, unnoticed.
 #[tokio::test]
 async fn a_send_that_arrives_after_it_was_given_up_is_put_right() {
-    let (mut tandem, ada, remote) = with_ada().await;
-    let late = tandem.stripe.fault(Fault::Hang.on("POST", "/v1/customers/*")).await.unwrap();
-    tandem.patch(&ada.id, json!({"name": "Countess"})).await;
-    tandem.stripe.fault_reached(late, 1).await.unwrap();
-    tandem.kill();
-    sqlx::query("UPDATE intents SET created_at = created_at - interval '24 hours'")
-        .execute(&tandem.database)
-        .await
-        .unwrap();
-    tandem.start_again().await;
-    tandem.settled().await;
-    tandem.patch(&ada.id, json!({"name": "Lady Lovelace"})).await;
-    tandem.settled().await;
-    let told = tandem.stripe.events_of(&remote).await.unwrap().len();
-    tandem.stripe.release_fault(late).await.unwrap();
-    tandem.until("it arrives", || async { tandem.stripe.events_of(&remote).await.unwrap().len() > told }).await;
+    let (tandem, ada, remote, late) = given_up_call().await;
+    arrives(&tandem, &remote, late).await;
     tandem.settled().await;
 
     assert_eq!(tandem.get(&ada.id).await.name.as_deref(), Some("Lady Lovelace"));
@@ -109,6 +95,23 @@ async fn a_send_that_arrives_after_it_was_given_up_is_put_right() {
 /// Variant: what a late send of ours set counts as edited when it arrived. It comes back over the newer edit that wrote over it.
 #[tokio::test]
 async fn a_late_send_that_a_newer_one_wrote_over_is_as_old_as_its_edit() {
+    let (tandem, ada, remote, late) = given_up_call().await;
+    let outbound = json!({"direction": "outbound"});
+    assert_eq!(tandem.post("/gateways/stripe/pause", outbound.clone()).await.status(), 204);
+    tandem.patch(&ada.id, json!({"name": "Enchantress"})).await;
+    tandem.until_next_second().await;
+    tandem.stripe.hold().await.unwrap();
+    arrives(&tandem, &remote, late).await;
+    assert_eq!(tandem.post("/gateways/stripe/resume", outbound).await.status(), 204);
+    tandem.settled().await;
+    tandem.stripe.release(Order::Reversed).await.unwrap();
+    tandem.settled().await;
+    tandem.assert_equal(&ada.id).await;
+    assert_eq!(tandem.get(&ada.id).await.name.as_deref(), Some("Enchantress"));
+}
+
+/// Ada is "Lady Lovelace" on both sides, and a call that would make her "Countess" was given up and is still on its way.
+async fn given_up_call() -> (Tandem, Customer, String, u64) {
     let (mut tandem, ada, remote) = with_ada().await;
     let late = tandem.stripe.fault(Fault::Hang.on("POST", "/v1/customers/*")).await.unwrap();
     tandem.patch(&ada.id, json!({"name": "Countess"})).await;
@@ -122,20 +125,13 @@ async fn a_late_send_that_a_newer_one_wrote_over_is_as_old_as_its_edit() {
     tandem.settled().await;
     tandem.patch(&ada.id, json!({"name": "Lady Lovelace"})).await;
     tandem.settled().await;
-    let outbound = json!({"direction": "outbound"});
-    assert_eq!(tandem.post("/gateways/stripe/pause", outbound.clone()).await.status(), 204);
-    tandem.patch(&ada.id, json!({"name": "Enchantress"})).await;
-    tandem.until_next_second().await;
-    tandem.stripe.hold().await.unwrap();
-    let told = tandem.stripe.events_of(&remote).await.unwrap().len();
+    (tandem, ada, remote, late)
+}
+
+async fn arrives(tandem: &Tandem, remote: &str, late: u64) {
+    let told = tandem.stripe.events_of(remote).await.unwrap().len();
     tandem.stripe.release_fault(late).await.unwrap();
-    tandem.until("it arrives", || async { tandem.stripe.events_of(&remote).await.unwrap().len() > told }).await;
-    assert_eq!(tandem.post("/gateways/stripe/resume", outbound).await.status(), 204);
-    tandem.settled().await;
-    tandem.stripe.release(Order::Reversed).await.unwrap();
-    tandem.settled().await;
-    tandem.assert_equal(&ada.id).await;
-    assert_eq!(tandem.get(&ada.id).await.name.as_deref(), Some("Enchantress"));
+    tandem.until("it arrives", || async { tandem.stripe.events_of(remote).await.unwrap().len() > told }).await;
 }
 
 /// Variant: every event of a call whose reply told us is dropped. Stripe forgets a key after a day: what the network
