@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use stripe_sim::{Fault, Settings};
+use stripe_sim::{Fault, Order, Settings};
 use tandem_tests::{Account, Customer, Setup, Tandem};
 
 async fn with(accounts: Vec<Account>) -> Tandem {
@@ -310,6 +310,34 @@ async fn an_edit_that_a_look_made_sure_of_is_as_old_as_it_was_told() {
     tandem.start_again().await;
     tandem.until("the older one is here", || async { tandem.get(&ada.id).await.metadata.contains_key("seat") }).await;
     tandem.stripe.release_fault(later).await.unwrap();
+    tandem.settled().await;
+    tandem.assert_equal(&ada.id).await;
+    assert_eq!(tandem.get(&ada.id).await.metadata["seat"], "new");
+}
+
+/// Variant: what a reply shows counts as edited when it was seen. An edit of an hour ago, whose webhook is late, wins over one
+/// of a minute ago at another account.
+#[tokio::test]
+async fn an_edit_first_seen_in_a_reply_is_as_old_as_the_list_tells() {
+    let stripe = Settings { sign_by_clock: true, ..Settings::default() };
+    let accounts = vec![Account::new("eu").behaving(stripe.clone())];
+    let tandem = Tandem::start_with(Setup { accounts, stripe, ..Setup::default() }).await;
+    let ada = ada(&tandem).await;
+    let (here, there) = (tandem.remote_id(&ada.id).await, tandem.remote_id_at("eu", &ada.id).await);
+    for gateway in ["stripe", "eu"] {
+        tandem.stripe_of(gateway).hold().await.unwrap();
+    }
+    tandem.stripe_of("eu").edit(&there, &[("metadata[seat]", "old")]).await.unwrap();
+    tandem.pass(Duration::from_secs(3600)).await;
+    tandem.stripe.edit(&here, &[("metadata[seat]", "new")]).await.unwrap();
+    tandem.pass(Duration::from_secs(60)).await;
+    let slow = tandem.stripe.fault(Fault::Hang.on("POST", "/v1/customers/*")).await.unwrap();
+    tandem.patch(&ada.id, json!({"phone": "1"})).await;
+    tandem.until("the older one is here", || async { tandem.get(&ada.id).await.metadata.contains_key("seat") }).await;
+    tandem.stripe.release_fault(slow).await.unwrap();
+    for gateway in ["stripe", "eu"] {
+        tandem.stripe_of(gateway).release(Order::Fifo).await.unwrap();
+    }
     tandem.settled().await;
     tandem.assert_equal(&ada.id).await;
     assert_eq!(tandem.get(&ada.id).await.metadata["seat"], "new");

@@ -8,10 +8,66 @@ use tandem_domain::{Customer, Field, Overwritten, Value};
 use super::merge::{Observation, Sighted};
 use super::{Run, RunError, history};
 use crate::intent::Intent;
+use crate::link::Base;
 use crate::{ChangeKind, RemoteChange};
 
 /// How far before the catalog's own edit an edit at the gateway is looked for: as far as the clocks may differ.
 const LOOK_BACK: TimeDelta = TimeDelta::minutes(5);
+
+/// How long ago an edit may have been made for "just now" to be near enough: about as long as a sight takes.
+const JUST_NOW: TimeDelta = TimeDelta::seconds(10);
+
+/// How many pages of the account's changes are read to date what nobody told of. What is older stays undated, and counts as
+/// edited when it was seen.
+const PAGES: usize = 10;
+
+/// What nobody told of, and a sight after a long time shows, is as old as the gateway's list of changes says: it may be
+/// taken in without a conflict now, and decide one with a third side later.
+pub(super) async fn date(run: &mut Run<'_>, observation: &mut Observation) -> Result<(), RunError> {
+    let Some(base) = &run.link.base else { return Ok(()) };
+    let since = base.interval.from();
+    let untold = untold(observation, base);
+    if untold.is_empty() {
+        return Ok(());
+    }
+    let mut pages = 0;
+    let enough = |found: &[RemoteChange]| {
+        pages += 1;
+        pages == PAGES || are_set(&untold, found)
+    };
+    let changes = history::changes(run, since, Some(&observation.remote_id), |_| true, enough).await?;
+    let ours = ours_among(run, &changes).await?;
+    let Sighted::Present(profile, _) = &observation.sight else { return Ok(()) };
+    let offset = run.gateway().clock_offset();
+    for field in untold {
+        let stands = |change: &&RemoteChange| {
+            changed_fields(change).contains(&&field) && change.profile.get(&field) == profile.get(&field)
+        };
+        if let Some(change) = changes.iter().rev().find(stands) {
+            observation.edited_at.insert(field.clone(), edited_at(change, &field, &ours, offset));
+        }
+    }
+    Ok(())
+}
+
+/// The fields that hold what we neither knew nor sent, and that nobody has told of.
+fn untold(observation: &Observation, base: &Base) -> BTreeSet<Field> {
+    let Sighted::Present(profile, interval) = &observation.sight else { return BTreeSet::new() };
+    if interval.until() - base.interval.from() <= JUST_NOW {
+        return BTreeSet::new();
+    }
+    let known = observation.base.as_ref().unwrap_or(&base.profile);
+    let is_told = |field: &Field| {
+        observation.edited_at.contains_key(field)
+            || observation.told_at.contains_key(field)
+            || observation.spellings.get(field).is_some_and(|spelling| spelling.held.as_ref() == profile.get(field))
+    };
+    profile
+        .fields_with(known)
+        .filter(|field| profile.get(field) != known.get(field) && !is_told(field))
+        .cloned()
+        .collect()
+}
 
 /// On a conflict the edit times decide, and the gateway's list of changes has them. What was edited there before the oldest
 /// edit here that is in question loses anyhow: it need not be found.
@@ -26,13 +82,12 @@ pub(super) async fn look_up(
     let here = guessed.iter().filter_map(|field| customer.stamp(field)).map(|stamp| stamp.edited_at);
     let Some(oldest) = sent.chain(here).min() else { return Ok(()) };
     let enough = |found: &[RemoteChange]| {
-        guessed.iter().all(|field| found.iter().any(|change| changed_fields(change).contains(&field)))
+        are_set(guessed, found)
             && observation.overwritten.iter().all(|one| found.iter().any(|change| made(change, one)))
     };
     let since = oldest + offset - LOOK_BACK;
     let changes = history::changes(run, since, Some(&observation.remote_id), |_| true, enough).await?;
-    let keys: Vec<&str> = changes.iter().filter_map(|change| change.idempotency_key.as_deref()).collect();
-    let ours = run.with.ledger.intents(&run.link, &keys).await?;
+    let ours = ours_among(run, &changes).await?;
     let found = last_edits(&changes, &ours, offset);
     if let Sighted::Present(profile, _) = &observation.sight {
         for field in guessed {
@@ -54,6 +109,20 @@ pub(super) async fn look_up(
         overwritten.previous.edited_at = Some(at.unwrap_or(oldest - LOOK_BACK));
     }
     Ok(())
+}
+
+/// Whether these changes set all of these fields.
+fn are_set(fields: &BTreeSet<Field>, changes: &[RemoteChange]) -> bool {
+    fields.iter().all(|field| changes.iter().any(|change| changed_fields(change).contains(&field)))
+}
+
+/// The calls of ours that made some of these changes.
+async fn ours_among(run: &Run<'_>, changes: &[RemoteChange]) -> Result<Vec<Intent>, RunError> {
+    let keys: Vec<&str> = changes.iter().filter_map(|change| change.idempotency_key.as_deref()).collect();
+    if keys.is_empty() {
+        return Ok(vec![]);
+    }
+    run.with.ledger.intents(&run.link, &keys).await
 }
 
 /// Whether that change set what was overwritten.

@@ -13,7 +13,7 @@ pub(super) async fn changes(
     since: DateTime<Utc>,
     of: Option<&RemoteId>,
     wanted: impl Fn(&RemoteChange) -> bool,
-    enough: impl Fn(&[RemoteChange]) -> bool,
+    mut enough: impl FnMut(&[RemoteChange]) -> bool,
 ) -> Result<Vec<RemoteChange>, RunError> {
     let (mut found, mut cursor) = (vec![], None::<String>);
     loop {

@@ -91,6 +91,9 @@ pub(super) async fn merge(
         tidy(run, &observation).await?;
         return Ok(loaded);
     }
+    if matches!(loaded.aggregate, Customer::Active { .. }) {
+        edit_times::date(run, &mut observation).await?;
+    }
     let mut looked_up = false;
     for _ in 0..ATTEMPTS {
         let alive = matches!(loaded.aggregate, Customer::Active { .. });
