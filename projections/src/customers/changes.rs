@@ -1,21 +1,27 @@
-//! Telling readers who wait that customers have changed.
+//! Telling readers who wait what customers have become.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tandem_eventlog::Recorded;
 use tokio::sync::broadcast;
 use uuid::Uuid;
+
+use super::row::CustomerRow;
 
 /// How many batches a waiting reader may be behind before it has to look for itself.
 const BATCHES: usize = 64;
 
-/// News of applied batches, within this process.
+/// Of larger batches no rows are kept for readers.
+const ROWS: usize = 32;
+
+/// News of applied batches, within this process. Of some there are no rows: whoever waits looks.
 #[derive(Debug, Clone)]
-pub(super) struct Changes(broadcast::Sender<Arc<HashMap<Uuid, u64>>>);
+pub(super) struct Changes(broadcast::Sender<Option<Arc<Rows>>>);
+
+type Rows = HashMap<Uuid, CustomerRow>;
 
 /// Hears of applied batches.
-pub(super) struct Listener(broadcast::Receiver<Arc<HashMap<Uuid, u64>>>);
+pub(super) struct Listener(broadcast::Receiver<Option<Arc<Rows>>>);
 
 impl Default for Changes {
     fn default() -> Self {
@@ -24,12 +30,15 @@ impl Default for Changes {
 }
 
 impl Changes {
-    pub(super) fn tell(&self, batch: &[Recorded]) {
-        if self.0.receiver_count() > 0 {
-            let versions = batch.iter().filter_map(|event| Some((event.aggregate_id.parse().ok()?, event.version)));
-            // The last receiver may have gone meanwhile: then nobody waits.
-            let _ = self.0.send(Arc::new(versions.collect()));
-        }
+    /// Whether the rows of a batch are worth keeping.
+    pub(super) fn wants(&self, rows: usize) -> bool {
+        rows <= ROWS && self.0.receiver_count() > 0
+    }
+
+    pub(super) fn tell(&self, rows: Option<Vec<CustomerRow>>) {
+        let rows = rows.map(|rows| Arc::new(rows.into_iter().map(|row| (row.id.0, row)).collect()));
+        // Nobody may be waiting.
+        let _ = self.0.send(rows);
     }
 
     pub(super) fn listen(&self) -> Listener {
@@ -38,13 +47,15 @@ impl Changes {
 }
 
 impl Listener {
-    /// Returns once this customer may have reached that version.
-    pub(super) async fn reached(&mut self, id: Uuid, version: u64) {
+    /// Returns the customer once it has reached that version; `None` if it may have, and has to be looked for.
+    pub(super) async fn reached(&mut self, id: Uuid, version: u64) -> Option<CustomerRow> {
         loop {
             match self.0.recv().await {
-                Ok(versions) if versions.get(&id).is_some_and(|at| *at >= version) => return,
-                Ok(_) => {}
-                Err(broadcast::error::RecvError::Lagged(_)) => return,
+                Ok(Some(rows)) => match rows.get(&id) {
+                    Some(row) if row.seen >= version => return Some(row.clone()),
+                    _ => {}
+                },
+                Ok(None) | Err(broadcast::error::RecvError::Lagged(_)) => return None,
                 Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
             }
         }

@@ -1,27 +1,31 @@
 //! The fold: what each event makes of a customer's row.
 
 use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use cqrs_es::Aggregate;
 use sqlx::PgTransaction;
 use sqlx::types::Json;
-use tandem_domain::{Customer, CustomerEvent, Field, Profile, upcasters};
-use tandem_eventlog::{Projection, ProjectionError, Recorded, signed};
+use tandem_domain::{Customer, CustomerEvent, CustomerId, Field, Profile, upcasters};
+use tandem_eventlog::{Projection, ProjectionError, Recorded, signed, unsigned};
 use uuid::Uuid;
 
 use super::NAME;
 use super::changes::Changes;
+use super::row::{CustomerRow, State};
 use super::version::shows;
 use crate::conflicts;
 
 /// One generation of the read model being kept.
 #[derive(Debug)]
 pub(super) struct Fold {
-    pub(super) generation: u32,
+    generation: u32,
     /// `None` for a generation that nobody reads yet.
-    pub(super) changes: Option<Changes>,
+    changes: Option<Changes>,
+    /// What the batch that is being applied makes of its customers, if somebody waits.
+    rows: Mutex<Option<Vec<CustomerRow>>>,
 }
 
 /// A row as it will be written.
@@ -67,12 +71,15 @@ impl Projection for Fold {
             conflicts::fold(transaction, self.generation(), id, at, &event).await?;
             fold(&mut drafts, id, recorded, event)?;
         }
+        let wanted = self.changes.as_ref().is_some_and(|changes| changes.wants(drafts.len()));
+        let rows = wanted.then(|| drafts.iter().map(|(id, draft)| draft.as_row(*id)).collect());
+        *self.rows.lock().unwrap_or_else(PoisonError::into_inner) = rows;
         self.write(transaction, drafts).await
     }
 
-    async fn applied(&self, batch: &[Recorded]) {
+    async fn applied(&self, _batch: &[Recorded]) {
         if let Some(changes) = &self.changes {
-            changes.tell(batch);
+            changes.tell(self.rows.lock().unwrap_or_else(PoisonError::into_inner).take());
         }
     }
 }
@@ -119,7 +126,32 @@ fn fold(
     Ok(())
 }
 
+impl Draft {
+    fn as_row(&self, id: Uuid) -> CustomerRow {
+        CustomerRow {
+            id: CustomerId(id),
+            state: if self.deleted { State::Deleted } else { State::Active },
+            profile: self.profile.clone(),
+            version: unsigned(self.version),
+            seen: unsigned(self.seen),
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+            name_key: self.key(Field::Name).unwrap_or_default(),
+        }
+    }
+
+    /// A text as it is searched for.
+    fn key(&self, field: Field) -> Option<String> {
+        self.profile.text(&field).map(str::to_lowercase)
+    }
+}
+
 impl Fold {
+    /// Of that generation; its news are told there.
+    pub(super) fn new(generation: u32, changes: Option<Changes>) -> Self {
+        Self { generation, changes, rows: Mutex::default() }
+    }
+
     async fn read(
         &self,
         transaction: &mut PgTransaction<'_>,
@@ -157,7 +189,6 @@ impl Fold {
         if drafts.is_empty() {
             return Ok(());
         }
-        let key = |draft: &Draft, field| draft.profile.text(&field).map(str::to_lowercase);
         let mut ids = Vec::with_capacity(drafts.len());
         let (mut states, mut profiles, mut names, mut emails) = (vec![], vec![], vec![], vec![]);
         let (mut versions, mut seen, mut positions, mut created, mut updated) =
@@ -165,8 +196,8 @@ impl Fold {
         for (id, draft) in drafts {
             ids.push(id);
             states.push(if draft.deleted { "deleted" } else { "active" });
-            names.push(key(&draft, Field::Name).unwrap_or_default());
-            emails.push(key(&draft, Field::Email));
+            names.push(draft.key(Field::Name).unwrap_or_default());
+            emails.push(draft.key(Field::Email));
             versions.push(draft.version);
             seen.push(draft.seen);
             positions.push(draft.position);

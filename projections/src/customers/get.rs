@@ -55,12 +55,14 @@ impl Customers {
             }
             let waited = timeout_at(deadline, async {
                 tokio::select! {
-                    () = news.reached(id.0, min_version) => {}
-                    () = sleep(LOOK) => {}
+                    row = news.reached(id.0, min_version) => row,
+                    () = sleep(LOOK) => None,
                 }
             });
-            if waited.await.is_err() {
-                return Err(ReadError::Behind);
+            match waited.await {
+                Ok(Some(row)) => return Ok(Some(row)),
+                Ok(None) => {}
+                Err(_) => return Err(ReadError::Behind),
             }
         }
     }

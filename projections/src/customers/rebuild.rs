@@ -48,7 +48,7 @@ pub async fn customers_rebuild(
             break generation;
         }
     };
-    let fold = Fold { generation, changes: None };
+    let fold = Fold::new(generation, None);
     let projector = Projector::new(pool.clone(), nats, feed, Arc::new(fold)).generation(generation);
     let mut status = projector.status();
     let stop = CancellationToken::new();

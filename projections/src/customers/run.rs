@@ -18,7 +18,7 @@ impl Customers {
     pub async fn run(&self, nats: Client, feed: Feed, shutdown: CancellationToken) -> Result<(), ProjectorError> {
         loop {
             let Some(generation) = self.generation(&shutdown).await else { return Ok(()) };
-            let fold = Fold { generation, changes: Some(self.changes.clone()) };
+            let fold = Fold::new(generation, Some(self.changes.clone()));
             let projector =
                 Projector::new(self.pool.clone(), nats.clone(), feed.clone(), Arc::new(fold)).generation(generation);
             let mut status = projector.status();
