@@ -22,13 +22,13 @@ pub(crate) struct Journal<'a, 't> {
 }
 
 impl<'a, 't> Journal<'a, 't> {
-    /// Appends in a transaction of its own.
+    /// Appends in a transaction of its own, which does not wait for the disk: its events are seen at once.
     pub(crate) fn of(pool: &PgPool) -> Self {
         let reads = PostgresEventRepository::new(pool.clone());
         Self { reads, pool: pool.clone(), transaction: None, key: None, last: None, ids: &[] }
     }
 
-    /// Appends inside that transaction.
+    /// Appends inside that transaction, whose commit is the caller's.
     pub(crate) fn within(mut self, transaction: &'a mut PgTransaction<'t>) -> Self {
         self.transaction = Some(Mutex::new(transaction));
         self
@@ -77,7 +77,8 @@ impl PersistedEventRepository for Journal<'_, '_> {
         _snapshot: Option<(String, Value, usize)>,
     ) -> Result<(), PersistenceError> {
         let Some(newest) = events.last() else { return Ok(()) };
-        let batch = Batch { key: self.key, behind: self.last, newest, events, ids: self.ids };
+        let waits = self.transaction.is_some();
+        let batch = Batch { key: self.key, behind: self.last, newest, events, ids: self.ids, waits };
         let appended = match &self.transaction {
             None if plays("key-apart-from-the-events") => append_apart(&self.pool, batch).await,
             Some(transaction) => append(&mut ***transaction.lock().await, batch).await,
@@ -106,23 +107,26 @@ struct Batch<'a> {
     newest: &'a SerializedEvent,
     events: &'a [SerializedEvent],
     ids: &'a [Uuid],
+    /// The commit waits for the disk, if it would by itself.
+    waits: bool,
 }
 
 /// Key and events in one statement: one round trip, one commit, and nothing held between them. Returns how many events
 /// were stored: all, or none if the one before them is not there, or another in its place. Whoever remembers it has
 /// outlived a database that was restored from a backup, or lost it in a crash.
 async fn append(database: impl PgExecutor<'_>, batch: Batch<'_>) -> Result<u64, sqlx::Error> {
-    let Batch { key, behind, newest, events, ids } = batch;
+    let Batch { key, behind, newest, events, ids, waits } = batch;
     if let ([event], [id], None) = (events, ids, key) {
-        return append_one(database, event, *id, behind).await;
+        return append_one(database, event, *id, behind, waits).await;
     }
     let first = events.iter().map(|event| event.sequence).min().unwrap_or_default();
     let column = |of: fn(&SerializedEvent) -> String| events.iter().map(of).collect::<Vec<_>>();
     sqlx::query(
         "WITH follows AS MATERIALIZED (
-            SELECT WHERE $13 = 1
+            SELECT WHERE ($13 = 1
                 OR EXISTS (SELECT FROM events WHERE (aggregate_type, aggregate_id, sequence) = ($3, $4, $13 - 1)
-                                                AND event_id = COALESCE($14, event_id))
+                                                AND event_id = COALESCE($14, event_id)))
+            AND ($15 OR set_config('synchronous_commit', 'off', true) IS NOT NULL)
          ), keyed AS (
             INSERT INTO command_keys (key, fingerprint, aggregate_type, aggregate_id, version, events)
             SELECT $1, $2, $3, $4, $5, $6 FROM follows WHERE $1 IS NOT NULL
@@ -147,6 +151,7 @@ async fn append(database: impl PgExecutor<'_>, batch: Batch<'_>) -> Result<u64, 
     .bind(ids)
     .bind(signed(first as u64))
     .bind(behind)
+    .bind(waits)
     .execute(database)
     .await
     .map(|stored| stored.rows_affected())
@@ -168,12 +173,14 @@ async fn append_one(
     event: &SerializedEvent,
     id: Uuid,
     behind: Option<Uuid>,
+    waits: bool,
 ) -> Result<u64, sqlx::Error> {
     sqlx::query(
         "INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata, event_id)
          SELECT $1, $2, $3, $4, $5, $6, $7, $8
-         WHERE $3 = 1 OR EXISTS (SELECT FROM events WHERE (aggregate_type, aggregate_id, sequence) = ($1, $2, $3 - 1)
-                                                      AND event_id = COALESCE($9, event_id))",
+         WHERE ($3 = 1 OR EXISTS (SELECT FROM events WHERE (aggregate_type, aggregate_id, sequence) = ($1, $2, $3 - 1)
+                                                       AND event_id = COALESCE($9, event_id)))
+           AND ($10 OR set_config('synchronous_commit', 'off', true) IS NOT NULL)",
     )
     .bind(&event.aggregate_type)
     .bind(&event.aggregate_id)
@@ -184,6 +191,7 @@ async fn append_one(
     .bind(&event.metadata)
     .bind(id)
     .bind(behind)
+    .bind(waits)
     .execute(database)
     .await
     .map(|stored| stored.rows_affected())

@@ -8,6 +8,7 @@ mod context;
 #[doc(hidden)]
 pub mod crash;
 mod database;
+mod disk;
 mod erase;
 mod feed;
 mod follow;
@@ -29,6 +30,7 @@ pub mod zoo;
 pub use context::{CommandKey, Context};
 pub use cqrs_es::persist::EventUpcaster;
 pub use database::{epoch, last_position, migrate, relaxed, signed, unsigned};
+pub use disk::{Disk, Session};
 pub use erase::{EraseError, erase};
 pub use feed::Feed;
 pub use follow::follow;

@@ -9,11 +9,12 @@ use crate::database::{last_position, relaxed};
 use crate::feed::Feed;
 use crate::log::chain;
 use crate::projection::{Projection, ProjectionError};
-use crate::reader::{Live, ReadError, Reader};
+use crate::reader::{BATCH, Live, ReadError, Reader};
 use crate::recorded::Recorded;
 use crate::zoo::plays;
 use async_nats::Client;
 use chrono::{DateTime, Utc};
+use futures::{FutureExt, StreamExt};
 use metrics::gauge;
 use sqlx::PgPool;
 use std::pin::pin;
@@ -80,6 +81,7 @@ pub struct Projector {
     feed: Feed,
     projection: Arc<dyn Projection>,
     generation: u32,
+    patience: Duration,
     status: watch::Sender<ProjectorStatus>,
 }
 
@@ -114,6 +116,7 @@ impl Projector {
             feed,
             projection,
             generation: 1,
+            patience: Duration::ZERO,
             status: watch::Sender::default(),
         }
     }
@@ -121,6 +124,13 @@ impl Projector {
     /// Of another generation: a rebuild beside the live one, which has opened its checkpoint by [`checkpoint::open`].
     pub fn generation(mut self, generation: u32) -> Self {
         self.generation = generation;
+        self
+    }
+
+    /// Waits so long for more to come before it applies a batch: for projections that people do not wait for. A burst is
+    /// fewer transactions then, and what they wait for has the database to itself meanwhile.
+    pub fn patient(mut self, patience: Duration) -> Self {
+        self.patience = patience;
         self
     }
 
@@ -165,28 +175,36 @@ impl Projector {
             let projection = self.name().to_owned();
             return Ok(Some(ProjectorError::Superseded { projection, generation: self.generation }));
         };
-        let mut reader = Reader::after(pool.clone(), nats.clone(), feed.clone(), Live::Consumer, at.position);
+        let reader = Reader::after(pool.clone(), nats.clone(), feed.clone(), Live::Consumer, at.position);
+        // What is being read goes on over the looks: what takes longer than one would never be read.
+        let mut batches = pin!(reader.batches());
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            // Kept over the looks: what takes longer than one would never be read.
-            let mut next = pin!(reader.next());
-            let batch = loop {
-                tokio::select! {
-                    biased;
-                    _ = looks.tick() => {
-                        if !self.catch_up(&mut at).await? {
-                            return Ok(None);
-                        }
-                        let head = last_position(pool).await?;
-                        self.arrived(at.position, head, None);
-                        if at.position >= head {
-                            backoff.reset();
-                        }
+            let mut batch = tokio::select! {
+                biased;
+                _ = looks.tick() => {
+                    if !self.catch_up(&mut at).await? {
+                        return Ok(None);
                     }
-                    batch = &mut next => break batch?,
+                    let head = last_position(pool).await?;
+                    self.arrived(at.position, head, None);
+                    if at.position >= head {
+                        backoff.reset();
+                    }
+                    continue;
                 }
+                // There is no end of it.
+                batch = batches.next() => batch.transpose()?.unwrap_or_default(),
             };
+            if !self.patience.is_zero() {
+                tokio::time::sleep(self.patience).await;
+                while batch.len() < BATCH as usize
+                    && let Some(Some(more)) = batches.next().now_or_never()
+                {
+                    batch.extend(more?);
+                }
+            }
             loop {
                 // Another projector may have applied some of it.
                 let news = &batch[batch.partition_point(|event| event.position <= at.position)..];

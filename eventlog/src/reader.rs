@@ -10,7 +10,7 @@ use async_nats::jetstream::consumer::{DeliverPolicy, OrderedPullConsumer, pull};
 use async_nats::{Client, Message};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use futures::stream::{BoxStream, StreamExt};
+use futures::stream::{BoxStream, Stream, StreamExt, unfold};
 use sqlx::PgPool;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
@@ -107,6 +107,11 @@ impl Reader {
                 return Ok(batch);
             }
         }
+    }
+
+    /// All that follows, batch after batch.
+    pub(crate) fn batches(self) -> impl Stream<Item = Result<Vec<Recorded>, ReadError>> {
+        unfold(self, async |mut reader| Some((reader.next().await, reader)))
     }
 
     fn opened(&mut self, opened: Result<Messages, StreamError>) {

@@ -8,6 +8,7 @@ pub use error::{ExecuteError, StoreError};
 use crate::context::{CommandKey, Context};
 use crate::crash;
 use crate::database::signed;
+use crate::disk::{Disk, Session};
 use crate::journal::{Journal, KeyOutcome, find_key, store_key};
 use crate::wake::Wake;
 use crate::zoo::plays;
@@ -29,6 +30,7 @@ const CONFLICT_RETRIES: usize = 20;
 /// The event log of one kind of aggregate. Cheap to clone.
 pub struct Store<A> {
     pool: PgPool,
+    disk: Disk,
     wake: Wake,
     upcasters: fn() -> Vec<Box<dyn EventUpcaster>>,
     /// Aggregates as this process last appended to them. Others may have appended since: an append finds out.
@@ -43,6 +45,8 @@ pub struct Appended {
     pub id: String,
     /// Its version after the command.
     pub version: u64,
+    /// Where the command came from.
+    pub origin: String,
 }
 
 /// How far those who listen for changes may be behind before they miss some.
@@ -98,6 +102,7 @@ impl<A> Clone for Store<A> {
     fn clone(&self) -> Self {
         Self {
             pool: self.pool.clone(),
+            disk: self.disk.clone(),
             wake: self.wake.clone(),
             upcasters: self.upcasters,
             recent: Arc::clone(&self.recent),
@@ -120,16 +125,22 @@ where
 {
     /// A store in that database, which rings that bell after each commit.
     pub fn new(pool: PgPool, wake: Wake, upcasters: fn() -> Vec<Box<dyn EventUpcaster>>) -> Self {
-        Self { pool, wake, upcasters, recent: Arc::new(Cache::new(RECENT)), appended: broadcast::Sender::new(NEWS) }
+        let (recent, appended) = (Arc::new(Cache::new(RECENT)), broadcast::Sender::new(NEWS));
+        Self { disk: Disk::of(&pool), pool, wake, upcasters, recent, appended }
     }
 
-    /// Hears at once of what [`Store::execute`] appends in this process. No more than a hint: it may be missed, and other
-    /// processes append, too. The feed has everything.
+    /// Hears at once of what is appended in this process. No more than a hint: it may be missed, and other processes append,
+    /// too. The feed has everything.
     pub fn appended(&self) -> broadcast::Receiver<Appended> {
         self.appended.subscribe()
     }
 
-    /// The bell that [`Store::execute`] rings; after [`Store::execute_in`] the caller rings it, once it has committed.
+    /// What commands wait for before they are answered.
+    pub fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    /// The bell that rings after each commit.
     pub fn wake(&self) -> &Wake {
         &self.wake
     }
@@ -155,26 +166,26 @@ where
 
     /// The aggregate at that version or a later one, from memory if it is there: for whoever is told of later ones anyhow.
     pub async fn load_since(&self, id: &str, version: u64) -> Result<Loaded<A>, StoreError> {
-        match self.recent.get(id) {
-            Some(remembered) if remembered.version >= version && self.holds(&remembered).await? => Ok(remembered),
-            _ => self.load(id).await,
-        }
+        let Some(known) = self.recent.get(id).filter(|known| known.version >= version) else {
+            return self.load(id).await;
+        };
+        let is_there = self.holds(id, known.version, known.last).await.map_err(StoreError::Unavailable)?;
+        if is_there { Ok(known) } else { self.load(id).await }
     }
 
-    /// Whether what is remembered is in the database. It is not if that was restored from a backup of before, or lost it in a
+    /// Whether that event is in the database. It is not if that was restored from a backup of before, or lost it in a
     /// crash; others may have appended in its place.
-    async fn holds(&self, remembered: &Loaded<A>) -> Result<bool, StoreError> {
+    async fn holds(&self, id: &str, version: u64, event: Option<Uuid>) -> Result<bool, sqlx::Error> {
         sqlx::query_scalar(
             "SELECT EXISTS (SELECT FROM events WHERE (aggregate_type, aggregate_id, sequence) = ($1, $2, $3)
                                                  AND event_id = COALESCE($4, event_id))",
         )
         .bind(A::TYPE)
-        .bind(&remembered.id)
-        .bind(signed(remembered.version))
-        .bind(remembered.last)
+        .bind(id)
+        .bind(signed(version))
+        .bind(event)
         .fetch_one(&self.pool)
         .await
-        .map_err(StoreError::Unavailable)
     }
 
     /// The aggregate as it was at a version.
@@ -189,7 +200,7 @@ where
     }
 
     /// Executes a command once, however the caller fares: it runs in a task of its own, and a caller that hangs up
-    /// cancels nothing.
+    /// cancels nothing. What it answers is durable; who hears of it meanwhile acts on it without waiting for that.
     ///
     /// A command with a key that was executed before changes nothing and answers what it answered then.
     pub async fn execute(
@@ -207,7 +218,20 @@ where
                 .with_max_delay(Duration::from_millis(50))
                 .with_max_times(CONFLICT_RETRIES)
                 .with_jitter();
-            attempt.retry(backoff).when(|error| matches!(error, ExecuteError::Conflict)).await
+            let since = store.disk.session().await.map_err(ExecuteError::Unavailable)?;
+            let attempted = attempt.retry(backoff).when(|error| matches!(error, ExecuteError::Conflict)).await;
+            if !plays("answered-before-durable") {
+                // Also what changes nothing, and a refusal: they rest on what somebody else may be waiting for still.
+                let durable = match &attempted {
+                    Ok(executed) => store.durable(since, executed).await,
+                    Err(ExecuteError::Refused(_) | ExecuteError::VersionMismatch { .. }) => {
+                        store.disk.reached(since).await
+                    }
+                    Err(_) => Ok(()),
+                };
+                durable.map_err(ExecuteError::Unavailable)?;
+            }
+            attempted
         };
         if plays("command-in-its-callers-future") {
             return running.await;
@@ -222,9 +246,20 @@ where
         }
     }
 
+    /// Waits until what a command led to is durable. A session that broke on the way is no reason to fail if it is there all
+    /// the same.
+    async fn durable(&self, since: Session, executed: &Executed<A>) -> Result<(), sqlx::Error> {
+        let Err(error) = self.disk.reached(since).await else { return Ok(()) };
+        let since = self.disk.session().await?;
+        match self.holds(&executed.id, executed.version, executed.last).await {
+            Ok(true) => self.disk.reached(since).await,
+            Ok(false) | Err(_) => Err(error),
+        }
+    }
+
     /// Executes a command inside the caller's transaction: its events and its key are stored if that commits.
     ///
-    /// A conflict is the caller's, who rolls back, loads and begins again. Ring [`Store::wake`] after the commit.
+    /// A conflict is the caller's, who rolls back, loads and begins again. After the commit, [`Store::committed`] tells of it.
     pub async fn execute_in(
         &self,
         transaction: &mut PgTransaction<'_>,
@@ -282,18 +317,18 @@ where
         };
         if !executed.events.is_empty() {
             crash::at("command-appended");
-            self.wake.ring();
-            // Nobody may be listening.
-            let _ = self.appended.send(Appended { id: id.to_owned(), version: executed.version });
-            self.remember(&executed);
+            self.committed(&executed, &context.origin);
         }
         Ok(executed)
     }
 
-    /// Spares the next command a look at the event log. [`Store::execute`] calls it itself; after
-    /// [`Store::execute_in`] the caller may, once it has committed.
-    pub fn remember(&self, executed: &Executed<A>) {
+    /// Tells the relay and those who listen of new events, and spares the next command a look at the event log.
+    /// [`Store::execute`] calls it itself; after [`Store::execute_in`] the caller should, once it has committed.
+    pub fn committed(&self, executed: &Executed<A>, origin: &str) {
         let Executed { id, aggregate, version, last, .. } = executed;
+        self.wake.ring();
+        // Nobody may be listening.
+        let _ = self.appended.send(Appended { id: id.clone(), version: *version, origin: origin.to_owned() });
         let loaded = Loaded { id: id.clone(), aggregate: aggregate.clone(), version: *version, last: *last };
         self.recent.insert(id.clone(), loaded);
     }

@@ -1,21 +1,21 @@
 //! Marking links due as the catalog changes: by the feed, which misses nothing, and sooner by what this process appends
-//! itself.
+//! itself, which it leases at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use cqrs_es::Aggregate;
-use sqlx::{PgExecutor, PgPool, PgTransaction};
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow, PgExecutor, PgPool, PgTransaction, Row};
 use tandem_domain::{Customer, CustomerEvent, CustomerId, Field, GatewayName, Policy, Value, upcasters};
 use tandem_eventlog::{Appended, EventUpcaster, Projection, ProjectionError, Recorded, Wake};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
-use tokio_util::sync::CancellationToken;
 use tracing::debug;
 use uuid::Uuid;
 
-use crate::link::DUE;
+use crate::link::{self, DUE, LEASED, Link, Terms, UNLEASED};
 use crate::{Direction, GuardConfig, erase, error_chain, guard, join, twins};
 
 /// The projection that marks one gateway's links due, and keeps the emails by which twins are found. Marking again does no
@@ -127,43 +127,56 @@ impl Projection for Due {
     }
 }
 
-/// Marks links due by what this process appends, before the feed tells of it.
-pub(crate) async fn hear(
-    relaxed: PgPool,
-    gateway: GatewayName,
-    mut appended: broadcast::Receiver<Appended>,
-    due: Wake,
-    shutdown: CancellationToken,
-) {
+/// Waits for what this process appends, but for what came from that gateway itself: the customers, each with its version. None
+/// if too much came at once: that is left to the feed.
+pub(crate) async fn heard(
+    appended: &mut broadcast::Receiver<Appended>,
+    gateway: &GatewayName,
+) -> BTreeMap<CustomerId, u64> {
     loop {
-        let first = tokio::select! {
-            first = appended.recv() => first,
-            () = shutdown.cancelled() => return,
+        let mut next = match appended.recv().await {
+            Ok(first) => Some(first),
+            Err(RecvError::Lagged(_)) => return BTreeMap::new(),
+            Err(RecvError::Closed) => std::future::pending().await,
         };
         let mut changed = BTreeMap::new();
-        let mut next = match first {
-            Ok(first) => Some(first),
-            Err(RecvError::Lagged(_)) => None,
-            Err(RecvError::Closed) => return,
-        };
-        while let Some(Appended { id, version }) = next {
-            changed.extend(id.parse().ok().map(|id: CustomerId| (id, version)));
+        while let Some(Appended { id, version, origin }) = next {
+            // The run that took that in compares it itself.
+            let news = id.parse().ok().filter(|_| origin != gateway.as_str());
+            changed.extend(news.map(|id: CustomerId| (id, version)));
             next = appended.try_recv().ok();
         }
-        match mark(&relaxed, &gateway, &changed).await {
-            Ok(()) => due.ring(),
-            Err(error) => debug!(error = %error_chain(&error), "what was appended is left to the feed"),
+        if !changed.is_empty() {
+            return changed;
         }
     }
 }
 
-/// What is not marked, because others make its link in this instant, is left to the feed, too.
-async fn mark(relaxed: &PgPool, gateway: &GatewayName, changed: &BTreeMap<CustomerId, u64>) -> Result<(), sqlx::Error> {
+/// Marks the links of changed customers due before the feed tells of it, and leases those that nobody works on, at most
+/// as many as the terms say. What is not marked, because others make its link in this instant, is left to the feed.
+pub(crate) async fn lease_changed(
+    relaxed: &PgPool,
+    gateway: &GatewayName,
+    changed: &BTreeMap<CustomerId, u64>,
+    terms: Terms,
+) -> Result<Vec<Link>, sqlx::Error> {
     let changed = Changed::new(gateway, changed);
-    if changed.mark_known(relaxed).await? < changed.customers.len() {
-        changed.add_missing(relaxed).await?;
+    let (mut marked, mut leased) = (0, vec![]);
+    if changed.customers.len() <= terms.most {
+        let links = changed.lease_known(relaxed, terms).await?;
+        marked = links.len();
+        leased.extend(links.into_iter().flatten());
     }
-    Ok(())
+    if marked < changed.customers.len() {
+        let most = terms.most.saturating_sub(leased.len());
+        match changed.lease_others(relaxed, Terms { most, ..terms }).await {
+            Ok(others) => leased.extend(others),
+            Err(error) if leased.is_empty() => return Err(error),
+            // What is leased is ours to work on.
+            Err(error) => debug!(error = %error_chain(&error), "what was appended is left to the feed"),
+        }
+    }
+    Ok(leased)
 }
 
 /// Customers that changed, with the version that they have now.
@@ -199,6 +212,44 @@ impl<'a> Changed<'a> {
         .execute(database)
         .await?;
         Ok(())
+    }
+
+    /// Marks the links that are there due, each once for a version, and leases those that are free. Returns all that it marked.
+    async fn lease_known(&self, relaxed: &PgPool, terms: Terms) -> Result<Vec<Option<Link>>, sqlx::Error> {
+        let rows = sqlx::query(&format!(
+            "WITH known AS MATERIALIZED (
+                 SELECT links.id, version,
+                        due_seq + 1 > paused_seq AND not_before <= clock_timestamp() AND {UNLEASED} AS free
+                 FROM unnest($2::uuid[], $3::bigint[]) AS changed (customer, version)
+                 JOIN links ON gateway = $1 AND customer_id = customer
+                 ORDER BY customer_id FOR NO KEY UPDATE OF links
+             )
+             UPDATE links SET {DUE}, due_version = version,
+                 lease_token = CASE WHEN free THEN gen_random_uuid() ELSE lease_token END,
+                 lease_holder = CASE WHEN free THEN $4 ELSE lease_holder END,
+                 leased_at = CASE WHEN free THEN clock_timestamp() ELSE leased_at END,
+                 lease_until = CASE WHEN free THEN clock_timestamp() + make_interval(secs => $5) ELSE lease_until END
+             FROM known WHERE links.id = known.id AND links.due_version < version
+             RETURNING free, {LEASED}"
+        ))
+        .bind(self.gateway.as_str())
+        .bind(&self.customers)
+        .bind(&self.versions)
+        .bind(terms.holder)
+        .bind(terms.duration.as_secs_f64())
+        .fetch_all(relaxed)
+        .await?;
+        let leased =
+            |row: &PgRow| row.try_get("free").and_then(|free: bool| free.then(|| Link::from_row(row)).transpose());
+        rows.iter().map(leased).collect()
+    }
+
+    /// Marks what is not marked yet, and leases what is due, whoever's it is.
+    async fn lease_others(&self, relaxed: &PgPool, terms: Terms) -> Result<Vec<Link>, sqlx::Error> {
+        if self.mark_known(relaxed).await? < self.customers.len() {
+            self.add_missing(relaxed).await?;
+        }
+        link::lease(relaxed, self.gateway, terms).await
     }
 
     /// Marks the links that are there due, each once for a version. Returns how many are there.

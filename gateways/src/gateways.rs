@@ -77,10 +77,15 @@ impl Gateways {
         config: GatewaysConfig,
         clock: Clock,
     ) -> Self {
-        let inbox = Inbox { pool: pool.clone(), wake: Wake::new(nats.clone(), &format!("{}.inbox", feed.stream)) };
         let due = Wake::new(nats.clone(), &format!("{}.links", feed.stream));
         let projectors = configured.iter().map(|one| (one.gateway.name().clone(), watch::Sender::default())).collect();
         let relaxed = relaxed(&pool, pool.options().get_max_connections() / 2);
+        let inbox = Inbox {
+            relaxed: relaxed.clone(),
+            disk: store.disk().clone(),
+            wake: Wake::new(nats.clone(), &format!("{}.inbox", feed.stream)),
+            due: due.clone(),
+        };
         Self { pool, relaxed, nats, store, feed, configured: configured.into(), config, clock, inbox, due, projectors }
     }
 

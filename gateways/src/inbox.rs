@@ -1,15 +1,17 @@
 //! What gateways tell us: stored first, acted on later.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod route;
 
 use sqlx::types::Json;
-use sqlx::{FromRow, PgPool, PgTransaction};
-use tandem_domain::{CustomerId, GatewayName, RemoteId};
-use tandem_eventlog::zoo::plays;
-use uuid::Uuid;
+use sqlx::{PgPool, PgTransaction};
+use tandem_domain::GatewayName;
 
-use crate::link::{DUE, mark_due};
-use crate::{ChangeKind, RemoteChange};
+use crate::RemoteChange;
+use crate::link::DUE;
+
+#[cfg(test)]
+pub(crate) use route::{Destination, by_our_id, owner};
+pub(crate) use route::{Routed, route};
 
 /// One stored change that its link has not taken in yet.
 #[derive(Clone, Debug)]
@@ -18,8 +20,12 @@ pub(crate) struct Row {
     pub change: RemoteChange,
 }
 
-/// Stores changes, each once however often it comes. Returns how many were new. Durable when it returns.
-pub(crate) async fn store(pool: &PgPool, gateway: &GatewayName, changes: &[RemoteChange]) -> Result<u64, sqlx::Error> {
+/// Stores changes, each once however often it comes. Returns how many were new.
+pub(crate) async fn store(
+    relaxed: &PgPool,
+    gateway: &GatewayName,
+    changes: &[RemoteChange],
+) -> Result<u64, sqlx::Error> {
     let ids: Vec<&str> = changes.iter().map(|change| change.event_id.as_str()).collect();
     let bodies: Vec<Json<&RemoteChange>> = changes.iter().map(Json).collect();
     let stored = sqlx::query(
@@ -30,325 +36,53 @@ pub(crate) async fn store(pool: &PgPool, gateway: &GatewayName, changes: &[Remot
     .bind(gateway.as_str())
     .bind(ids)
     .bind(bodies)
-    .execute(pool)
+    .execute(relaxed)
     .await?;
     Ok(stored.rows_affected())
 }
 
-/// What a look at the inbox found.
+/// What became of one change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Routed {
-    /// Nothing new, or somebody else routes it.
-    Nothing,
-    /// All that was new.
-    All,
-    /// As many as fit in one transaction; there may be more.
-    Some,
+pub(crate) enum Stored {
+    /// It had come before.
+    Before,
+    /// It waits for the router.
+    New,
+    /// Its link is due.
+    Routed,
 }
 
-/// How many rows one transaction routes.
-const BATCH: i64 = 200;
-
-/// Finds the link of each new row and marks it due.
-///
-/// One router at a time for a gateway; a second one finds nothing to do.
-pub(crate) async fn route(relaxed: &PgPool, gateway: &GatewayName) -> Result<Routed, sqlx::Error> {
-    // Losing this in a crash of the database loses nothing: the rows are new again.
-    let (known, new) = route_known(relaxed, gateway).await?;
-    let routed = match (known, new) {
-        (0, _) => Routed::Nothing,
-        (BATCH, _) => return Ok(Routed::Some),
-        _ => Routed::All,
-    };
-    if known == new {
-        return Ok(routed);
-    }
-    let mut tx = relaxed.begin().await?;
-    let alone: bool = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock(hashtextextended('inbox ' || $1, 0))")
-        .bind(gateway.as_str())
-        .fetch_one(&mut *tx)
-        .await?;
-    if !alone {
-        return Ok(routed);
-    }
-    // Rows first, then links, as route_known in another process locks them.
-    let rows: Vec<(i64, Json<RemoteChange>)> = sqlx::query_as(
-        "SELECT id, change FROM inbox WHERE gateway = $1 AND state = 'new' ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED",
-    )
-    .bind(gateway.as_str())
-    .bind(BATCH)
-    .fetch_all(&mut *tx)
-    .await?;
-    let routed = match rows.len() as i64 {
-        0 => return Ok(routed),
-        BATCH => Routed::Some,
-        _ => Routed::All,
-    };
-    let mut found = vec![];
-    for (id, Json(change)) in rows {
-        let destination = find_link(&mut tx, gateway, &change).await?;
-        found.push((id, change, destination));
-    }
-    // Before a row names its link, which keeps others from setting the link's remote id: a run that is about to may hold what
-    // this waits for.
-    let due: BTreeSet<i64> = found.iter().filter_map(|(.., destination)| destination.link()).collect();
-    let held = mark(&mut tx, &due.into_iter().collect::<Vec<_>>()).await?;
-    let (new, known): (Vec<_>, Vec<_>) =
-        found.into_iter().partition(|(.., destination)| *destination == Destination::Import);
-    let mut singular = vec![];
-    let mut left = false;
-    for (id, change, destination) in known {
-        match destination {
-            Destination::Duplicate(link) => set_aside(&mut tx, gateway, link, id, &change.remote_id).await?,
-            Destination::Link(link) if held.get(&link).is_some_and(|held| held.has(&change)) => {
-                put(&mut tx, id, link, "waiting").await?;
-                singular.push(change.remote_id);
-            }
-            // It has let go of the object meanwhile.
-            Destination::Link(_) | Destination::Import => left = true,
-        }
-    }
-    // Links for what is new come last: a run that is about to say that this object is its own waits for them.
-    for (id, change, _) in new {
-        match import(&mut tx, gateway, &change.remote_id).await? {
-            Some(link) => {
-                put(&mut tx, id, link, "waiting").await?;
-                singular.push(change.remote_id);
-            }
-            None => left = true,
-        }
-    }
-    no_second_objects(&mut tx, gateway, &singular).await?;
-    tx.commit().await?;
-    // What was left finds its link the next time.
-    Ok(if left { Routed::Some } else { routed })
-}
-
-/// Routes what names an object that is linked, which is nearly all, by one statement. Returns how many it routed, of how
-/// many that are new.
-async fn route_known(relaxed: &PgPool, gateway: &GatewayName) -> Result<(i64, i64), sqlx::Error> {
-    sqlx::query_as(&format!(
-        "WITH new AS MATERIALIZED (
-             SELECT id, change->>'remote_id' AS remote_id FROM inbox
-             WHERE gateway = $1 AND state = 'new' ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
-         ), known AS MATERIALIZED (
-             -- Locked, and if somebody had to be waited for, compared once more.
-             SELECT new.id, links.id AS link_id
-             FROM new JOIN links ON links.gateway = $1 AND links.remote_id = new.remote_id
-             ORDER BY links.customer_id FOR NO KEY UPDATE OF links
-         ), moved AS (
-             UPDATE inbox SET state = 'waiting', link_id = known.link_id FROM known WHERE inbox.id = known.id
-         ), marked AS (
-             UPDATE links SET {DUE} WHERE id = ANY(ARRAY(SELECT link_id FROM known))
-         )
-         SELECT (SELECT count(*) FROM known), (SELECT count(*) FROM new)"
-    ))
-    .bind(gateway.as_str())
-    .bind(BATCH)
-    .fetch_one(relaxed)
-    .await
-}
-
-/// Where a change goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Destination {
-    Link(i64),
-    /// A second object that claims to be a copy of a customer which has one.
-    Duplicate(i64),
-    /// It is new here.
-    Import,
-}
-
-impl Destination {
-    /// The link that it makes due.
-    fn link(self) -> Option<i64> {
-        match self {
-            Self::Link(id) => Some(id),
-            Self::Duplicate(_) | Self::Import => None,
-        }
-    }
-}
-
-/// By our id in the object: the link of that customer, with the object that it knows.
-pub(crate) fn by_our_id(change: &RemoteChange, ours: Option<(i64, Option<&str>)>) -> Destination {
-    match ours {
-        // Compared once more: the reply of our create may have been stored since the look by the remote's id.
-        Some((link_id, known)) if known.is_none_or(|known| known == change.remote_id.as_str()) => {
-            Destination::Link(link_id)
-        }
-        // The death of a second copy needs nobody's attention.
-        Some((link_id, _)) if change.kind != ChangeKind::Deleted => Destination::Duplicate(link_id),
-        Some(_) | None => Destination::Import,
-    }
-}
-
-/// Whose copy the object says it is.
-pub(crate) fn owner(change: &RemoteChange) -> Option<CustomerId> {
-    change.customer.filter(|_| !plays("import-without-tandem-id"))
-}
-
-/// By the remote's id; else by our id in the object (our own create, whose reply is still out); else it is new here.
-async fn find_link(
-    tx: &mut PgTransaction<'_>,
+/// Stores one change, once however often it comes. If its object is linked, as nearly always, and nobody holds the link right
+/// now, it needs no router: nobody is waited for.
+pub(crate) async fn store_one(
+    relaxed: &PgPool,
     gateway: &GatewayName,
     change: &RemoteChange,
-) -> Result<Destination, sqlx::Error> {
-    if let Some(link_id) = by_remote_id(tx, gateway, &change.remote_id).await? {
-        return Ok(Destination::Link(link_id));
-    }
-    if let Some(CustomerId(customer_id)) = owner(change) {
-        let ours: Option<(i64, Option<String>)> =
-            sqlx::query_as("SELECT id, remote_id FROM links WHERE gateway = $1 AND customer_id = $2")
-                .bind(gateway.as_str())
-                .bind(customer_id)
-                .fetch_optional(&mut **tx)
-                .await?;
-        let known = ours.as_ref().map(|(link_id, known)| (*link_id, known.as_deref()));
-        return Ok(by_our_id(change, known));
-    }
-    Ok(Destination::Import)
-}
-
-/// A link that was found, once nobody can change it any more.
-#[derive(FromRow)]
-struct Held {
-    id: i64,
-    customer_id: Uuid,
-    remote_id: Option<String>,
-}
-
-impl Held {
-    /// It has the object, or waits for it.
-    fn has(&self, change: &RemoteChange) -> bool {
-        match &self.remote_id {
-            Some(remote_id) => remote_id == change.remote_id.as_str(),
-            None => owner(change) == Some(CustomerId(self.customer_id)),
-        }
-    }
-}
-
-/// Marks links due, and looks at them then.
-async fn mark(tx: &mut PgTransaction<'_>, links: &[i64]) -> Result<BTreeMap<i64, Held>, sqlx::Error> {
-    if links.is_empty() {
-        return Ok(BTreeMap::new());
-    }
-    mark_due(tx, links).await?;
-    let held: Vec<Held> = sqlx::query_as("SELECT id, customer_id, remote_id FROM links WHERE id = ANY($1)")
-        .bind(links)
-        .fetch_all(&mut **tx)
-        .await?;
-    Ok(held.into_iter().map(|held| (held.id, held)).collect())
-}
-
-/// Gives a row to its link.
-async fn put(tx: &mut PgTransaction<'_>, id: i64, link_id: i64, state: &str) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE inbox SET state = $2, link_id = $3 WHERE id = $1")
-        .bind(id)
-        .bind(state)
-        .bind(link_id)
-        .execute(&mut **tx)
-        .await?;
-    Ok(())
-}
-
-/// Makes a link, which is due, for an object that is new here. `None` if it is no longer new. A deletion makes one, too: it
-/// blocks an import by an older event that comes later.
-async fn import(
-    tx: &mut PgTransaction<'_>,
-    gateway: &GatewayName,
-    remote_id: &RemoteId,
-) -> Result<Option<i64>, sqlx::Error> {
-    sqlx::query_scalar(
-        "INSERT INTO links (gateway, customer_id, remote_id, due_seq) VALUES ($1, $2, $3, 1)
-         ON CONFLICT (gateway, remote_id) DO NOTHING RETURNING id",
-    )
-    .bind(gateway.as_str())
-    .bind(Uuid::now_v7())
-    .bind(remote_id.as_str())
-    .fetch_optional(&mut **tx)
-    .await
-}
-
-async fn by_remote_id(
-    tx: &mut PgTransaction<'_>,
-    gateway: &GatewayName,
-    remote_id: &RemoteId,
-) -> Result<Option<i64>, sqlx::Error> {
-    sqlx::query_scalar("SELECT id FROM links WHERE gateway = $1 AND remote_id = $2")
-        .bind(gateway.as_str())
-        .bind(remote_id.as_str())
-        .fetch_optional(&mut **tx)
-        .await
-}
-
-/// Asks a person about a second object, once. What is told of it later takes the place of what was told before; one that a
-/// person let be is asked about no more.
-async fn set_aside(
-    tx: &mut PgTransaction<'_>,
-    gateway: &GatewayName,
-    link_id: i64,
-    inbox_id: i64,
-    remote_id: &RemoteId,
-) -> Result<(), sqlx::Error> {
-    let asked: Option<(i64, bool, Option<i64>)> = sqlx::query_as(
-        "SELECT id, state = 'open', inbox_id FROM parked
-         WHERE gateway = $1 AND remote_id = $2 AND kind = 'duplicate'
-           AND (state = 'open' OR state = 'dismissed' AND link_id = $3)
-         ORDER BY state = 'open' DESC LIMIT 1 FOR UPDATE",
-    )
-    .bind(gateway.as_str())
-    .bind(remote_id.as_str())
-    .bind(link_id)
-    .fetch_optional(&mut **tx)
-    .await?;
-    match asked {
-        Some((_, false, _)) => return put(tx, inbox_id, link_id, "done").await,
-        Some((parked, true, before)) => {
-            sqlx::query("UPDATE parked SET inbox_id = $2 WHERE id = $1")
-                .bind(parked)
-                .bind(inbox_id)
-                .execute(&mut **tx)
-                .await?;
-            finish(tx, before.as_slice()).await?;
-        }
-        None => {
-            sqlx::query(
-                "INSERT INTO parked (gateway, link_id, kind, remote_id, inbox_id, field, reason)
-                 VALUES ($1, $2, 'duplicate', $3, $4, 'metadata.tandem_id',
-                         'a second object carries the id of a customer that has one')",
-            )
-            .bind(gateway.as_str())
-            .bind(link_id)
-            .bind(remote_id.as_str())
-            .bind(inbox_id)
-            .execute(&mut **tx)
-            .await?;
-        }
-    }
-    put(tx, inbox_id, link_id, "parked").await
-}
-
-/// These have links of their own now: where a person was asked about them, there is nothing to say any more.
-async fn no_second_objects(
-    tx: &mut PgTransaction<'_>,
-    gateway: &GatewayName,
-    objects: &[RemoteId],
-) -> Result<(), sqlx::Error> {
-    if objects.is_empty() {
-        return Ok(());
-    }
-    sqlx::query(
-        "WITH moot AS (
-             UPDATE parked SET state = 'superseded', closed_at = clock_timestamp()
-             WHERE gateway = $1 AND remote_id = ANY($2) AND state = 'open' AND kind = 'duplicate' RETURNING inbox_id
+) -> Result<Stored, sqlx::Error> {
+    let stored: Option<bool> = sqlx::query_scalar(&format!(
+        "WITH known AS MATERIALIZED (
+             SELECT id FROM links WHERE gateway = $1 AND remote_id = $4 FOR NO KEY UPDATE SKIP LOCKED
+         ), stored AS (
+             INSERT INTO inbox (gateway, event_id, change, state, link_id)
+             SELECT $1, $2, $3, CASE WHEN known.id IS NULL THEN 'new' ELSE 'waiting' END, known.id
+             FROM (SELECT) AS one LEFT JOIN known ON true
+             ON CONFLICT (gateway, event_id) DO NOTHING RETURNING link_id
+         ), marked AS (
+             UPDATE links SET {DUE} WHERE id = (SELECT link_id FROM stored)
          )
-         UPDATE inbox SET state = 'done' WHERE id IN (SELECT inbox_id FROM moot)",
-    )
+         SELECT link_id IS NOT NULL FROM stored"
+    ))
     .bind(gateway.as_str())
-    .bind(objects.iter().map(RemoteId::as_str).collect::<Vec<_>>())
-    .execute(&mut **tx)
+    .bind(&change.event_id)
+    .bind(Json(change))
+    .bind(change.remote_id.as_str())
+    .fetch_optional(relaxed)
     .await?;
-    Ok(())
+    Ok(match stored {
+        None => Stored::Before,
+        Some(false) => Stored::New,
+        Some(true) => Stored::Routed,
+    })
 }
 
 /// What its link has not taken in yet, in the order in which it came.

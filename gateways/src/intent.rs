@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgExecutor, PgPool, PgTransaction};
+use sqlx::{FromRow, PgExecutor, PgPool, PgTransaction, Postgres};
 use tandem_domain::{Field, Profile, Value};
 use tandem_eventlog::zoo::plays;
 use uuid::Uuid;
@@ -114,37 +116,53 @@ pub(crate) async fn with_keys(pool: &PgPool, link_id: i64, keys: &[&str]) -> Res
         .await
 }
 
-/// Stores an intent as the link's open one, if the lease is still ours, and renews that.
+/// Stores an intent as the link's open one, in the transaction that holds the link.
+pub(crate) async fn store(tx: &mut PgTransaction<'_>, link: &Link, intent: &Intent) -> Result<(), sqlx::Error> {
+    let values = "VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    inserted(&format!("{INSERT} {values}"), link, intent).execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// Stores an intent as the link's open one by a statement that is a step of its own: as `link::hold` does, it renews the lease
+/// and counts.
 ///
 /// # Errors
 /// [`RunError::LeaseLost`] if somebody else has it.
-pub(crate) async fn store(
+pub(crate) async fn store_holding(
     database: impl PgExecutor<'_>,
     link: &Link,
     lease: Duration,
     intent: &Intent,
 ) -> Result<(), RunError> {
-    let stored = sqlx::query(
+    let statement = format!(
         "WITH held AS (
-             UPDATE links SET lease_until = clock_timestamp() + make_interval(secs => $8)
-             WHERE id = $2 AND (lease_token = $9 OR $10) RETURNING id
+             UPDATE links SET lease_until = clock_timestamp() + make_interval(secs => $8), lease_step = lease_step + 1
+             WHERE id = $2 AND (lease_token = $9 AND lease_step = $10 OR $11) RETURNING id
          )
-         INSERT INTO intents (key, link_id, write, body, against, edited_at, created_at)
-         SELECT $1, id, $3, $4, $5, $6, $7 FROM held",
-    )
-    .bind(&intent.key)
-    .bind(link.id)
-    .bind(Json(&intent.write))
-    .bind(&intent.body)
-    .bind(Json(&intent.against))
-    .bind(Json(&intent.edited_at))
-    .bind(intent.created_at)
-    .bind(lease.as_secs_f64())
-    .bind(link.token)
-    .bind(plays("unfenced-writes"))
-    .execute(database)
-    .await?;
+         {INSERT} SELECT $1, id, $3, $4, $5, $6, $7 FROM held"
+    );
+    let stored = inserted(&statement, link, intent)
+        .bind(lease.as_secs_f64())
+        .bind(link.token)
+        .bind(link.step)
+        .bind(plays("unfenced-writes"))
+        .execute(database)
+        .await?;
     if stored.rows_affected() == 1 { Ok(()) } else { Err(RunError::LeaseLost) }
+}
+
+const INSERT: &str = "INSERT INTO intents (key, link_id, write, body, against, edited_at, created_at)";
+
+/// That statement, with the first seven values.
+fn inserted<'q>(statement: &'q str, link: &Link, intent: &'q Intent) -> Query<'q, Postgres, PgArguments> {
+    sqlx::query(statement)
+        .bind(&intent.key)
+        .bind(link.id)
+        .bind(Json(&intent.write))
+        .bind(&intent.body)
+        .bind(Json(&intent.against))
+        .bind(Json(&intent.edited_at))
+        .bind(intent.created_at)
 }
 
 /// Says that sending it again would only repeat an answer.

@@ -129,6 +129,8 @@ pub(crate) struct Sighting {
     pub base: Option<(Profile, Option<Interval>)>,
     /// The remote need not be asked any more.
     pub looked: bool,
+    /// The inbox rows that told of it, and end.
+    pub told_by: Vec<i64>,
 }
 
 /// Why a step did not end.

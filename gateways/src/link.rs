@@ -39,6 +39,8 @@ pub(crate) struct Link {
     /// What of its gateway stood still when it was leased.
     pub paused: Paused,
     pub token: Uuid,
+    /// How many steps were stored under leases of this link.
+    pub step: i64,
 }
 
 /// What the remote was last seen to hold, and when that was so.
@@ -98,36 +100,48 @@ impl FromRow<'_, PgRow> for Link {
             attempts: row.try_get("attempts")?,
             paused: Paused { inbound: row.try_get("inbound_paused")?, outbound: row.try_get("outbound_paused")? },
             token: row.try_get("lease_token")?,
+            step: row.try_get("lease_step")?,
         })
     }
 }
 
-/// Leases up to `limit` links that are due, the longest waiting first. Times are the database's, whatever this
-/// machine's clock says.
-pub(crate) async fn lease(
-    relaxed: &PgPool,
-    gateway: &GatewayName,
-    holder: i32,
-    duration: Duration,
-    limit: i64,
-) -> Result<Vec<Link>, sqlx::Error> {
-    sqlx::query_as(
+/// How links are leased.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    /// For which process.
+    pub holder: i32,
+    /// For how long.
+    pub duration: Duration,
+    /// At most so many.
+    pub most: usize,
+}
+
+/// In a condition on links: nobody has it.
+pub(crate) const UNLEASED: &str = "(lease_token IS NULL OR lease_until < clock_timestamp())";
+
+/// What [`Link`] is read from.
+pub(crate) const LEASED: &str = "
+    links.*,
+    EXISTS (SELECT FROM pauses WHERE gateway = $1 AND direction = 'inbound') AS inbound_paused,
+    EXISTS (SELECT FROM pauses WHERE gateway = $1 AND direction = 'outbound') AS outbound_paused";
+
+/// Leases links that are due, the longest waiting first. Times are the database's, whatever this machine's clock says.
+pub(crate) async fn lease(relaxed: &PgPool, gateway: &GatewayName, terms: Terms) -> Result<Vec<Link>, sqlx::Error> {
+    sqlx::query_as(&format!(
         // An array, and no join, which may be planned as a scan of all links.
         "UPDATE links SET lease_token = gen_random_uuid(), lease_holder = $3, leased_at = clock_timestamp(),
                           lease_until = clock_timestamp() + make_interval(secs => $4)
          WHERE id = ANY(ARRAY(
              SELECT id FROM links
              WHERE gateway = $1 AND due_seq > done_seq AND due_seq > paused_seq AND not_before <= clock_timestamp()
-               AND (lease_token IS NULL OR lease_until < clock_timestamp())
+               AND {UNLEASED}
              ORDER BY not_before LIMIT $2 FOR UPDATE SKIP LOCKED))
-         RETURNING links.*,
-             EXISTS (SELECT FROM pauses WHERE gateway = $1 AND direction = 'inbound') AS inbound_paused,
-             EXISTS (SELECT FROM pauses WHERE gateway = $1 AND direction = 'outbound') AS outbound_paused",
-    )
+         RETURNING {LEASED}"
+    ))
     .bind(gateway.as_str())
-    .bind(limit)
-    .bind(holder)
-    .bind(duration.as_secs_f64())
+    .bind(i64::try_from(terms.most).unwrap_or(i64::MAX))
+    .bind(terms.holder)
+    .bind(terms.duration.as_secs_f64())
     .fetch_all(relaxed)
     .await
 }
@@ -173,17 +187,19 @@ pub(crate) async fn announce(connection: impl PgExecutor<'_>, holder: i32) -> Re
     Ok(())
 }
 
-/// Renews the lease, if it is still ours, and locks the link for the rest of a transaction.
+/// Renews the lease, if it is still ours, counts a step, and locks the link for the rest of a transaction.
 ///
 /// # Errors
 /// [`RunError::LeaseLost`] if somebody else has it.
 pub(crate) async fn hold(database: impl PgExecutor<'_>, link: &Link, lease: Duration) -> Result<(), RunError> {
     let held = sqlx::query(
-        "UPDATE links SET lease_until = clock_timestamp() + make_interval(secs => $3) WHERE id = $1 AND lease_token = $2",
+        "UPDATE links SET lease_until = clock_timestamp() + make_interval(secs => $3), lease_step = lease_step + 1
+         WHERE id = $1 AND lease_token = $2 AND lease_step = $4",
     )
     .bind(link.id)
     .bind(link.token)
     .bind(lease.as_secs_f64())
+    .bind(link.step)
     .execute(database)
     .await?;
     if held.rows_affected() == 1 || plays("unfenced-writes") { Ok(()) } else { Err(RunError::LeaseLost) }
@@ -205,12 +221,13 @@ pub(crate) async fn release(relaxed: &PgPool, link: &Link, contested: usize) -> 
         "UPDATE links SET done_seq = $3, due_since = clock_timestamp(), not_before = clock_timestamp(), attempts = 0,
                           last_error = NULL, synced_at = clock_timestamp(), contested = $4,
                           {FREE}
-         WHERE id = $1 AND lease_token = $2"
+         WHERE id = $1 AND lease_token = $2 AND lease_step = $5"
     ))
     .bind(link.id)
     .bind(link.token)
     .bind(link.due_seq)
     .bind(i32::try_from(contested).unwrap_or(i32::MAX))
+    .bind(link.step)
     .execute(relaxed)
     .await?;
     Ok(())

@@ -127,6 +127,7 @@ impl<'a> Run<'a> {
         let asked = self.with.timer.reading();
         let executed = self.with.ledger.commit(&self.link, step).await?;
         self.held = asked;
+        self.link.step += 1;
         Ok(executed)
     }
 
@@ -148,6 +149,7 @@ impl<'a> Run<'a> {
             if asked.saturating_sub(self.held) > self.with.lease / 6 {
                 self.with.ledger.hold(&self.link).await?;
                 self.held = asked;
+                self.link.step += 1;
             }
             if let Either::Left((done, _)) = select(&mut call, self.with.timer.wait(self.with.lease / 3)).await {
                 return Ok(done);

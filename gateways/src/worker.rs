@@ -1,6 +1,6 @@
 //! The workers of one gateway: lease what is due, reconcile many links at once and one link never twice.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,16 +8,17 @@ use std::time::Duration;
 use futures::FutureExt;
 use metrics::counter;
 use sqlx::PgPool;
-use tandem_eventlog::{Wake, crash};
-use tokio::sync::Semaphore;
+use tandem_eventlog::{Appended, Wake, crash};
+use tokio::sync::{Semaphore, broadcast};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info_span, warn};
 use uuid::Uuid;
 
-use crate::link::{self, Link, backoff};
+use crate::link::{self, Link, Terms, backoff};
 use crate::reconcile::{Reconciler, Run, RunError, reconcile};
-use crate::{CallError, error_chain, pause};
+use crate::{CallError, due, error_chain, pause};
 
 /// How long a worker that nobody wakes waits before it looks by itself: what waited out its backoff, and lost rings.
 const POLL: Duration = Duration::from_millis(200);
@@ -67,22 +68,41 @@ pub(crate) struct Links {
     pub leases: Leases,
 }
 
+/// What workers listen to: that links are due, and what this process has just changed.
+pub(crate) struct News {
+    pub due: Wake,
+    pub appended: broadcast::Receiver<Appended>,
+}
+
 /// Leases and reconciles until told to stop; then lets the runs in hand end.
-pub(crate) async fn work(with: Reconciler, links: Links, workers: usize, wake: Wake, shutdown: CancellationToken) {
+pub(crate) async fn work(with: Reconciler, links: Links, workers: usize, mut news: News, shutdown: CancellationToken) {
     let turns = Arc::new(Semaphore::new(workers));
     let mut runs = JoinSet::new();
-    let mut rings = wake.listen().await;
+    let mut rings = news.due.listen().await;
+    let mut polls = tokio::time::interval(POLL);
+    polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut changed = BTreeMap::new();
     while !shutdown.is_cancelled() {
         while runs.try_join_next().is_some() {}
         let free = turns.available_permits();
         let (name, holder) = (with.gateway.name(), links.leases.holder);
-        let leased = match link::lease(&links.relaxed, name, holder, with.lease, free as i64).await {
-            Ok(leased) => leased,
-            Err(error) => {
-                debug!(error = %error_chain(&error), "links cannot be leased now");
-                vec![]
+        let terms = Terms { holder, duration: with.lease, most: free };
+        let leasing = match std::mem::take(&mut changed) {
+            none if none.is_empty() => link::lease(&links.relaxed, name, terms).await,
+            changed => {
+                let leasing = due::lease_changed(&links.relaxed, name, &changed, terms).await;
+                let is_leased = |customer, leased: &[Link]| leased.iter().any(|link| link.customer_id == customer);
+                if leasing.as_ref().is_ok_and(|leased| !changed.keys().all(|customer| is_leased(*customer, leased))) {
+                    // Other processes may have turns.
+                    news.due.ring();
+                }
+                leasing
             }
         };
+        let leased = leasing.unwrap_or_else(|error| {
+            debug!(error = %error_chain(&error), "links cannot be leased now");
+            vec![]
+        });
         let more = free > 0 && leased.len() == free;
         for link in leased {
             let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
@@ -99,8 +119,9 @@ pub(crate) async fn work(with: Reconciler, links: Links, workers: usize, wake: W
             continue;
         }
         tokio::select! {
+            now = due::heard(&mut news.appended, with.gateway.name()) => changed = now,
             () = rings.rung() => {}
-            () = tokio::time::sleep(POLL) => {}
+            _ = polls.tick() => {}
             // A turn came free while all were taken: there may be more to do.
             Some(_) = runs.join_next(), if free == 0 => {}
             () = shutdown.cancelled() => {}

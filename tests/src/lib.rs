@@ -4,6 +4,7 @@ mod accounts;
 mod catalog;
 mod clock;
 mod command;
+mod gate;
 mod quiet;
 mod tandem;
 mod wires;

@@ -5,7 +5,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use crate::accounts::{self, Running};
-use crate::{Account, Wires, clock};
+use crate::{Account, Wires, clock, gate};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use stripe_sim::{Control, Options, Settings, Sim};
@@ -108,6 +108,7 @@ impl Tandem {
             ("TANDEM_STRIPE__REQUESTS_PER_SECOND", "10000".to_owned()),
             ("TANDEM_STRIPE__ENDPOINT_REQUESTS_PER_SECOND", "10000".to_owned()),
             ("TANDEM_TEST_CLOCK_AHEAD", clock::file(&scratch).display().to_string()),
+            ("TANDEM_TEST_GATE", gate::file(&scratch).display().to_string()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();

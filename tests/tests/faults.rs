@@ -76,6 +76,45 @@ async fn postgres_killed_in_the_middle_loses_nothing() {
     assert_all_equal(&tandem, &ids).await;
 }
 
+/// Variant: whoever holds the lease goes on although a crash of PostgreSQL took what it had just stored. What Stripe told then
+/// counts as taken in, and is in no customer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_step_a_crash_of_postgres_took_has_lost_its_lease() {
+    let mut postgres = test::own_postgres().await;
+    let env = vec![("TANDEM_TEST_WAIT_AT", "merge-committed".to_owned())];
+    let setup = Setup { database_url: Some(postgres.url("postgres")), env, ..Setup::default() };
+    let mut tandem = Tandem::start_with(setup).await;
+    let ada = tandem.create("Ada", "ada@old.example").await;
+    tandem.settled().await;
+    let remote = tandem.remote_id(&ada.id).await;
+    // So that a commit that does not wait for the disk is not there by chance, and no relay writes it to disk by its own.
+    for setting in ["ALTER SYSTEM SET wal_writer_delay = '10s'", "SELECT pg_reload_conf()"] {
+        sqlx::query(setting).execute(&tandem.database).await.unwrap();
+    }
+    let mut numbering = tandem.database.begin().await.unwrap();
+    sqlx::query("SELECT FROM feed FOR UPDATE").execute(&mut *numbering).await.unwrap();
+    tandem.close_gate();
+    tandem.stripe.edit(&remote, &[("name", "Grace")]).await.unwrap();
+    tandem.gate_reached().await;
+    tandem.stripe.webhooks_idle().await.unwrap();
+    tokio::task::block_in_place(|| {
+        postgres.kill();
+        postgres.restart().unwrap();
+    });
+    tandem.ready().await;
+    // When it leases again, the connections of before are gone, and nothing else tells the run that there was a crash.
+    tandem
+        .until("links are leased again", || async {
+            let leasing = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'UPDATE links SET lease_token%'";
+            sqlx::query_scalar::<_, i64>(leasing).fetch_one(&tandem.database).await.is_ok_and(|sessions| sessions > 0)
+        })
+        .await;
+    tandem.open_gate();
+    tandem.settled().await;
+    tandem.assert_equal(&ada.id).await;
+    assert_eq!(tandem.get(&ada.id).await.name.as_deref(), Some("Grace"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nats_killed_in_the_middle_loses_nothing() {
     let mut nats = test::own_nats().await;

@@ -27,18 +27,18 @@ pub(super) async fn run(relay: &Relay, session: &mut PgConnection) -> Result<Inf
             Some(wrong) => wrong?,
             None => answer(number(session, BATCH)).await?,
         };
-        match numbered {
-            Some(last) => {
-                crash::at("relay-numbered");
-                relay.status.send_modify(|status| status.numbered = last);
-                pause = SOONEST;
+        if let Some(last) = numbered {
+            crash::at("relay-numbered");
+            let mut before = 0;
+            relay.status.send_modify(|status| before = std::mem::replace(&mut status.numbered, last));
+            pause = SOONEST;
+            if last - before >= u64::from(BATCH) {
+                continue;
             }
-            None => {
-                tokio::select! {
-                    () = bell.rung() => {}
-                    () = tokio::time::sleep(pause) => pause = (pause * 2).min(LATEST),
-                }
-            }
+        }
+        tokio::select! {
+            () = bell.rung() => {}
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LATEST),
         }
     }
 }

@@ -3,8 +3,10 @@
 use crate::counter::Command;
 use crate::projector::{sum, sum_projector};
 use crate::world::{World, eventually};
+use std::collections::HashSet;
 use std::path::Path;
 use std::process::Command as Run;
+use std::sync::{Arc, Mutex};
 use tandem_eventlog::{Context, ExecuteError, history, relaxed};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -112,7 +114,7 @@ async fn what_a_crash_of_postgresql_took_is_not_built_upon() {
     let context = Context::from_origin("test");
     let executed = world.store.execute_in(&mut transaction, loaded, Command::Add(5), context).await.unwrap();
     transaction.commit().await.unwrap();
-    world.store.remember(&executed);
+    world.store.committed(&executed, "test");
 
     server.kill();
     server.restart().unwrap();
@@ -123,6 +125,78 @@ async fn what_a_crash_of_postgresql_took_is_not_built_upon() {
         history(&world.pool, "counter", &id).await.unwrap().iter().map(|event| event.version).collect();
     assert_eq!(versions, (1..=versions.len() as u64).collect::<Vec<_>>(), "no hole");
     assert_eq!(world.store.load(&id).await.unwrap().version, versions.len() as u64);
+}
+
+/// Fails for a store that answers as soon as others see what it appended; and for one that takes a commit in another session for
+/// a sign that the first one's are on disk: that session may be of after the crash.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_answered_outlives_a_crash_of_postgresql() {
+    let mut server = tandem_local::test::own_postgres().await;
+    let world = World::on(&server.url("postgres"), &tandem_local::test::nats().await).await;
+    never_by_chance(&world).await;
+    let (answered, enough) = (Arc::new(Mutex::new(vec![])), CancellationToken::new());
+    let writers = (0..32).map(|_| {
+        let (store, answered, enough) = (world.store.clone(), Arc::clone(&answered), enough.clone());
+        tokio::spawn(async move {
+            while !enough.is_cancelled() {
+                let id = Uuid::new_v4().to_string();
+                match store.execute(&id, Command::Add(1), Context::from_origin("test")).await {
+                    Ok(_) => answered.lock().unwrap().push(id),
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            }
+        })
+    });
+    let writers: Vec<_> = writers.collect();
+    for so_many in [300, 600, 900] {
+        eventually("some are answered", async || answered.lock().unwrap().len() >= so_many).await;
+        server.kill();
+        server.restart().unwrap();
+    }
+    enough.cancel();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+
+    eventually("it answers", async || sqlx::query("SELECT 1").execute(&world.pool).await.is_ok()).await;
+    let there: Vec<String> =
+        sqlx::query_scalar("SELECT aggregate_id FROM events").fetch_all(&world.pool).await.unwrap();
+    let there: HashSet<String> = there.into_iter().collect();
+    let answered = answered.lock().unwrap();
+    let lost = answered.iter().filter(|id| !there.contains(*id)).count();
+    assert_eq!(lost, 0, "of {}", answered.len());
+}
+
+/// Fails for a store that answers a repeat by what it finds, while nobody knows whether that is on disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_repeat_was_answered_outlives_a_crash_of_postgresql() {
+    let mut server = tandem_local::test::own_postgres().await;
+    let world = World::on(&server.url("postgres"), &tandem_local::test::nats().await).await;
+    never_by_chance(&world).await;
+    let id = Uuid::new_v4().to_string();
+    let context = || Context::from_origin("test").key("key", b"add");
+    let mut transaction = relaxed(&world.pool, 1).begin().await.unwrap();
+    let unborn = world.store.load(&id).await.unwrap();
+    world.store.execute_in(&mut transaction, unborn, Command::Add(1), context()).await.unwrap();
+    transaction.commit().await.unwrap();
+    assert!(world.store.execute(&id, Command::Add(1), context()).await.unwrap().replayed);
+
+    server.kill();
+    server.restart().unwrap();
+    eventually("it is there", async || {
+        world.store.load(&id).await.is_ok_and(|loaded| {
+            assert_eq!(loaded.version, 1, "it was taken");
+            true
+        })
+    })
+    .await;
+}
+
+/// So that a commit that does not wait for the disk is not there by chance.
+async fn never_by_chance(world: &World) {
+    for setting in ["ALTER SYSTEM SET wal_writer_delay = '10s'", "SELECT pg_reload_conf()"] {
+        sqlx::query(setting).execute(&world.pool).await.unwrap();
+    }
 }
 
 fn copy(from: &Path, to: &Path) {

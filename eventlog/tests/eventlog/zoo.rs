@@ -38,6 +38,7 @@ caught! {
     key_after_the_rules by store::a_repeated_key_answers_as_it_did_then;
     key_apart_from_the_events by store::of_concurrent_requests_with_one_key_one_executes;
     command_in_its_callers_future by store::a_caller_that_hangs_up_cancels_nothing;
+    answered_before_durable by restarts::what_was_answered_outlives_a_crash_of_postgresql;
     purged_instead_of_erased by erase::what_is_erased_is_in_no_file_of_the_stream;
 }
 

@@ -5,9 +5,10 @@ use http::HeaderMap;
 use sqlx::PgPool;
 use tandem_domain::GatewayName;
 use tandem_eventlog::zoo::plays;
-use tandem_eventlog::{Wake, crash};
+use tandem_eventlog::{Disk, Wake, crash};
 
 use super::Gateways;
+use crate::inbox::Stored;
 use crate::{Notice, RemoteChange, WebhookError, inbox};
 
 impl Gateways {
@@ -28,13 +29,13 @@ impl Gateways {
             Notice::Change(change) => {
                 if plays("acknowledged-before-stored") {
                     let (inbox, name) = (self.inbox.clone(), gateway.name().clone());
-                    tokio::spawn(async move { inbox.store(&name, std::slice::from_ref(&*change)).await });
+                    tokio::spawn(async move { inbox.store_one(&name, &change).await });
                     return Ok(Accepted::Stored);
                 }
                 crash::at("webhook-verified");
-                let new = self.inbox.store(gateway.name(), std::slice::from_ref(&*change)).await?;
+                let new = self.inbox.store_one(gateway.name(), &change).await?;
                 crash::at("webhook-stored");
-                Ok(if new == 1 { Accepted::Stored } else { Accepted::Repeated })
+                Ok(if new { Accepted::Stored } else { Accepted::Repeated })
             }
             Notice::Ignored(kind) => Ok(Accepted::Ignored(kind)),
         }
@@ -69,17 +70,37 @@ pub enum AcceptError {
 /// Where changes are stored before anybody acts on them.
 #[derive(Clone)]
 pub(crate) struct Inbox {
-    pub(super) pool: PgPool,
+    pub(super) relaxed: PgPool,
+    pub(super) disk: Disk,
     pub(super) wake: Wake,
+    pub(super) due: Wake,
 }
 
 impl Inbox {
-    /// Stores changes, each once. Returns how many were new.
+    /// Stores changes, each once. Returns how many were new. Durable when it returns; acted on as soon as they are stored.
     pub async fn store(&self, gateway: &GatewayName, changes: &[RemoteChange]) -> Result<u64, sqlx::Error> {
-        let new = inbox::store(&self.pool, gateway, changes).await?;
+        let since = self.disk.session().await?;
+        let new = inbox::store(&self.relaxed, gateway, changes).await?;
         if new > 0 {
             self.wake.ring();
         }
+        self.disk.reached(since).await?;
         Ok(new)
+    }
+
+    /// The same of one change, in less time. Returns whether it was new.
+    async fn store_one(&self, gateway: &GatewayName, change: &RemoteChange) -> Result<bool, sqlx::Error> {
+        let since = self.disk.session().await?;
+        let stored = inbox::store_one(&self.relaxed, gateway, change).await?;
+        match stored {
+            Stored::Before => {}
+            Stored::New => self.wake.ring(),
+            Stored::Routed => self.due.ring(),
+        }
+        if !plays("acknowledged-before-durable") {
+            // Also what had come before: whoever brought it first may be waiting still.
+            self.disk.reached(since).await?;
+        }
+        Ok(stored != Stored::Before)
     }
 }

@@ -11,15 +11,19 @@ use tracing::{debug, error};
 
 use super::report::report;
 use super::{Configured, Gateways};
-use crate::due::{Due, hear};
+use crate::due::Due;
 use crate::inbox::Routed;
 use crate::ledger::Postgres;
 use crate::reconcile::Reconciler;
 use crate::sweep::{Sweeping, sweep};
 use crate::timer::Stopwatch;
 use crate::verify::watch;
-use crate::worker::Links;
+use crate::worker::{Links, News};
 use crate::{Sides, error_chain, inbox, retention, worker};
+
+/// How long what the feed tells waits for more of it: workers hear sooner of what this process changes. Only an import, which
+/// needs all that the feed tells of emails, waits for it.
+const PATIENCE: Duration = Duration::from_millis(10);
 
 /// From one forgetting of what was done long ago to the next.
 const FORGETTING: Duration = Duration::from_secs(3600);
@@ -39,8 +43,6 @@ impl Gateways {
         tasks.spawn(forget_done(self.clone(), shutdown.clone()));
         for one in self.configured.iter() {
             tasks.spawn(follow(self.clone(), one.clone(), shutdown.clone()));
-            let (relaxed, name) = (self.relaxed.clone(), one.gateway.name().clone());
-            tasks.spawn(hear(relaxed, name, self.store.appended(), self.due.clone(), shutdown.clone()));
             tasks.spawn(route(self.clone(), one.clone(), shutdown.clone()));
             tasks.spawn(sweep_one(self.clone(), one.clone(), shutdown.clone()));
             if let Some(interval) = one.verify_interval {
@@ -68,7 +70,8 @@ impl Gateways {
                 timer: Arc::new(Stopwatch::start()),
             };
             let links = Links { pool: self.pool.clone(), relaxed: self.relaxed.clone(), leases: leases.clone() };
-            tasks.spawn(worker::work(with, links, self.config.workers, self.due.clone(), shutdown.clone()));
+            let news = News { due: self.due.clone(), appended: self.store.appended() };
+            tasks.spawn(worker::work(with, links, self.config.workers, news, shutdown.clone()));
         }
         while let Some(ended) = tasks.join_next().await {
             let Err(error) = ended else { continue };
@@ -88,7 +91,7 @@ impl Gateways {
 
 async fn follow(all: Gateways, one: Configured, shutdown: CancellationToken) {
     let due = Due::new(one.gateway.name(), one.guard, all.due.clone());
-    let projector = Projector::new(all.pool.clone(), all.nats.clone(), all.feed.clone(), due);
+    let projector = Projector::new(all.pool.clone(), all.nats.clone(), all.feed.clone(), due).patient(PATIENCE);
     let mut status = projector.status();
     let shown = all.projectors.iter().find(|(name, _)| name == one.gateway.name()).map(|(_, shown)| shown);
     let mirror = async {

@@ -7,7 +7,7 @@ use cqrs_es::Aggregate;
 use sqlx::types::Json;
 use sqlx::{PgPool, PgTransaction};
 use tandem_domain::{Customer, CustomerId, GatewayName, RemoteId};
-use tandem_eventlog::{ExecuteError, Executed, Loaded, Store, checkpoint, crash};
+use tandem_eventlog::{ExecuteError, Executed, Loaded, Store, checkpoint, crash, signed};
 use uuid::Uuid;
 
 use super::{Change, Decision, Ledger, NotCommitted, Sighting, Step};
@@ -61,7 +61,7 @@ impl Ledger for Postgres {
     async fn commit(&self, link: &Link, step: Step) -> Result<Option<Executed<Customer>>, NotCommitted> {
         // The usual end of a run that pushes: one statement, which holds the link itself.
         if let (None, None, [Change::Open(intent)]) = (&step.decision, step.deletes, step.changes.as_slice()) {
-            intent::store(&self.pool, link, self.lease, intent).await?;
+            intent::store_holding(&self.pool, link, self.lease, intent).await?;
             return Ok(None);
         }
         if let Some(decision) = &step.decision {
@@ -86,9 +86,10 @@ impl Ledger for Postgres {
             }
             None => None,
         };
+        let version = executed.as_ref().map(|executed| executed.version);
         for change in step.changes {
             let sighting = matches!(change, Change::See(_));
-            match self.write(&mut tx, link, change).await {
+            match self.write(&mut tx, link, change, version).await {
                 Err(RunError::Database(sqlx::Error::Database(error))) if sighting && error.is_unique_violation() => {
                     tx.rollback().await.map_err(RunError::from)?;
                     return Err(NotCommitted::Claimed);
@@ -103,8 +104,7 @@ impl Ledger for Postgres {
         if let Some(executed) = &executed {
             crash::at("merge-committed");
             if !executed.events.is_empty() {
-                self.store.wake().ring();
-                self.store.remember(executed);
+                self.store.committed(executed, self.gateway.as_str());
             }
         }
         Ok(executed)
@@ -158,15 +158,21 @@ impl Postgres {
         Err(RunError::Paused(direction))
     }
 
-    async fn write(&self, tx: &mut PgTransaction<'_>, link: &Link, change: Change) -> Result<(), RunError> {
+    async fn write(
+        &self,
+        tx: &mut PgTransaction<'_>,
+        link: &Link,
+        change: Change,
+        version: Option<u64>,
+    ) -> Result<(), RunError> {
         match change {
-            Change::See(sighting) => see(tx, link, &sighting).await?,
+            Change::See(sighting) => see(tx, link, &sighting, version).await?,
             Change::Finish(rows) => inbox::finish(tx, &rows).await?,
             Change::HandBack(rows) => inbox::hand_back(tx, &rows).await?,
             Change::Checked(keys) => intent::echoes_checked(tx, &keys).await?,
             Change::Close(key, outcome) => intent::close(tx, &key, outcome).await?,
             Change::Spoil(key) => intent::spoil(tx, &key).await?,
-            Change::Open(intent) => intent::store(&mut **tx, link, self.lease, &intent).await?,
+            Change::Open(intent) => intent::store(tx, link, &intent).await?,
             Change::Become(state) => link::turn(tx, link, state).await?,
             Change::Reject { refused, field, code, reason } => {
                 if let Some(refused) = refused {
@@ -187,17 +193,25 @@ impl Postgres {
     }
 }
 
-/// Stores what the remote was seen to hold.
-async fn see(tx: &mut PgTransaction<'_>, link: &Link, seen: &Sighting) -> Result<(), sqlx::Error> {
+/// Stores what the remote was seen to hold. The customer at the version that came of it is compared by this very run: the
+/// feed need not mark the link due for it again.
+async fn see(
+    tx: &mut PgTransaction<'_>,
+    link: &Link,
+    seen: &Sighting,
+    version: Option<u64>,
+) -> Result<(), sqlx::Error> {
     let (base, interval) = match &seen.base {
         Some((profile, interval)) => (Some(profile), *interval),
         None => (None, None),
     };
     sqlx::query(
-        "UPDATE links SET remote_id = $2, state = $3, spellings = $4, look = look AND $8,
+        "WITH finished AS (UPDATE inbox SET state = 'done' WHERE id = ANY($10))
+         UPDATE links SET remote_id = $2, state = $3, spellings = $4, look = look AND $8,
                           base = COALESCE($5, base),
                           base_from = CASE WHEN $5::jsonb IS NULL THEN base_from ELSE $6 END,
-                          base_until = CASE WHEN $5::jsonb IS NULL THEN base_until ELSE $7 END
+                          base_until = CASE WHEN $5::jsonb IS NULL THEN base_until ELSE $7 END,
+                          due_version = greatest(due_version, $9)
          WHERE id = $1",
     )
     .bind(link.id)
@@ -208,6 +222,8 @@ async fn see(tx: &mut PgTransaction<'_>, link: &Link, seen: &Sighting) -> Result
     .bind(interval.map(|interval| interval.from()))
     .bind(interval.map(|interval| interval.until()))
     .bind(!seen.looked)
+    .bind(version.map(signed))
+    .bind(&seen.told_by)
     .execute(&mut **tx)
     .await?;
     Ok(())

@@ -68,7 +68,10 @@ impl Ledger for Memory {
 
     async fn hold(&self, link: &Link) -> Result<(), RunError> {
         pause().await;
-        self.world.lock().hold(self.side, link)
+        let mut state = self.world.lock();
+        state.hold(self.side, link)?;
+        state.count_step(self.side, link);
+        Ok(())
     }
 
     async fn commit(&self, link: &Link, step: Step) -> Result<Option<Executed<Customer>>, NotCommitted> {
@@ -145,11 +148,17 @@ impl State {
     fn hold(&mut self, side: usize, link: &Link) -> Result<(), RunError> {
         let now = self.now;
         let Some(row) = self.sides[side].row(link.id) else { return Err(RunError::LeaseLost) };
-        if row.leased_until.is_some() && row.link.token == link.token {
+        if row.leased_until.is_some() && (row.link.token, row.link.step) == (link.token, link.step) {
             row.leased_until = Some(now + LEASE);
             return Ok(());
         }
         if plays("unfenced-writes") { Ok(()) } else { Err(RunError::LeaseLost) }
+    }
+
+    fn count_step(&mut self, side: usize, link: &Link) {
+        if let Some(row) = self.sides[side].row(link.id) {
+            row.link.step += 1;
+        }
     }
 
     /// For the zoo: events in a transaction of their own, before the base.
@@ -182,10 +191,12 @@ impl State {
             let origin = self.sides[side].name.clone();
             self.append(link.customer_id, &executed.events, Some(&origin));
         }
+        let version = executed.as_ref().map_or(0, |executed| executed.version);
         for change in step.changes {
             self.tell(|| format!("link {} of gateway {side}: {change:?}", link.id));
-            self.sides[side].write(link.id, change);
+            self.sides[side].write(link.id, change, version);
         }
+        self.count_step(side, link);
         Ok(executed)
     }
 
@@ -204,7 +215,7 @@ impl State {
 }
 
 impl Side {
-    fn write(&mut self, link_id: i64, change: Change) {
+    fn write(&mut self, link_id: i64, change: Change, version: u64) {
         match change {
             Change::See(seen) => {
                 let Some(row) = self.row(link_id) else { return };
@@ -213,9 +224,11 @@ impl Side {
                 link.state = seen.state;
                 link.spellings = seen.spellings;
                 link.look &= !seen.looked;
+                link.due_version = link.due_version.max(version);
                 if let Some((profile, Some(interval))) = seen.base {
                     link.base = Some(Base { profile, interval });
                 }
+                self.told(&seen.told_by, |told| told.ended = true);
             }
             Change::Finish(rows) => self.told(&rows, |told| told.ended = true),
             Change::HandBack(rows) => self.told(&rows, |told| told.link_id = None),

@@ -187,6 +187,7 @@ impl Side {
             attempts: 0,
             paused: Paused::default(),
             token: Uuid::nil(),
+            step: 0,
         };
         self.links.push(Row { link, done_seq: 0, not_before: now, leased_until: None });
         let last = self.links.len() - 1;

@@ -67,6 +67,7 @@ pub(super) async fn ask_here(run: &mut Run<'_>, observation: &Observation) -> Re
         // Of our create we know what it held; when that was so nobody asks any more.
         base: observation.base.clone().map(|created| (created, Some(Interval::of_event(now)))),
         looked: false,
+        told_by: vec![],
     };
     let closes = observation.closes.iter().map(|(key, outcome)| Change::Close(key.clone(), *outcome));
     let deleted_at = observation.gone_at.unwrap_or(now);

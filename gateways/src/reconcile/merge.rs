@@ -138,7 +138,7 @@ pub(super) async fn merge(
             CustomerCommand::Observe(Box::new(observe))
         };
         let mut changes = vec![Change::See(sighting(run, &observation, state, &intake.spellings))];
-        changes.extend(ended_by(&observation));
+        changes.extend(checked(&observation));
         changes.extend(observation.closes.iter().map(|(key, outcome)| Change::Close(key.clone(), *outcome)));
         changes.extend(moot.then_some(Change::Withdraw));
         let deletes = (dies && !unlinks).then_some(Direction::Inbound);
@@ -167,16 +167,14 @@ pub(super) async fn merge(
 /// Nothing new was seen: usually the echo of a call whose reply told us.
 async fn tidy(run: &mut Run<'_>, observation: &Observation) -> Result<(), RunError> {
     // Should the database lose this in a crash, it finds nothing new once more.
-    let changes = ended_by(observation).collect();
+    let finished = (!observation.rows.is_empty()).then(|| Change::Finish(observation.rows.clone()));
+    let changes = finished.into_iter().chain(checked(observation)).collect();
     run.commit(Step { changes, relaxed: true, ..Step::default() }).await?;
     Ok(())
 }
 
-/// What the observation came from ends with it.
-fn ended_by(observation: &Observation) -> impl Iterator<Item = Change> {
-    let rows = (!observation.rows.is_empty()).then(|| Change::Finish(observation.rows.clone()));
-    let echoes = (!observation.echoes.is_empty()).then(|| Change::Checked(observation.echoes.clone()));
-    rows.into_iter().chain(echoes)
+fn checked(observation: &Observation) -> Option<Change> {
+    (!observation.echoes.is_empty()).then(|| Change::Checked(observation.echoes.clone()))
 }
 
 fn as_command(run: &Run<'_>, observation: &Observation, customer: &Customer) -> Observe {
@@ -235,6 +233,7 @@ fn sighting(run: &Run<'_>, observation: &Observation, state: LinkState, spelling
         spellings: spellings.clone(),
         base,
         looked: !matches!(observation.sight, Sighted::Nothing),
+        told_by: observation.rows.clone(),
     }
 }
 

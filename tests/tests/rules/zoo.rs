@@ -35,6 +35,7 @@ caught! {
     every_event_with_our_key_dropped by calls::a_send_that_arrives_after_it_was_given_up_is_put_right;
     every_event_of_an_executed_call_dropped by calls::a_call_that_is_carried_out_once_more_after_its_key_is_forgotten_is_put_right;
     acknowledged_before_stored by calls::a_webhook_that_cannot_be_stored_is_not_acknowledged;
+    acknowledged_before_durable by calls::a_webhook_is_on_disk_before_it_is_acknowledged;
     base_not_advanced_by_the_reply by conflicts::a_value_changed_back_while_the_call_was_out_is_changed_back_there_too;
     origin_suppresses_a_push by conflicts::a_later_edit_that_our_slow_push_overwrote_is_restored;
     append_before_base by conflicts::what_came_from_stripe_and_its_base_are_stored_together_or_not_at_all;
