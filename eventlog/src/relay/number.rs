@@ -32,7 +32,7 @@ pub(super) async fn run(relay: &Relay, session: &mut PgConnection) -> Result<Inf
             let mut before = 0;
             relay.status.send_modify(|status| before = std::mem::replace(&mut status.numbered, last));
             pause = SOONEST;
-            if last - before >= u64::from(BATCH) {
+            if last.saturating_sub(before) >= u64::from(BATCH) {
                 continue;
             }
         }
