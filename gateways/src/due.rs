@@ -161,20 +161,27 @@ pub(crate) async fn lease_changed(
     terms: Terms,
 ) -> Result<Vec<Link>, sqlx::Error> {
     let changed = Changed::new(gateway, changed);
-    let (mut marked, mut leased) = (0, vec![]);
-    if changed.customers.len() <= terms.most {
-        let links = changed.lease_known(relaxed, terms).await?;
-        marked = links.len();
-        leased.extend(links.into_iter().flatten());
+    let count = changed.customers.len();
+    let (known, mut leased) = if count <= terms.most {
+        let marked = changed.lease_known(relaxed, terms).await?;
+        (marked.len(), marked.into_iter().flatten().collect())
+    } else {
+        (changed.mark_known(relaxed).await?, vec![])
+    };
+    if known == count && count <= terms.most {
+        return Ok(leased);
     }
-    if marked < changed.customers.len() {
-        let most = terms.most.saturating_sub(leased.len());
-        match changed.lease_others(relaxed, Terms { most, ..terms }).await {
-            Ok(others) => leased.extend(others),
-            Err(error) if leased.is_empty() => return Err(error),
-            // What is leased is ours to work on.
-            Err(error) => debug!(error = %error_chain(&error), "what was appended is left to the feed"),
+    let others = async {
+        if known < count {
+            changed.add_missing(relaxed).await?;
         }
+        link::lease(relaxed, gateway, Terms { most: terms.most.saturating_sub(leased.len()), ..terms }).await
+    };
+    match others.await {
+        Ok(others) => leased.extend(others),
+        Err(error) if leased.is_empty() => return Err(error),
+        // What is leased is ours to work on.
+        Err(error) => debug!(error = %error_chain(&error), "what was appended is left to the feed"),
     }
     Ok(leased)
 }
@@ -242,14 +249,6 @@ impl<'a> Changed<'a> {
         let leased =
             |row: &PgRow| row.try_get("free").and_then(|free: bool| free.then(|| Link::from_row(row)).transpose());
         rows.iter().map(leased).collect()
-    }
-
-    /// Marks what is not marked yet, and leases what is due, whoever's it is.
-    async fn lease_others(&self, relaxed: &PgPool, terms: Terms) -> Result<Vec<Link>, sqlx::Error> {
-        if self.mark_known(relaxed).await? < self.customers.len() {
-            self.add_missing(relaxed).await?;
-        }
-        link::lease(relaxed, self.gateway, terms).await
     }
 
     /// Marks the links that are there due, each once for a version. Returns how many are there.

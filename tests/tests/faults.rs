@@ -80,17 +80,14 @@ async fn postgres_killed_in_the_middle_loses_nothing() {
 /// counts as taken in, and is in no customer.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_whose_step_a_crash_of_postgres_took_has_lost_its_lease() {
-    let mut postgres = test::own_postgres().await;
+    let mut postgres = test::own_forgetful_postgres().await;
     let env = vec![("TANDEM_TEST_WAIT_AT", "merge-committed".to_owned())];
     let setup = Setup { database_url: Some(postgres.url("postgres")), env, ..Setup::default() };
     let mut tandem = Tandem::start_with(setup).await;
     let ada = tandem.create("Ada", "ada@old.example").await;
     tandem.settled().await;
     let remote = tandem.remote_id(&ada.id).await;
-    // So that a commit that does not wait for the disk is not there by chance, and no relay writes it to disk by its own.
-    for setting in ["ALTER SYSTEM SET wal_writer_delay = '10s'", "SELECT pg_reload_conf()"] {
-        sqlx::query(setting).execute(&tandem.database).await.unwrap();
-    }
+    // No relay writes it to disk by a commit of its own.
     let mut numbering = tandem.database.begin().await.unwrap();
     sqlx::query("SELECT FROM feed FOR UPDATE").execute(&mut *numbering).await.unwrap();
     tandem.close_gate();

@@ -68,6 +68,14 @@ pub async fn own_postgres() -> Own<Postgres> {
     or_panic(blocking(start_postgres).await)
 }
 
+/// The same, which writes to disk only when a commit waits for that: what none has waited for, a kill takes for certain.
+///
+/// # Panics
+/// When it can't be started.
+pub async fn own_forgetful_postgres() -> Own<Postgres> {
+    or_panic(blocking(|| start_postgres_with(vec![("wal_writer_delay", "10s".to_owned())])).await)
+}
+
 /// A nats-server that this test may kill.
 ///
 /// # Panics
@@ -81,8 +89,12 @@ pub async fn own_nats() -> Own<Nats> {
 /// # Errors
 /// When it can't be started.
 pub fn start_postgres() -> Result<Own<Postgres>, Error> {
+    start_postgres_with(vec![])
+}
+
+fn start_postgres_with(mut settings: Vec<(&'static str, String)>) -> Result<Own<Postgres>, Error> {
     let scratch = Scratch::new()?;
-    let settings = vec![("max_connections", "400".to_owned()), ("shared_buffers", "64MB".to_owned())];
+    settings.extend([("max_connections", "400".to_owned()), ("shared_buffers", "64MB".to_owned())]);
     let options =
         PostgresOptions { settings, sync_new_data: false, ..PostgresOptions::new(scratch.path().join("postgres")) };
     Ok(Own { server: Postgres::start(&tools()?, options)?, _scratch: scratch })

@@ -102,12 +102,8 @@ async fn postgresql_killed_while_writing_loses_nothing_that_was_answered() {
 /// Fails for an append that only asks whether its own place is free: what a crash took is remembered, and a hole would stay.
 #[tokio::test]
 async fn what_a_crash_of_postgresql_took_is_not_built_upon() {
-    let mut server = tandem_local::test::own_postgres().await;
+    let mut server = tandem_local::test::own_forgetful_postgres().await;
     let world = World::on(&server.url("postgres"), &tandem_local::test::nats().await).await;
-    // So that a commit that does not wait for the disk is not there by chance.
-    sqlx::query("ALTER SYSTEM SET wal_writer_delay = '10s'").execute(&world.pool).await.unwrap();
-    server.restart().unwrap();
-    eventually("it answers", async || sqlx::query("SELECT 1").execute(&world.pool).await.is_ok()).await;
     let id = world.count(1).await;
     let mut transaction = relaxed(&world.pool, 1).begin().await.unwrap();
     let loaded = world.store.load(&id).await.unwrap();
@@ -131,9 +127,8 @@ async fn what_a_crash_of_postgresql_took_is_not_built_upon() {
 /// a sign that the first one's are on disk: that session may be of after the crash.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_answered_outlives_a_crash_of_postgresql() {
-    let mut server = tandem_local::test::own_postgres().await;
+    let mut server = tandem_local::test::own_forgetful_postgres().await;
     let world = World::on(&server.url("postgres"), &tandem_local::test::nats().await).await;
-    never_by_chance(&world).await;
     let (answered, enough) = (Arc::new(Mutex::new(vec![])), CancellationToken::new());
     let writers = (0..32).map(|_| {
         let (store, answered, enough) = (world.store.clone(), Arc::clone(&answered), enough.clone());
@@ -170,9 +165,8 @@ async fn what_was_answered_outlives_a_crash_of_postgresql() {
 /// Fails for a store that answers a repeat by what it finds, while nobody knows whether that is on disk.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_repeat_was_answered_outlives_a_crash_of_postgresql() {
-    let mut server = tandem_local::test::own_postgres().await;
+    let mut server = tandem_local::test::own_forgetful_postgres().await;
     let world = World::on(&server.url("postgres"), &tandem_local::test::nats().await).await;
-    never_by_chance(&world).await;
     let id = Uuid::new_v4().to_string();
     let context = || Context::from_origin("test").key("key", b"add");
     let mut transaction = relaxed(&world.pool, 1).begin().await.unwrap();
@@ -190,13 +184,6 @@ async fn what_a_repeat_was_answered_outlives_a_crash_of_postgresql() {
         })
     })
     .await;
-}
-
-/// So that a commit that does not wait for the disk is not there by chance.
-async fn never_by_chance(world: &World) {
-    for setting in ["ALTER SYSTEM SET wal_writer_delay = '10s'", "SELECT pg_reload_conf()"] {
-        sqlx::query(setting).execute(&world.pool).await.unwrap();
-    }
 }
 
 fn copy(from: &Path, to: &Path) {

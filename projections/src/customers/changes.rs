@@ -51,10 +51,11 @@ impl Listener {
     pub(super) async fn reached(&mut self, id: Uuid, version: u64) -> Option<CustomerRow> {
         loop {
             match self.0.recv().await {
-                Ok(Some(rows)) => match rows.get(&id) {
-                    Some(row) if row.seen >= version => return Some(row.clone()),
-                    _ => {}
-                },
+                Ok(Some(rows)) => {
+                    if let Some(row) = rows.get(&id).filter(|row| row.seen >= version) {
+                        return Some(row.clone());
+                    }
+                }
                 Ok(None) | Err(broadcast::error::RecvError::Lagged(_)) => return None,
                 Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
             }

@@ -167,9 +167,9 @@ impl Switches {
 /// Sends until it is taken, the endpoint is gone, or the attempts are used up.
 pub(crate) async fn send(app: Arc<App>, sending: Sending, attempts_made: u32) {
     let mut made = attempts_made;
-    while let Some(pause) = pause_before(&app, made + 1) {
-        // No pause is none: the timer would take a millisecond.
-        if !pause.is_zero() {
+    loop {
+        if made > 0 {
+            let Some(pause) = app.webhook_retry.pause_after(made) else { break };
             tokio::time::sleep(pause).await;
         }
         made += 1;
@@ -179,10 +179,6 @@ pub(crate) async fn send(app: Arc<App>, sending: Sending, attempts_made: u32) {
         }
     }
     app.change(|state| state.switches.in_flight = state.switches.in_flight.saturating_sub(1));
-}
-
-fn pause_before(app: &App, attempt: u32) -> Option<std::time::Duration> {
-    if attempt == 1 { Some(std::time::Duration::ZERO) } else { app.webhook_retry.pause_after(attempt - 1) }
 }
 
 /// Sends these events, to each endpoint that wants them, one after the other; what fails is sent again aside.

@@ -203,16 +203,12 @@ async fn a_webhook_that_cannot_be_stored_is_not_acknowledged() {
 /// Variant: a webhook is answered as soon as others see it, before it is on disk: a crash of PostgreSQL takes it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_webhook_is_on_disk_before_it_is_acknowledged() {
-    let mut postgres = test::own_postgres().await;
+    let mut postgres = test::own_forgetful_postgres().await;
     let setup = Setup { database_url: Some(postgres.url("postgres")), ..Setup::default() };
     let tandem = Tandem::start_with(setup).await;
     let ada = tandem.create("Ada", "ada@old.example").await;
     tandem.settled().await;
     let remote = tandem.remote_id(&ada.id).await;
-    // So that a commit that does not wait for the disk is not there by chance.
-    for delay in ["ALTER SYSTEM SET wal_writer_delay = '10s'", "SELECT pg_reload_conf()"] {
-        sqlx::query(delay).execute(&tandem.database).await.unwrap();
-    }
     // Nobody can act on it, which would write it, too.
     let mut held = tandem.database.begin().await.unwrap();
     sqlx::query("SELECT FROM links FOR UPDATE").execute(&mut *held).await.unwrap();
