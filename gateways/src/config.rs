@@ -31,7 +31,7 @@ pub struct Deletes {
 #[serde(default, deny_unknown_fields)]
 pub struct GatewaysConfig {
     /// Links of one gateway that are reconciled at once. `TANDEM_GATEWAYS__WORKERS`, default 16.
-    pub workers: usize,
+    pub workers: u32,
     /// How long a link is kept from others, renewed before each call. Longer than the longest call.
     /// `TANDEM_GATEWAYS__LEASE_MS`, default 60000.
     pub lease_ms: u64,

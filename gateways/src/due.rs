@@ -15,7 +15,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tracing::debug;
 use uuid::Uuid;
 
-use crate::link::{self, DUE, LEASED, Link, Terms, UNLEASED};
+use crate::link::{self, DUE, LEASE, LEASED, Link, READY, Terms};
 use crate::{Direction, GuardConfig, erase, error_chain, guard, join, twins};
 
 /// The projection that marks one gateway's links due, and keeps the emails by which twins are found. Marking again does no
@@ -225,17 +225,12 @@ impl<'a> Changed<'a> {
     async fn lease_known(&self, relaxed: &PgPool, terms: Terms) -> Result<Vec<Option<Link>>, sqlx::Error> {
         let rows = sqlx::query(&format!(
             "WITH known AS MATERIALIZED (
-                 SELECT links.id, version,
-                        due_seq + 1 > paused_seq AND not_before <= clock_timestamp() AND {UNLEASED} AS free
+                 SELECT links.id, version, due_seq + 1 > paused_seq AND {READY} AS free
                  FROM unnest($2::uuid[], $3::bigint[]) AS changed (customer, version)
                  JOIN links ON gateway = $1 AND customer_id = customer
                  ORDER BY customer_id FOR NO KEY UPDATE OF links
              )
-             UPDATE links SET {DUE}, due_version = version,
-                 lease_token = CASE WHEN free THEN gen_random_uuid() ELSE lease_token END,
-                 lease_holder = CASE WHEN free THEN $4 ELSE lease_holder END,
-                 leased_at = CASE WHEN free THEN clock_timestamp() ELSE leased_at END,
-                 lease_until = CASE WHEN free THEN clock_timestamp() + make_interval(secs => $5) ELSE lease_until END
+             UPDATE links SET {DUE}, {LEASE}, due_version = version
              FROM known WHERE links.id = known.id AND links.due_version < version
              RETURNING free, {LEASED}"
         ))

@@ -5,7 +5,8 @@ mod decide;
 mod report;
 mod run;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -14,6 +15,7 @@ use tandem_domain::{Customer, CustomerId, GatewayName, Policies};
 use tandem_eventlog::{Feed, ProjectorStatus, Store, Wake, relaxed};
 use tokio::sync::watch;
 
+use crate::worker::Runs;
 use crate::{
     Deletes, Filter, Gateway, GatewayStatus, GatewaysConfig, GuardConfig, LinkStatus, Matching, Parked, Pause, link,
     parked, pause, status,
@@ -62,6 +64,8 @@ pub struct Gateways {
     inbox: Inbox,
     due: Wake,
     projectors: Arc<[(GatewayName, watch::Sender<ProjectorStatus>)]>,
+    /// Of those that are at work.
+    runs: Arc<Mutex<BTreeMap<GatewayName, Runs>>>,
 }
 
 impl Gateways {
@@ -86,7 +90,8 @@ impl Gateways {
             wake: Wake::new(nats.clone(), &format!("{}.inbox", feed.stream)),
             due: due.clone(),
         };
-        Self { pool, relaxed, nats, store, feed, configured: configured.into(), config, clock, inbox, due, projectors }
+        let (configured, runs) = (configured.into(), Arc::default());
+        Self { pool, relaxed, nats, store, feed, configured, config, clock, inbox, due, projectors, runs }
     }
 
     /// Tries at once what waits for this gateway to come back: something has changed that may let it through.
@@ -126,6 +131,10 @@ impl Gateways {
     /// The gateway of that name, if it is switched on.
     pub fn named(&self, name: &str) -> Option<&GatewayName> {
         self.configured.iter().map(|one| one.gateway.name()).find(|one| one.as_str() == name)
+    }
+
+    fn runs(&self) -> MutexGuard<'_, BTreeMap<GatewayName, Runs>> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn names(&self) -> Vec<&str> {

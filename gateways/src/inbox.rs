@@ -3,11 +3,11 @@
 mod route;
 
 use sqlx::types::Json;
-use sqlx::{PgPool, PgTransaction};
+use sqlx::{FromRow, PgPool, PgTransaction, Row as _};
 use tandem_domain::GatewayName;
 
 use crate::RemoteChange;
-use crate::link::DUE;
+use crate::link::{DUE, LEASE, LEASED, Link, READY, Terms};
 
 #[cfg(test)]
 pub(crate) use route::{Destination, by_our_id, owner};
@@ -42,7 +42,7 @@ pub(crate) async fn store(
 }
 
 /// What became of one change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Stored {
     /// It had come before.
     Before,
@@ -50,49 +50,47 @@ pub(crate) enum Stored {
     New,
     /// Its link is due.
     Routed,
+    /// Its link is due, and leased.
+    Leased(Box<Link>),
 }
 
 /// Stores one change, once however often it comes. If its object is linked, as nearly always, and nobody holds the link right
-/// now, it needs no router: nobody is waited for.
+/// now, it needs no router; and if nobody works on the link, and there are terms, it is leased.
 pub(crate) async fn store_one(
     relaxed: &PgPool,
     gateway: &GatewayName,
     change: &RemoteChange,
+    terms: Option<Terms>,
 ) -> Result<Stored, sqlx::Error> {
-    let stored: Option<bool> = sqlx::query_scalar(&format!(
+    let row = sqlx::query(&format!(
+        // Who holds the link is not waited for.
         "WITH known AS MATERIALIZED (
-             SELECT id FROM links WHERE gateway = $1 AND remote_id = $4 FOR NO KEY UPDATE SKIP LOCKED
+             SELECT id, $4::integer IS NOT NULL AND due_seq + 1 > paused_seq AND {READY} AS free
+             FROM links WHERE gateway = $1 AND remote_id = $6 FOR NO KEY UPDATE SKIP LOCKED
          ), stored AS (
              INSERT INTO inbox (gateway, event_id, change, state, link_id)
              SELECT $1, $2, $3, CASE WHEN known.id IS NULL THEN 'new' ELSE 'waiting' END, known.id
              FROM (SELECT) AS one LEFT JOIN known ON true
              ON CONFLICT (gateway, event_id) DO NOTHING RETURNING link_id
          ), marked AS (
-             UPDATE links SET {DUE} WHERE id = (SELECT link_id FROM stored)
+             UPDATE links SET {DUE}, {LEASE} FROM known WHERE links.id = known.id AND EXISTS (SELECT FROM stored)
+             RETURNING free, {LEASED}
          )
-         SELECT link_id IS NOT NULL FROM stored"
+         SELECT link_id IS NOT NULL AS routed, marked.* FROM stored LEFT JOIN marked ON true"
     ))
     .bind(gateway.as_str())
     .bind(&change.event_id)
     .bind(Json(change))
+    .bind(terms.map(|terms| terms.holder))
+    .bind(terms.map(|terms| terms.duration.as_secs_f64()))
     .bind(change.remote_id.as_str())
     .fetch_optional(relaxed)
     .await?;
-    Ok(match stored {
-        None => Stored::Before,
-        Some(false) => Stored::New,
-        Some(true) => Stored::Routed,
-    })
-}
-
-/// What its link has not taken in yet, in the order in which it came.
-pub(crate) async fn waiting(pool: &PgPool, link_id: i64) -> Result<Vec<Row>, sqlx::Error> {
-    let rows: Vec<(i64, Json<RemoteChange>)> =
-        sqlx::query_as("SELECT id, change FROM inbox WHERE link_id = $1 AND state = 'waiting' ORDER BY id")
-            .bind(link_id)
-            .fetch_all(pool)
-            .await?;
-    Ok(rows.into_iter().map(|(id, Json(change))| Row { id, change }).collect())
+    let Some(row) = row else { return Ok(Stored::Before) };
+    if row.try_get::<Option<bool>, _>("free")?.unwrap_or_default() {
+        return Ok(Stored::Leased(Box::new(Link::from_row(&row)?)));
+    }
+    Ok(if row.try_get("routed")? { Stored::Routed } else { Stored::New })
 }
 
 /// Marks rows as taken in, in the transaction that takes them in.
@@ -108,4 +106,58 @@ pub(crate) async fn hand_back(tx: &mut PgTransaction<'_>, rows: &[i64]) -> Resul
         .execute(&mut **tx)
         .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use chrono::DateTime;
+    use tandem_domain::Profile;
+
+    use super::*;
+    use crate::ChangeKind;
+
+    const TERMS: Terms = Terms { holder: 7, duration: Duration::from_secs(60), most: 1 };
+
+    /// What becomes of an event of `cus_1`, whose link was made so.
+    async fn stored(link: &str, terms: Option<Terms>) -> Stored {
+        let pool = PgPool::connect(&tandem_local::test::database().await.url).await.unwrap();
+        tandem_eventlog::migrate(&pool).await.unwrap();
+        crate::migrate(&pool).await.unwrap();
+        sqlx::raw_sql(link).execute(&pool).await.unwrap();
+        let change = RemoteChange {
+            event_id: "evt_1".to_owned(),
+            remote_id: "cus_1".to_owned().into(),
+            kind: ChangeKind::Updated,
+            created: DateTime::UNIX_EPOCH,
+            profile: Profile::default(),
+            previous: BTreeMap::new(),
+            customer: None,
+            idempotency_key: None,
+        };
+        store_one(&pool, &"stripe".parse().unwrap(), &change, terms).await.unwrap()
+    }
+
+    fn link(columns: &str, values: &str) -> String {
+        format!(
+            "INSERT INTO links (gateway, customer_id, remote_id {columns})
+             VALUES ('stripe', gen_random_uuid(), 'cus_1' {values})"
+        )
+    }
+
+    #[tokio::test]
+    async fn a_change_leases_its_link_if_a_run_may_begin() {
+        let free = link("", "");
+        assert!(matches!(stored(&free, Some(TERMS)).await, Stored::Leased(link) if link.due_seq == 1));
+        assert!(matches!(stored(&free, None).await, Stored::Routed));
+
+        let leased =
+            link(", lease_token, lease_holder, lease_until", ", gen_random_uuid(), 8, now() + interval '1 min'");
+        assert!(matches!(stored(&leased, Some(TERMS)).await, Stored::Routed));
+        let waits = link(", not_before", ", now() + interval '1 min'");
+        assert!(matches!(stored(&waits, Some(TERMS)).await, Stored::Routed));
+        assert!(matches!(stored("SELECT", Some(TERMS)).await, Stored::New));
+    }
 }

@@ -99,17 +99,13 @@ fn sent_fields(write: &Write) -> BTreeMap<Field, Option<Value>> {
     }
 }
 
-const COLUMNS: &str = "SELECT key, write, body, against, edited_at, created_at, spoilt, echo_checked,
-                              state = 'executed' AS executed FROM intents";
-
-/// The open intent of a link.
-pub(crate) async fn open(pool: &PgPool, link_id: i64) -> Result<Option<Intent>, sqlx::Error> {
-    sqlx::query_as(&format!("{COLUMNS} WHERE link_id = $1 AND state = 'open'")).bind(link_id).fetch_optional(pool).await
-}
+/// What an [`Intent`] is read from.
+pub(crate) const INTENTS: &str = "
+    SELECT key, write, body, against, edited_at, created_at, spoilt, echo_checked, state = 'executed' AS executed FROM intents";
 
 /// A link's intents with these keys.
 pub(crate) async fn with_keys(pool: &PgPool, link_id: i64, keys: &[&str]) -> Result<Vec<Intent>, sqlx::Error> {
-    sqlx::query_as(&format!("{COLUMNS} WHERE link_id = $1 AND key = ANY($2)"))
+    sqlx::query_as(&format!("{INTENTS} WHERE link_id = $1 AND key = ANY($2)"))
         .bind(link_id)
         .bind(keys)
         .fetch_all(pool)

@@ -116,8 +116,16 @@ pub(crate) struct Terms {
     pub most: usize,
 }
 
-/// In a condition on links: nobody has it.
-pub(crate) const UNLEASED: &str = "(lease_token IS NULL OR lease_until < clock_timestamp())";
+/// In a condition on links: nobody has it, and it waits for no time.
+pub(crate) const READY: &str =
+    "(not_before <= clock_timestamp() AND (lease_token IS NULL OR lease_until < clock_timestamp()))";
+
+/// What an `UPDATE links SET` does to lease those that are `free`, for `$4` and as many seconds as `$5`.
+pub(crate) const LEASE: &str = "
+    lease_token = CASE WHEN free THEN gen_random_uuid() ELSE lease_token END,
+    lease_holder = CASE WHEN free THEN $4 ELSE lease_holder END,
+    leased_at = CASE WHEN free THEN clock_timestamp() ELSE leased_at END,
+    lease_until = CASE WHEN free THEN clock_timestamp() + make_interval(secs => $5) ELSE lease_until END";
 
 /// What [`Link`] is read from.
 pub(crate) const LEASED: &str = "
@@ -133,8 +141,7 @@ pub(crate) async fn lease(relaxed: &PgPool, gateway: &GatewayName, terms: Terms)
                           lease_until = clock_timestamp() + make_interval(secs => $4)
          WHERE id = ANY(ARRAY(
              SELECT id FROM links
-             WHERE gateway = $1 AND due_seq > done_seq AND due_seq > paused_seq AND not_before <= clock_timestamp()
-               AND {UNLEASED}
+             WHERE gateway = $1 AND due_seq > done_seq AND due_seq > paused_seq AND {READY}
              ORDER BY not_before LIMIT $2 FOR UPDATE SKIP LOCKED))
          RETURNING {LEASED}"
     ))

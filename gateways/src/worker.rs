@@ -1,24 +1,25 @@
 //! The workers of one gateway: lease what is due, reconcile many links at once and one link never twice.
 
+mod runs;
+
 use std::collections::{BTreeMap, HashSet};
-use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::FutureExt;
-use metrics::counter;
 use sqlx::PgPool;
-use tandem_eventlog::{Appended, Wake, crash};
-use tokio::sync::{Semaphore, broadcast};
-use tokio::task::JoinSet;
+use tandem_eventlog::{Appended, Wake};
+use tokio::sync::broadcast;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug, error, info_span, warn};
+use tracing::{debug, warn};
 use uuid::Uuid;
 
-use crate::link::{self, Link, Terms, backoff};
-use crate::reconcile::{Reconciler, Run, RunError, reconcile};
-use crate::{CallError, due, error_chain, pause};
+use crate::link::{self, Link};
+use crate::{due, error_chain};
+
+#[cfg(test)]
+pub(crate) use runs::wait_after;
+pub(crate) use runs::{Links, Runs, Turn};
 
 /// How long a worker that nobody wakes waits before it looks by itself: what waited out its backoff, and lost rings.
 const POLL: Duration = Duration::from_millis(200);
@@ -60,14 +61,6 @@ impl Drop for Running {
     }
 }
 
-/// Where this process's leases are.
-#[derive(Clone)]
-pub(crate) struct Links {
-    pub pool: PgPool,
-    pub relaxed: PgPool,
-    pub leases: Leases,
-}
-
 /// What workers listen to: that links are due, and what this process has just changed.
 pub(crate) struct News {
     pub due: Wake,
@@ -75,22 +68,19 @@ pub(crate) struct News {
 }
 
 /// Leases and reconciles until told to stop; then lets the runs in hand end.
-pub(crate) async fn work(with: Reconciler, links: Links, workers: usize, mut news: News, shutdown: CancellationToken) {
-    let turns = Arc::new(Semaphore::new(workers));
-    let mut runs = JoinSet::new();
+pub(crate) async fn work(runs: Runs, mut news: News, shutdown: CancellationToken) {
     let mut rings = news.due.listen().await;
     let mut polls = tokio::time::interval(POLL);
     polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut changed = BTreeMap::new();
     while !shutdown.is_cancelled() {
-        while runs.try_join_next().is_some() {}
-        let free = turns.available_permits();
-        let (name, holder) = (with.gateway.name(), links.leases.holder);
-        let terms = Terms { holder, duration: with.lease, most: free };
+        let turns = runs.turns();
+        let free = turns.len();
+        let (gateway, terms) = (runs.gateway(), runs.terms(free));
         let leasing = match std::mem::take(&mut changed) {
-            none if none.is_empty() => link::lease(&links.relaxed, name, terms).await,
+            none if none.is_empty() => link::lease(runs.relaxed(), gateway, terms).await,
             changed => {
-                let leasing = due::lease_changed(&links.relaxed, name, &changed, terms).await;
+                let leasing = due::lease_changed(runs.relaxed(), gateway, &changed, terms).await;
                 let is_leased = |customer, leased: &[Link]| leased.iter().any(|link| link.customer_id == customer);
                 if leasing.as_ref().is_ok_and(|leased| !changed.keys().all(|customer| is_leased(*customer, leased))) {
                     // Other processes may have turns.
@@ -104,89 +94,22 @@ pub(crate) async fn work(with: Reconciler, links: Links, workers: usize, mut new
             vec![]
         });
         let more = free > 0 && leased.len() == free;
-        for link in leased {
-            let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
-            let with = with.clone();
-            let span = info_span!("reconcile", customer.id = %link.customer_id, gateway = %with.gateway.name());
-            let (links, running) = (links.clone(), links.leases.begin(link.token));
-            let run = async move {
-                one(&with, &links, link).await;
-                drop((running, turn));
-            };
-            runs.spawn(run.instrument(span));
+        for (link, turn) in leased.into_iter().zip(turns) {
+            turn.begin(link);
         }
         if more {
             continue;
         }
         tokio::select! {
-            now = due::heard(&mut news.appended, with.gateway.name()) => changed = now,
+            now = due::heard(&mut news.appended, gateway) => changed = now,
             () = rings.rung() => {}
             _ = polls.tick() => {}
             // A turn came free while all were taken: there may be more to do.
-            Some(_) = runs.join_next(), if free == 0 => {}
+            () = runs.freed(), if free == 0 => {}
             () = shutdown.cancelled() => {}
         }
     }
-    while runs.join_next().await.is_some() {}
-}
-
-/// Reconciles one link and ends its lease.
-async fn one(with: &Reconciler, links: &Links, link: Link) {
-    let mut run = Run::new(with, link);
-    // One customer's trouble holds up no other. What the run knew of the link is not used after a panic.
-    let result = AssertUnwindSafe(reconcile(&mut run)).catch_unwind().await.unwrap_or(Err(RunError::Panicked));
-    let gateway = with.gateway.name().to_string();
-    let outcome = match &result {
-        Ok(_) if run.link.refused.is_of_a_read() => "unreadable",
-        Ok(_) => "settled",
-        Err(RunError::Panicked) => "panicked",
-        Err(RunError::LeaseLost) => "lease_lost",
-        Err(RunError::Restless) => "restless",
-        Err(RunError::Paused(_)) => "paused",
-        Err(RunError::Behind) => "feed_behind",
-        Err(RunError::Call(_)) => "gateway_unavailable",
-        Err(RunError::Database(_) | RunError::Log(_)) => "database_unavailable",
-    };
-    counter!("tandem_reconciles_total", "gateway" => gateway.clone(), "outcome" => outcome).increment(1);
-    let ended = match result {
-        Ok(contested) => {
-            crash::at("link-settled");
-            link::release(&links.relaxed, &run.link, contested).await
-        }
-        Err(RunError::LeaseLost) => Ok(()),
-        Err(RunError::Paused(on)) => pause::wait(&links.pool, with.gateway.name(), &run.link, on).await,
-        Err(error) => {
-            counter!("tandem_gateway_retries_total", "gateway" => gateway).increment(1);
-            let reason = error_chain(&error);
-            let wait = wait_after(&error, run.link.attempts, rand::random());
-            match &error {
-                RunError::Log(_) | RunError::Panicked => error!(error = %reason, "a link cannot be brought in step"),
-                _ => warn!(error = %reason, wait_ms = wait.as_millis() as u64, "a link must be tried again"),
-            }
-            link::postpone(&links.pool, &run.link, wait, &reason).await
-        }
-    };
-    if let Err(error) = ended {
-        debug!(error = %error_chain(&error), "a lease could not be ended: it is freed when the database is back");
-    }
-}
-
-/// How long a link waits after its run ended with this error.
-pub(crate) fn wait_after(error: &RunError, attempts: i32, jitter: f64) -> Duration {
-    let wait = backoff(attempts, jitter);
-    match error {
-        RunError::Restless if attempts < 3 => Duration::ZERO,
-        RunError::Call(CallError::Unavailable { retry_after: Some(asked), .. }) => wait.max(*asked),
-        RunError::Call(CallError::Unauthorised { .. }) => wait.max(Duration::from_secs(5)),
-        RunError::Call(_)
-        | RunError::Database(_)
-        | RunError::Log(_)
-        | RunError::LeaseLost
-        | RunError::Panicked
-        | RunError::Paused(_)
-        | RunError::Behind
-        | RunError::Restless => wait,
-    }
+    runs.ended().await;
 }
 
 /// Keeps a session lock, which shows that this process is there, and frees what nobody works on.

@@ -9,6 +9,7 @@ use tandem_eventlog::{Disk, Wake, crash};
 
 use super::Gateways;
 use crate::inbox::Stored;
+use crate::worker::{Runs, Turn};
 use crate::{Notice, RemoteChange, WebhookError, inbox};
 
 impl Gateways {
@@ -27,13 +28,15 @@ impl Gateways {
         let gateway = &one.ok_or(AcceptError::UnknownGateway)?.gateway;
         match gateway.verify(headers, body, now)? {
             Notice::Change(change) => {
+                crash::at("webhook-verified");
+                let (inbox, name) = (self.inbox.clone(), gateway.name().clone());
+                let runs = self.runs().get(&name).cloned();
+                // In a task of its own: a sender that hangs up leaves no lease behind that nobody knows of.
+                let storing = tokio::spawn(async move { inbox.store_one(&name, &change, runs.as_ref()).await });
                 if plays("acknowledged-before-stored") {
-                    let (inbox, name) = (self.inbox.clone(), gateway.name().clone());
-                    tokio::spawn(async move { inbox.store_one(&name, &change).await });
                     return Ok(Accepted::Stored);
                 }
-                crash::at("webhook-verified");
-                let new = self.inbox.store_one(gateway.name(), &change).await?;
+                let new = storing.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))?;
                 crash::at("webhook-stored");
                 Ok(if new { Accepted::Stored } else { Accepted::Repeated })
             }
@@ -88,19 +91,29 @@ impl Inbox {
         Ok(new)
     }
 
-    /// The same of one change, in less time. Returns whether it was new.
-    async fn store_one(&self, gateway: &GatewayName, change: &RemoteChange) -> Result<bool, sqlx::Error> {
+    /// The same of one change, in less time: if there is a turn for its link, a run begins at once. Returns whether it was
+    /// new.
+    async fn store_one(
+        &self,
+        gateway: &GatewayName,
+        change: &RemoteChange,
+        runs: Option<&Runs>,
+    ) -> Result<bool, sqlx::Error> {
         let since = self.disk.session().await?;
-        let stored = inbox::store_one(&self.relaxed, gateway, change).await?;
-        match stored {
-            Stored::Before => {}
-            Stored::New => self.wake.ring(),
-            Stored::Routed => self.due.ring(),
+        let turn = runs.and_then(Runs::turn);
+        let terms = turn.as_ref().map(Turn::terms);
+        let stored = inbox::store_one(&self.relaxed, gateway, change, terms).await?;
+        let new = !matches!(stored, Stored::Before);
+        match (stored, turn) {
+            (Stored::Before, _) => {}
+            (Stored::New, _) => self.wake.ring(),
+            (Stored::Leased(link), Some(turn)) => turn.begin(*link),
+            (Stored::Leased(_) | Stored::Routed, _) => self.due.ring(),
         }
         if !plays("acknowledged-before-durable") {
             // Also what had come before: whoever brought it first may be waiting still.
             self.disk.reached(since).await?;
         }
-        Ok(stored != Stored::Before)
+        Ok(new)
     }
 }

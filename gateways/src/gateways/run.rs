@@ -18,7 +18,7 @@ use crate::reconcile::Reconciler;
 use crate::sweep::{Sweeping, sweep};
 use crate::timer::Stopwatch;
 use crate::verify::watch;
-use crate::worker::{Links, News};
+use crate::worker::{Links, News, Runs};
 use crate::{Sides, error_chain, inbox, retention, worker};
 
 /// How long what the feed tells waits for more of it: workers hear sooner of what this process changes. Only an import, which
@@ -71,7 +71,9 @@ impl Gateways {
             };
             let links = Links { pool: self.pool.clone(), relaxed: self.relaxed.clone(), leases: leases.clone() };
             let news = News { due: self.due.clone(), appended: self.store.appended() };
-            tasks.spawn(worker::work(with, links, self.config.workers, news, shutdown.clone()));
+            let runs = Runs::new(with, links, self.config.workers, shutdown.clone());
+            self.runs().insert(one.gateway.name().clone(), runs.clone());
+            tasks.spawn(worker::work(runs, news, shutdown.clone()));
         }
         while let Some(ended) = tasks.join_next().await {
             let Err(error) = ended else { continue };

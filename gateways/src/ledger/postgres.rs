@@ -5,17 +5,18 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cqrs_es::Aggregate;
 use sqlx::types::Json;
-use sqlx::{PgPool, PgTransaction};
+use sqlx::{FromRow, PgPool, PgTransaction, Row as _};
 use tandem_domain::{Customer, CustomerId, GatewayName, RemoteId};
+use tandem_eventlog::zoo::plays;
 use tandem_eventlog::{ExecuteError, Executed, Loaded, Store, checkpoint, crash, signed};
 use uuid::Uuid;
 
 use super::{Change, Decision, Ledger, NotCommitted, Sighting, Step};
 use crate::due::projection_name;
 use crate::inbox::{self, Row};
-use crate::intent::{self, Intent};
+use crate::intent::{self, INTENTS, Intent};
 use crate::link::{self, Link};
-use crate::{Direction, GuardConfig, RunError, deletions, guard, join, parked, twins, zoo};
+use crate::{Direction, GuardConfig, RemoteChange, RunError, deletions, guard, join, parked, twins, zoo};
 
 /// One gateway's part of the database.
 pub(crate) struct Postgres {
@@ -34,16 +35,17 @@ const FEED_PATIENCE: Duration = Duration::from_secs(2);
 #[async_trait]
 impl Ledger for Postgres {
     async fn look_around(&self, link: &Link) -> Result<(Option<Intent>, Vec<Row>, Loaded<Customer>), RunError> {
-        let open = async { Ok(intent::open(&self.relaxed, link.id).await?) };
-        let told = async { Ok(inbox::waiting(&self.relaxed, link.id).await?) };
+        let begun = async { Ok(begun(&self.relaxed, link).await?) };
         let (id, version) = (link.customer_id.to_string(), link.due_version);
         let customer = async { Ok::<_, RunError>(self.store.load_since(&id, version).await?) };
-        tokio::try_join!(open, told, customer)
+        let ((open, told), customer) = tokio::try_join!(begun, customer)?;
+        Ok((open, told, customer))
     }
 
     async fn look_again(&self, link: &Link) -> Result<(Vec<Row>, Loaded<Customer>), RunError> {
-        let told = async { Ok(inbox::waiting(&self.relaxed, link.id).await?) };
-        tokio::try_join!(told, self.load(link.customer_id))
+        let begun = async { Ok(begun(&self.relaxed, link).await?) };
+        let ((_, told), customer) = tokio::try_join!(begun, self.load(link.customer_id))?;
+        Ok((told, customer))
     }
 
     async fn load(&self, customer: CustomerId) -> Result<Loaded<Customer>, RunError> {
@@ -72,7 +74,10 @@ impl Ledger for Postgres {
         if let Some(direction) = step.deletes {
             tx = self.guard_deletion(tx, link, direction).await?;
         }
-        link::hold(&mut *tx, link, self.lease).await?;
+        // A sighting holds the link itself.
+        if !matches!(step.changes.first(), Some(Change::See(_))) {
+            link::hold(&mut *tx, link, self.lease).await?;
+        }
         let executed = match step.decision {
             Some(Decision { customer, command, context }) => {
                 match self.store.execute_in(&mut tx, customer, command, context).await {
@@ -166,7 +171,7 @@ impl Postgres {
         version: Option<u64>,
     ) -> Result<(), RunError> {
         match change {
-            Change::See(sighting) => see(tx, link, &sighting, version).await?,
+            Change::See(sighting) => see(tx, link, self.lease, &sighting, version).await?,
             Change::Finish(rows) => inbox::finish(tx, &rows).await?,
             Change::HandBack(rows) => inbox::hand_back(tx, &rows).await?,
             Change::Checked(keys) => intent::echoes_checked(tx, &keys).await?,
@@ -193,26 +198,51 @@ impl Postgres {
     }
 }
 
-/// Stores what the remote was seen to hold. The customer at the version that came of it is compared by this very run: the
-/// feed need not mark the link due for it again.
+/// The open call, and what waits in the inbox: in one round trip, since every run begins with it.
+async fn begun(relaxed: &PgPool, link: &Link) -> Result<(Option<Intent>, Vec<Row>), sqlx::Error> {
+    let row = sqlx::query(&format!(
+        "SELECT told.*, open.* FROM (
+             SELECT array_agg(id ORDER BY id) AS ids, array_agg(change ORDER BY id) AS changes
+             FROM inbox WHERE link_id = $1 AND state = 'waiting'
+         ) AS told LEFT JOIN ({INTENTS} WHERE link_id = $1 AND state = 'open') AS open ON true"
+    ))
+    .bind(link.id)
+    .fetch_one(relaxed)
+    .await?;
+    let open = match row.try_get::<Option<&str>, _>("key")? {
+        Some(_) => Some(Intent::from_row(&row)?),
+        None => None,
+    };
+    let ids: Vec<i64> = row.try_get::<Option<_>, _>("ids")?.unwrap_or_default();
+    let changes: Vec<Json<RemoteChange>> = row.try_get::<Option<_>, _>("changes")?.unwrap_or_default();
+    Ok((open, ids.into_iter().zip(changes).map(|(id, Json(change))| Row { id, change }).collect()))
+}
+
+/// Stores what the remote was seen to hold, and holds the link as [`link::hold`] does. The customer at the version that came of
+/// it is compared by this very run: the feed need not mark the link due for it again.
+///
+/// # Errors
+/// [`RunError::LeaseLost`] if somebody else has it.
 async fn see(
     tx: &mut PgTransaction<'_>,
     link: &Link,
+    lease: Duration,
     seen: &Sighting,
     version: Option<u64>,
-) -> Result<(), sqlx::Error> {
+) -> Result<(), RunError> {
     let (base, interval) = match &seen.base {
         Some((profile, interval)) => (Some(profile), *interval),
         None => (None, None),
     };
-    sqlx::query(
+    let stored = sqlx::query(
         "WITH finished AS (UPDATE inbox SET state = 'done' WHERE id = ANY($10))
-         UPDATE links SET remote_id = $2, state = $3, spellings = $4, look = look AND $8,
+         UPDATE links SET lease_until = clock_timestamp() + make_interval(secs => $11), lease_step = lease_step + 1,
+                          remote_id = $2, state = $3, spellings = $4, look = look AND $8,
                           base = COALESCE($5, base),
                           base_from = CASE WHEN $5::jsonb IS NULL THEN base_from ELSE $6 END,
                           base_until = CASE WHEN $5::jsonb IS NULL THEN base_until ELSE $7 END,
                           due_version = greatest(due_version, $9)
-         WHERE id = $1",
+         WHERE id = $1 AND (lease_token = $12 AND lease_step = $13 OR $14)",
     )
     .bind(link.id)
     .bind(seen.remote_id.as_str())
@@ -224,7 +254,11 @@ async fn see(
     .bind(!seen.looked)
     .bind(version.map(signed))
     .bind(&seen.told_by)
+    .bind(lease.as_secs_f64())
+    .bind(link.token)
+    .bind(link.step)
+    .bind(plays("unfenced-writes"))
     .execute(&mut **tx)
     .await?;
-    Ok(())
+    if stored.rows_affected() == 1 { Ok(()) } else { Err(RunError::LeaseLost) }
 }

@@ -1,0 +1,169 @@
+//! Runs: so many at once, each of a link that is leased for it.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use metrics::counter;
+use sqlx::PgPool;
+use tandem_domain::GatewayName;
+use tandem_eventlog::crash;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, debug, error, info_span, warn};
+
+use super::Leases;
+use crate::link::{self, Link, Terms, backoff};
+use crate::reconcile::{Reconciler, Run, RunError, reconcile};
+use crate::{CallError, error_chain, pause};
+
+/// One gateway's runs in this process. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Runs {
+    with: Reconciler,
+    links: Links,
+    turns: Arc<Semaphore>,
+    most: u32,
+    shutdown: CancellationToken,
+}
+
+/// The right to one run. Whoever leases a link has it before, so that no lease waits.
+pub(crate) struct Turn<'a> {
+    runs: &'a Runs,
+    permit: OwnedSemaphorePermit,
+}
+
+/// Where this process's leases are.
+#[derive(Clone)]
+pub(crate) struct Links {
+    pub pool: PgPool,
+    pub relaxed: PgPool,
+    pub leases: Leases,
+}
+
+impl Runs {
+    /// At most so many at once. None begins once they are told to stop.
+    pub fn new(with: Reconciler, links: Links, most: u32, shutdown: CancellationToken) -> Self {
+        Self { with, links, turns: Arc::new(Semaphore::new(most as usize)), most, shutdown }
+    }
+
+    /// A turn, if one is free.
+    pub fn turn(&self) -> Option<Turn<'_>> {
+        if self.shutdown.is_cancelled() {
+            return None;
+        }
+        let permit = Arc::clone(&self.turns).try_acquire_owned().ok()?;
+        Some(Turn { runs: self, permit })
+    }
+
+    /// All turns that are free.
+    pub fn turns(&self) -> Vec<Turn<'_>> {
+        std::iter::from_fn(|| self.turn()).collect()
+    }
+
+    /// Waits until a turn is free.
+    pub async fn freed(&self) {
+        drop(self.turns.acquire().await);
+    }
+
+    /// Waits until no run is in hand. None begins after that.
+    pub async fn ended(&self) {
+        drop(self.turns.acquire_many(self.most).await);
+    }
+
+    /// How links are leased for so many turns.
+    pub fn terms(&self, most: usize) -> Terms {
+        Terms { holder: self.links.leases.holder, duration: self.with.lease, most }
+    }
+
+    /// Whose they are.
+    pub fn gateway(&self) -> &GatewayName {
+        self.with.gateway.name()
+    }
+
+    /// Where links are leased.
+    pub fn relaxed(&self) -> &PgPool {
+        &self.links.relaxed
+    }
+}
+
+impl Turn<'_> {
+    /// How a link is leased for it.
+    pub fn terms(&self) -> Terms {
+        self.runs.terms(1)
+    }
+
+    /// Reconciles a link that was leased for it.
+    pub fn begin(self, link: Link) {
+        let Runs { with, links, .. } = self.runs.clone();
+        // Of no request: it goes on when that is answered.
+        let span =
+            info_span!(parent: None, "reconcile", customer.id = %link.customer_id, gateway = %with.gateway.name());
+        let (running, permit) = (links.leases.begin(link.token), self.permit);
+        let run = async move {
+            one(&with, &links, link).await;
+            drop((running, permit));
+        };
+        tokio::spawn(run.instrument(span));
+    }
+}
+
+/// Reconciles one link and ends its lease.
+async fn one(with: &Reconciler, links: &Links, link: Link) {
+    let mut run = Run::new(with, link);
+    // One customer's trouble holds up no other. What the run knew of the link is not used after a panic.
+    let result = AssertUnwindSafe(reconcile(&mut run)).catch_unwind().await.unwrap_or(Err(RunError::Panicked));
+    let gateway = with.gateway.name().to_string();
+    let outcome = match &result {
+        Ok(_) if run.link.refused.is_of_a_read() => "unreadable",
+        Ok(_) => "settled",
+        Err(RunError::Panicked) => "panicked",
+        Err(RunError::LeaseLost) => "lease_lost",
+        Err(RunError::Restless) => "restless",
+        Err(RunError::Paused(_)) => "paused",
+        Err(RunError::Behind) => "feed_behind",
+        Err(RunError::Call(_)) => "gateway_unavailable",
+        Err(RunError::Database(_) | RunError::Log(_)) => "database_unavailable",
+    };
+    counter!("tandem_reconciles_total", "gateway" => gateway.clone(), "outcome" => outcome).increment(1);
+    let ended = match result {
+        Ok(contested) => {
+            crash::at("link-settled");
+            link::release(&links.relaxed, &run.link, contested).await
+        }
+        Err(RunError::LeaseLost) => Ok(()),
+        Err(RunError::Paused(on)) => pause::wait(&links.pool, with.gateway.name(), &run.link, on).await,
+        Err(error) => {
+            counter!("tandem_gateway_retries_total", "gateway" => gateway).increment(1);
+            let reason = error_chain(&error);
+            let wait = wait_after(&error, run.link.attempts, rand::random());
+            match &error {
+                RunError::Log(_) | RunError::Panicked => error!(error = %reason, "a link cannot be brought in step"),
+                _ => warn!(error = %reason, wait_ms = wait.as_millis() as u64, "a link must be tried again"),
+            }
+            link::postpone(&links.pool, &run.link, wait, &reason).await
+        }
+    };
+    if let Err(error) = ended {
+        debug!(error = %error_chain(&error), "a lease could not be ended: it is freed when the database is back");
+    }
+}
+
+/// How long a link waits after its run ended with this error.
+pub(crate) fn wait_after(error: &RunError, attempts: i32, jitter: f64) -> Duration {
+    let wait = backoff(attempts, jitter);
+    match error {
+        RunError::Restless if attempts < 3 => Duration::ZERO,
+        RunError::Call(CallError::Unavailable { retry_after: Some(asked), .. }) => wait.max(*asked),
+        RunError::Call(CallError::Unauthorised { .. }) => wait.max(Duration::from_secs(5)),
+        RunError::Call(_)
+        | RunError::Database(_)
+        | RunError::Log(_)
+        | RunError::LeaseLost
+        | RunError::Panicked
+        | RunError::Paused(_)
+        | RunError::Behind
+        | RunError::Restless => wait,
+    }
+}
