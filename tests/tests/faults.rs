@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test has nothing better to do, in its helper functions neither")]
 
-use serde_json::json;
+use serde_json::{Value, json};
 use stripe_sim::Fault;
 use tandem_local::test;
 use tandem_tests::{Setup, Tandem};
@@ -110,6 +110,38 @@ async fn a_run_whose_step_a_crash_of_postgres_took_has_lost_its_lease() {
     tandem.settled().await;
     tandem.assert_equal(&ada.id).await;
     assert_eq!(tandem.get(&ada.id).await.name.as_deref(), Some("Grace"));
+}
+
+/// Variant: a customer's history shows what others may see and the disk does not have yet. A crash of PostgreSQL takes it, and who
+/// had read it knows of an event that there never was.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_history_has_shown_outlives_a_crash_of_postgres() {
+    let mut postgres = test::own_forgetful_postgres().await;
+    let env = vec![("TANDEM_TEST_WAIT_AT", "command-appended".to_owned())];
+    let setup = Setup { database_url: Some(postgres.url("postgres")), env, ..Setup::default() };
+    let mut tandem = Tandem::start_with(setup).await;
+    let ada = tandem.create("Ada", "ada@old.example").await;
+    tandem.settled().await;
+    // Neither relay nor workers write it to disk by a commit of their own.
+    let mut held = tandem.database.begin().await.unwrap();
+    sqlx::query("SELECT FROM feed, links FOR UPDATE").execute(&mut *held).await.unwrap();
+    tandem.close_gate();
+    let (http, url) = (tandem.http().clone(), tandem.at(&format!("/customers/{}", ada.id)));
+    let patching = tokio::spawn(http.patch(url).json(&json!({"phone": "1"})).send());
+    tandem.gate_reached().await;
+    let shown = tandem.events(&ada.id).await;
+    assert_eq!(shown.last().unwrap()["type"], "updated", "the command is stored");
+    tokio::task::block_in_place(|| {
+        postgres.kill();
+        postgres.restart().unwrap();
+    });
+    tandem.open_gate();
+    // An answer or none: whoever sent it cannot tell.
+    let _ = patching.await.unwrap();
+    tandem.ready().await;
+    tandem.settled().await;
+    let ids = |events: Vec<Value>| events.iter().map(|event| event["id"].clone()).collect::<Vec<_>>();
+    assert_eq!(ids(tandem.events(&ada.id).await)[..shown.len()], ids(shown));
 }
 
 #[tokio::test(flavor = "multi_thread")]
