@@ -1,7 +1,9 @@
 //! Edits on both sides that have not seen each other.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
-use stripe_sim::{Fault, Order, Settings};
+use stripe_sim::{Call, Fault, Order, Settings};
 use tandem_tests::{Setup, Tandem};
 
 use crate::{conflicts, with_ada};
@@ -183,4 +185,39 @@ async fn edits_that_only_a_look_finds_are_dated_by_the_list_of_events() {
     let ada = tandem.get(&ada.id).await;
     assert_eq!((ada.name.as_deref(), ada.phone.as_deref()), (Some("Lady Lovelace"), Some("2")));
     tandem.assert_equal(&ada.id).await;
+}
+
+/// Variant: Stripe's list of changes, which is of the whole account, is read for what a webhook, a look after one, or the reply
+/// to our own call has told.
+#[tokio::test]
+async fn what_is_told_is_not_looked_for_in_the_list() {
+    let stripe = Settings { normalise_email: true, sign_by_clock: true, ..Settings::default() };
+    let tandem = Tandem::start_with(Setup { stripe, ..Setup::default() }).await;
+    let ada = tandem.create("Ada", "ada@old.example").await;
+    tandem.settled().await;
+    let remote = tandem.remote_id(&ada.id).await;
+    let is_list = |call: &Call| call.path == "/v1/events" && call.status == Some(200);
+    // The sweep at start reads it.
+    tandem.stripe.calls_when(1, is_list).await.unwrap();
+    let later = Duration::from_secs(60);
+
+    tandem.pass(later).await;
+    tandem.stripe.edit(&remote, &[("name", "Countess")]).await.unwrap();
+    tandem.settled().await;
+    tandem.pass(later).await;
+    // Within one second, so that the object is looked at.
+    tandem.stripe.hold().await.unwrap();
+    tandem.stripe.edit(&remote, &[("phone", "1")]).await.unwrap();
+    tandem.stripe.edit(&remote, &[("phone", "2")]).await.unwrap();
+    tandem.stripe.release(Order::Fifo).await.unwrap();
+    tandem.settled().await;
+    tandem.pass(later).await;
+    tandem.patch(&ada.id, json!({"email": "X@New.Example"})).await;
+    tandem.settled().await;
+
+    let here = tandem.get(&ada.id).await;
+    assert_eq!((here.phone.as_deref(), here.email.as_deref()), (Some("2"), Some("x@new.example")));
+    let calls = tandem.stripe.calls().await.unwrap();
+    assert_eq!(calls.iter().filter(|call| is_list(call)).count(), 1);
+    assert!(calls.iter().any(|call| call.method == "GET" && call.path == format!("/v1/customers/{remote}")));
 }
