@@ -22,7 +22,7 @@ pub(crate) struct Taken {
 
 /// Take a gateway's webhook
 ///
-/// Needs no API key: it is signed. It is stored before it is answered, and acted on later; every other answer than 200
+/// Needs no API key: it is signed. It is stored before it is answered, and acted on then; every other answer than 200
 /// makes the gateway send it again.
 #[utoipa::path(
     post, path = "/webhooks/{gateway}", tag = "webhooks", operation_id = "take_webhook",

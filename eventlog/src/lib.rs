@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod answer;
+mod apart;
 mod backoff;
 pub mod checkpoint;
 mod cloudevent;
@@ -27,6 +28,7 @@ mod wake;
 #[doc(hidden)]
 pub mod zoo;
 
+pub use apart::apart;
 pub use context::{CommandKey, Context};
 pub use cqrs_es::persist::EventUpcaster;
 pub use database::{epoch, last_position, migrate, relaxed, signed, unsigned};
@@ -41,6 +43,6 @@ pub use projector::{Projector, ProjectorError, ProjectorStatus};
 pub use reader::ReadError;
 pub use recorded::{Recorded, RecordedError, history, history_after, read_after};
 pub use relay::{Relay, RelayStatus};
-pub use store::{Appended, ExecuteError, Executed, Loaded, Store, StoreError};
+pub use store::{Appended, Decided, ExecuteError, Executed, Loaded, Store, StoreError};
 pub use transient::is_transient;
 pub use wake::{Wake, WakeListener};

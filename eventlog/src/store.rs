@@ -5,6 +5,7 @@ mod page;
 
 pub use error::{ExecuteError, StoreError};
 
+use crate::apart::apart;
 use crate::context::{CommandKey, Context};
 use crate::crash;
 use crate::database::signed;
@@ -236,14 +237,8 @@ where
         if plays("command-in-its-callers-future") {
             return running.await;
         }
-        match tokio::spawn(running).await {
-            Ok(executed) => executed,
-            Err(failed) => match failed.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // The runtime shuts down.
-                Err(_) => Err(ExecuteError::Unavailable(sqlx::Error::WorkerCrashed)),
-            },
-        }
+        // The runtime may shut down.
+        apart(running).await.unwrap_or(Err(ExecuteError::Unavailable(sqlx::Error::WorkerCrashed)))
     }
 
     /// Waits until what a command led to is durable. A session that broke on the way is no reason to fail if it is there all
@@ -257,24 +252,29 @@ where
         }
     }
 
-    /// Executes a command inside the caller's transaction: its events and its key are stored if that commits.
+    /// What a command leads to. Nothing is stored; nor is its key looked for.
     ///
-    /// A conflict is the caller's, who rolls back, loads and begins again. After the commit, [`Store::committed`] tells of it.
-    pub async fn execute_in(
+    /// # Errors
+    /// The aggregate refuses it, or is at another version than the command expects.
+    pub async fn decide(
         &self,
-        transaction: &mut PgTransaction<'_>,
         loaded: Loaded<A>,
         command: A::Command,
-        context: Context,
+        context: &Context,
+    ) -> Result<Decided<A>, ExecuteError<A::Error>> {
+        decide(loaded, command, context).await
+    }
+
+    /// Appends what a command led to inside the caller's transaction: events and key are stored if that commits.
+    ///
+    /// A conflict is the caller's, who rolls back, loads and begins again. After the commit, [`Store::committed`] tells of it.
+    pub async fn append_in(
+        &self,
+        transaction: &mut PgTransaction<'_>,
+        decided: Decided<A>,
+        context: &Context,
     ) -> Result<Executed<A>, ExecuteError<A::Error>> {
-        if let Some(key) = &context.key {
-            let found = find_key(&mut **transaction, &key.key).await.map_err(database_error)?;
-            if let Some(found) = found {
-                return self.replay(key, found).await;
-            }
-        }
-        let decided = decide(loaded, command, &context).await?;
-        self.append(Some(transaction), decided, &context).await
+        self.append(Some(transaction), decided, context).await
     }
 
     async fn attempt(
@@ -323,7 +323,7 @@ where
     }
 
     /// Tells the relay and those who listen of new events, and spares the next command a look at the event log.
-    /// [`Store::execute`] calls it itself; after [`Store::execute_in`] the caller should, once it has committed.
+    /// [`Store::execute`] calls it itself; after [`Store::append_in`] the caller should, once it has committed.
     pub fn committed(&self, executed: &Executed<A>, origin: &str) {
         let Executed { id, aggregate, version, last, .. } = executed;
         self.wake.ring();
@@ -398,7 +398,7 @@ where
 }
 
 /// What a command leads to, before anything is stored.
-struct Decided<A: Aggregate> {
+pub struct Decided<A: Aggregate> {
     id: String,
     aggregate: A,
     /// Before the command.
@@ -406,6 +406,13 @@ struct Decided<A: Aggregate> {
     /// Its last event before the command.
     last: Option<Uuid>,
     events: Vec<A::Event>,
+}
+
+impl<A: Aggregate> Decided<A> {
+    /// The version that the aggregate has once this is stored.
+    pub fn version(&self) -> u64 {
+        self.version + self.events.len() as u64
+    }
 }
 
 async fn decide<A>(

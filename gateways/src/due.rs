@@ -225,7 +225,7 @@ impl<'a> Changed<'a> {
     async fn lease_known(&self, relaxed: &PgPool, terms: Terms) -> Result<Vec<Option<Link>>, sqlx::Error> {
         let rows = sqlx::query(&format!(
             "WITH known AS MATERIALIZED (
-                 SELECT links.id, version, due_seq + 1 > paused_seq AND {READY} AS free
+                 SELECT links.id, version, {READY} AS free
                  FROM unnest($2::uuid[], $3::bigint[]) AS changed (customer, version)
                  JOIN links ON gateway = $1 AND customer_id = customer
                  ORDER BY customer_id FOR NO KEY UPDATE OF links

@@ -1,4 +1,4 @@
-//! What gateways tell us: stored first, acted on later.
+//! What gateways tell us: stored first, then acted on.
 
 mod route;
 
@@ -65,7 +65,7 @@ pub(crate) async fn store_one(
     let row = sqlx::query(&format!(
         // Who holds the link is not waited for.
         "WITH known AS MATERIALIZED (
-             SELECT id, $4::integer IS NOT NULL AND due_seq + 1 > paused_seq AND {READY} AS free
+             SELECT id, $4::integer IS NOT NULL AND {READY} AS free
              FROM links WHERE gateway = $1 AND remote_id = $6 FOR NO KEY UPDATE SKIP LOCKED
          ), stored AS (
              INSERT INTO inbox (gateway, event_id, change, state, link_id)
@@ -121,15 +121,19 @@ mod tests {
 
     const TERMS: Terms = Terms { holder: 7, duration: Duration::from_secs(60), most: 1 };
 
-    /// What becomes of an event of `cus_1`, whose link was made so.
-    async fn stored(link: &str, terms: Option<Terms>) -> Stored {
-        let pool = PgPool::connect(&tandem_local::test::database().await.url).await.unwrap();
-        tandem_eventlog::migrate(&pool).await.unwrap();
-        crate::migrate(&pool).await.unwrap();
-        sqlx::raw_sql(link).execute(&pool).await.unwrap();
+    /// A link of the object with that id.
+    async fn link(pool: &PgPool, remote_id: &str, columns: &str, values: &str) {
+        let statement = format!(
+            "INSERT INTO links (gateway, customer_id, remote_id {columns})
+             VALUES ('stripe', gen_random_uuid(), '{remote_id}' {values})"
+        );
+        sqlx::raw_sql(&statement).execute(pool).await.unwrap();
+    }
+
+    async fn stored(pool: &PgPool, event_id: &str, remote_id: &str, terms: Option<Terms>) -> Stored {
         let change = RemoteChange {
-            event_id: "evt_1".to_owned(),
-            remote_id: "cus_1".to_owned().into(),
+            event_id: event_id.to_owned(),
+            remote_id: remote_id.to_owned().into(),
             kind: ChangeKind::Updated,
             created: DateTime::UNIX_EPOCH,
             profile: Profile::default(),
@@ -137,27 +141,31 @@ mod tests {
             customer: None,
             idempotency_key: None,
         };
-        store_one(&pool, &"stripe".parse().unwrap(), &change, terms).await.unwrap()
-    }
-
-    fn link(columns: &str, values: &str) -> String {
-        format!(
-            "INSERT INTO links (gateway, customer_id, remote_id {columns})
-             VALUES ('stripe', gen_random_uuid(), 'cus_1' {values})"
-        )
+        store_one(pool, &"stripe".parse().unwrap(), &change, terms).await.unwrap()
     }
 
     #[tokio::test]
     async fn a_change_leases_its_link_if_a_run_may_begin() {
-        let free = link("", "");
-        assert!(matches!(stored(&free, Some(TERMS)).await, Stored::Leased(link) if link.due_seq == 1));
-        assert!(matches!(stored(&free, None).await, Stored::Routed));
+        let pool = PgPool::connect(&tandem_local::test::database().await.url).await.unwrap();
+        tandem_eventlog::migrate(&pool).await.unwrap();
+        crate::migrate(&pool).await.unwrap();
+        link(&pool, "free", "", "").await;
+        link(&pool, "waits", ", not_before", ", now() + interval '1 min'").await;
+        let lease = ", gen_random_uuid(), 8, now() + interval '1 min'";
+        link(&pool, "leased", ", lease_token, lease_holder, lease_until", lease).await;
 
-        let leased =
-            link(", lease_token, lease_holder, lease_until", ", gen_random_uuid(), 8, now() + interval '1 min'");
-        assert!(matches!(stored(&leased, Some(TERMS)).await, Stored::Routed));
-        let waits = link(", not_before", ", now() + interval '1 min'");
-        assert!(matches!(stored(&waits, Some(TERMS)).await, Stored::Routed));
-        assert!(matches!(stored("SELECT", Some(TERMS)).await, Stored::New));
+        assert!(matches!(stored(&pool, "1", "free", None).await, Stored::Routed));
+        assert!(matches!(stored(&pool, "2", "free", Some(TERMS)).await, Stored::Leased(link) if link.due_seq == 2));
+        assert!(matches!(stored(&pool, "3", "waits", Some(TERMS)).await, Stored::Routed));
+        assert!(matches!(stored(&pool, "4", "leased", Some(TERMS)).await, Stored::Routed));
+        assert!(matches!(stored(&pool, "5", "unknown", Some(TERMS)).await, Stored::New));
+
+        sqlx::raw_sql("UPDATE links SET lease_token = NULL, lease_until = NULL").execute(&pool).await.unwrap();
+        assert!(matches!(stored(&pool, "2", "free", Some(TERMS)).await, Stored::Before));
+        let leased: i64 = sqlx::query_scalar("SELECT count(*) FROM links WHERE lease_token IS NOT NULL OR due_seq > 2")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+        assert_eq!(leased, 0, "what came before changes nothing");
     }
 }

@@ -12,7 +12,7 @@ use tandem_domain::{Field, Profile, Value};
 use tandem_eventlog::zoo::plays;
 use uuid::Uuid;
 
-use crate::link::Link;
+use crate::link::{self, HELD, Link, RENEW};
 use crate::{RunError, Write};
 
 /// Stripe forgets a key after 24 hours at the earliest ("Idempotent requests"); an hour is left for a slow call.
@@ -114,8 +114,9 @@ pub(crate) async fn with_keys(pool: &PgPool, link_id: i64, keys: &[&str]) -> Res
 
 /// Stores an intent as the link's open one, in the transaction that holds the link.
 pub(crate) async fn store(tx: &mut PgTransaction<'_>, link: &Link, intent: &Intent) -> Result<(), sqlx::Error> {
-    let values = "VALUES ($1, $2, $3, $4, $5, $6, $7)";
-    inserted(&format!("{INSERT} {values}"), link, intent).execute(&mut **tx).await?;
+    let statement = format!("{INSERT} VALUES ($1, $2, $3, $4, $5, $6, $7)");
+    let statement = sqlx::query(&statement).bind(link.id);
+    values(statement, intent).execute(&mut **tx).await?;
     Ok(())
 }
 
@@ -131,29 +132,19 @@ pub(crate) async fn store_holding(
     intent: &Intent,
 ) -> Result<(), RunError> {
     let statement = format!(
-        "WITH held AS (
-             UPDATE links SET lease_until = clock_timestamp() + make_interval(secs => $8), lease_step = lease_step + 1
-             WHERE id = $2 AND (lease_token = $9 AND lease_step = $10 OR $11) RETURNING id
-         )
-         {INSERT} SELECT $1, id, $3, $4, $5, $6, $7 FROM held"
+        "WITH held AS (UPDATE links SET {RENEW} WHERE {HELD} RETURNING id)
+         {INSERT} SELECT id, $6, $7, $8, $9, $10, $11 FROM held"
     );
-    let stored = inserted(&statement, link, intent)
-        .bind(lease.as_secs_f64())
-        .bind(link.token)
-        .bind(link.step)
-        .bind(plays("unfenced-writes"))
-        .execute(database)
-        .await?;
+    let stored = values(link::holding(&statement, link, lease), intent).execute(database).await?;
     if stored.rows_affected() == 1 { Ok(()) } else { Err(RunError::LeaseLost) }
 }
 
-const INSERT: &str = "INSERT INTO intents (key, link_id, write, body, against, edited_at, created_at)";
+const INSERT: &str = "INSERT INTO intents (link_id, key, write, body, against, edited_at, created_at)";
 
-/// That statement, with the first seven values.
-fn inserted<'q>(statement: &'q str, link: &Link, intent: &'q Intent) -> Query<'q, Postgres, PgArguments> {
-    sqlx::query(statement)
+/// That statement, with an intent's values.
+fn values<'q>(statement: Query<'q, Postgres, PgArguments>, intent: &'q Intent) -> Query<'q, Postgres, PgArguments> {
+    statement
         .bind(&intent.key)
-        .bind(link.id)
         .bind(Json(&intent.write))
         .bind(&intent.body)
         .bind(Json(&intent.against))

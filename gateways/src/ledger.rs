@@ -66,7 +66,9 @@ pub(crate) trait Ledger: Send + Sync {
 /// What one transaction does.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Step {
-    /// What the aggregate is told; its events go first.
+    /// What the remote was seen to hold: the link says so from now on.
+    pub sighting: Option<Sighting>,
+    /// What the aggregate is told.
     pub decision: Option<Decision>,
     /// What else is stored, in this order.
     pub changes: Vec<Change>,
@@ -87,8 +89,6 @@ pub(crate) struct Decision {
 /// One thing that a step stores.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
-    /// The remote was seen.
-    See(Sighting),
     /// Inbox rows end.
     Finish(Vec<i64>),
     /// Inbox rows are new again, to be routed anew.

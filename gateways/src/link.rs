@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgArguments, PgRow, Postgres};
+use sqlx::query::Query;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgExecutor, PgPool, PgTransaction, Row};
 use tandem_domain::{CustomerId, GatewayName, Interval, Profile, RemoteId, Spellings};
@@ -116,7 +117,8 @@ pub(crate) struct Terms {
     pub most: usize,
 }
 
-/// In a condition on links: nobody has it, and it waits for no time.
+/// In a condition on links: nobody has it, and it waits for no time. One that waits for a pause to end waits no more once it is
+/// marked due again.
 pub(crate) const READY: &str =
     "(not_before <= clock_timestamp() AND (lease_token IS NULL OR lease_until < clock_timestamp()))";
 
@@ -194,26 +196,35 @@ pub(crate) async fn announce(connection: impl PgExecutor<'_>, holder: i32) -> Re
     Ok(())
 }
 
+/// What an `UPDATE links SET` does to renew a lease for so many seconds, and to count a step.
+pub(crate) const RENEW: &str = "
+    lease_until = clock_timestamp() + make_interval(secs => $1), lease_step = lease_step + 1";
+
+/// In a condition on links: the lease is still that of this token, and no step of it is lost. The zoo's variant asks nobody.
+pub(crate) const HELD: &str = "(id = $2 AND (lease_token = $3 AND lease_step = $4 OR $5))";
+
+/// A statement that begins with what [`RENEW`] and [`HELD`] need.
+pub(crate) fn holding<'q>(statement: &'q str, link: &Link, lease: Duration) -> Query<'q, Postgres, PgArguments> {
+    sqlx::query(statement)
+        .bind(lease.as_secs_f64())
+        .bind(link.id)
+        .bind(link.token)
+        .bind(link.step)
+        .bind(plays("unfenced-writes"))
+}
+
 /// Renews the lease, if it is still ours, counts a step, and locks the link for the rest of a transaction.
 ///
 /// # Errors
 /// [`RunError::LeaseLost`] if somebody else has it.
 pub(crate) async fn hold(database: impl PgExecutor<'_>, link: &Link, lease: Duration) -> Result<(), RunError> {
-    let held = sqlx::query(
-        "UPDATE links SET lease_until = clock_timestamp() + make_interval(secs => $3), lease_step = lease_step + 1
-         WHERE id = $1 AND lease_token = $2 AND lease_step = $4",
-    )
-    .bind(link.id)
-    .bind(link.token)
-    .bind(lease.as_secs_f64())
-    .bind(link.step)
-    .execute(database)
-    .await?;
-    if held.rows_affected() == 1 || plays("unfenced-writes") { Ok(()) } else { Err(RunError::LeaseLost) }
+    let statement = format!("UPDATE links SET {RENEW} WHERE {HELD}");
+    let held = holding(&statement, link, lease).execute(database).await?;
+    if held.rows_affected() == 1 { Ok(()) } else { Err(RunError::LeaseLost) }
 }
 
 /// Says whether the link is still kept in step.
-pub(crate) async fn turn(tx: &mut PgTransaction<'_>, link: &Link, state: LinkState) -> Result<(), sqlx::Error> {
+pub(crate) async fn set_state(tx: &mut PgTransaction<'_>, link: &Link, state: LinkState) -> Result<(), sqlx::Error> {
     sqlx::query("UPDATE links SET state = $2 WHERE id = $1")
         .bind(link.id)
         .bind(state.as_str())

@@ -78,6 +78,7 @@ pub(crate) async fn work(runs: Runs, mut news: News, shutdown: CancellationToken
         let free = turns.len();
         let (gateway, terms) = (runs.gateway(), runs.terms(free));
         let leasing = match std::mem::take(&mut changed) {
+            none if none.is_empty() && free == 0 => Ok(vec![]),
             none if none.is_empty() => link::lease(runs.relaxed(), gateway, terms).await,
             changed => {
                 let leasing = due::lease_changed(runs.relaxed(), gateway, &changed, terms).await;

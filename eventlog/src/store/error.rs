@@ -38,7 +38,7 @@ pub enum ExecuteError<E: Error + 'static> {
     /// The key belongs to another request: a client's mistake.
     #[error("the idempotency key was used for another request")]
     KeyReused,
-    /// Others appended at the same time. From [`crate::Store::execute_in`]: roll back and begin again. From
+    /// Others appended at the same time. From [`crate::Store::append_in`]: roll back and begin again. From
     /// [`crate::Store::execute`]: it was tried many times; try again later.
     #[error("the aggregate is changed by others at the same time")]
     Conflict,

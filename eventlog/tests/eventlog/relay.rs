@@ -1,7 +1,7 @@
 //! The relay: nothing lost, nothing inverted, nothing twice, whatever dies.
 
 use crate::counter::Command;
-use crate::world::{World, connect, eventually, pool};
+use crate::world::{World, connect, eventually, execute_in, pool};
 use async_nats::jetstream;
 use std::time::Duration;
 use tandem_eventlog::{Context, ExecuteError, read_after, stream};
@@ -42,8 +42,7 @@ async fn thirty_two_writers_with_holds_and_rollbacks_lose_and_invert_nothing() {
                 let events = 1 + (dice / 8 % 3) as u32;
                 let mut transaction = pool.begin().await.unwrap();
                 let loaded = store.load(id).await.unwrap();
-                match store
-                    .execute_in(&mut transaction, loaded, Command::Count(events), Context::from_origin("test"))
+                match execute_in(&store, &mut transaction, loaded, Command::Count(events), Context::from_origin("test"))
                     .await
                 {
                     Ok(_) => {}
@@ -84,7 +83,7 @@ async fn an_event_follows_the_one_before_it_whichever_transaction_began_first() 
     sqlx::query("SELECT pg_current_xact_id()").execute(&mut *older).await.unwrap();
     world.add(&id, 1).await;
     let loaded = world.store.load(&id).await.unwrap();
-    world.store.execute_in(&mut older, loaded, Command::Add(2), Context::from_origin("test")).await.unwrap();
+    execute_in(&world.store, &mut older, loaded, Command::Add(2), Context::from_origin("test")).await.unwrap();
     older.commit().await.unwrap();
 
     let _relay = world.relay();
@@ -103,7 +102,7 @@ async fn a_position_whose_commit_failed_is_in_no_message() {
     let first = Uuid::new_v4().to_string();
     let loaded = world.store.load(&first).await.unwrap();
     let mut late = world.pool.begin().await.unwrap();
-    world.store.execute_in(&mut late, loaded, Command::Add(1), Context::from_origin("test")).await.unwrap();
+    execute_in(&world.store, &mut late, loaded, Command::Add(1), Context::from_origin("test")).await.unwrap();
     sqlx::raw_sql(
         "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql
              AS $$ BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = 'disk_full'; END $$;
@@ -297,7 +296,7 @@ async fn an_event_whose_ring_was_lost_is_relayed() {
     let id = Uuid::new_v4().to_string();
     let loaded = world.store.load(&id).await.unwrap();
     let mut transaction = world.pool.begin().await.unwrap();
-    world.store.execute_in(&mut transaction, loaded, Command::Add(1), Context::from_origin("test")).await.unwrap();
+    execute_in(&world.store, &mut transaction, loaded, Command::Add(1), Context::from_origin("test")).await.unwrap();
     transaction.commit().await.unwrap();
 
     world.settles_at(1).await;

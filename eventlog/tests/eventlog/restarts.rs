@@ -2,7 +2,7 @@
 
 use crate::counter::Command;
 use crate::projector::{sum, sum_projector};
-use crate::world::{World, eventually};
+use crate::world::{World, eventually, execute_in};
 use std::collections::HashSet;
 use std::path::Path;
 use std::process::Command as Run;
@@ -108,7 +108,7 @@ async fn what_a_crash_of_postgresql_took_is_not_built_upon() {
     let mut transaction = relaxed(&world.pool, 1).begin().await.unwrap();
     let loaded = world.store.load(&id).await.unwrap();
     let context = Context::from_origin("test");
-    let executed = world.store.execute_in(&mut transaction, loaded, Command::Add(5), context).await.unwrap();
+    let executed = execute_in(&world.store, &mut transaction, loaded, Command::Add(5), context).await.unwrap();
     transaction.commit().await.unwrap();
     world.store.committed(&executed, "test");
 
@@ -171,7 +171,7 @@ async fn what_a_repeat_was_answered_outlives_a_crash_of_postgresql() {
     let context = || Context::from_origin("test").key("key", b"add");
     let mut transaction = relaxed(&world.pool, 1).begin().await.unwrap();
     let unborn = world.store.load(&id).await.unwrap();
-    world.store.execute_in(&mut transaction, unborn, Command::Add(1), context()).await.unwrap();
+    execute_in(&world.store, &mut transaction, unborn, Command::Add(1), context()).await.unwrap();
     transaction.commit().await.unwrap();
     assert!(world.store.execute(&id, Command::Add(1), context()).await.unwrap().replayed);
 

@@ -1,7 +1,7 @@
 //! Commands, keys, conflicts, hang-ups.
 
 use crate::counter::{Command, Counter, Event, TooLittle};
-use crate::world::{World, eventually};
+use crate::world::{World, eventually, execute_in};
 use std::time::Duration;
 use tandem_eventlog::{Context, ExecuteError, StoreError, forget_keys, history};
 use tokio::task::JoinSet;
@@ -113,7 +113,7 @@ async fn what_stands_in_the_place_of_what_is_remembered_is_not_taken_for_it() {
 
         assert_eq!(world.store.load_since(&id, 2).await.unwrap().aggregate.value, 101);
         let mut transaction = world.pool.begin().await.unwrap();
-        let late = world.store.execute_in(&mut transaction, loaded, Command::Add(1), context()).await;
+        let late = execute_in(&world.store, &mut transaction, loaded, Command::Add(1), context()).await;
         assert!(matches!(late, Err(ExecuteError::Conflict)), "{late:?}");
         let with = key.map_or_else(context, |key| context().key(key, b"add"));
         let added = world.store.execute(&id, Command::Add(10), with).await.unwrap();
@@ -274,12 +274,10 @@ async fn inside_a_transaction_events_and_keys_are_the_callers_to_commit() {
     let empty = world.store.load(&id).await.unwrap();
 
     let mut transaction = world.pool.begin().await.unwrap();
-    let first = world
-        .store
-        .execute_in(&mut transaction, empty.clone(), Command::Add(1), context().key("k", b"1"))
+    let first = execute_in(&world.store, &mut transaction, empty.clone(), Command::Add(1), context().key("k", b"1"))
         .await
         .unwrap();
-    let second = world.store.execute_in(&mut transaction, first.into(), Command::Add(1), context()).await.unwrap();
+    let second = execute_in(&world.store, &mut transaction, first.into(), Command::Add(1), context()).await.unwrap();
     assert_eq!(second.version, 2);
     transaction.rollback().await.unwrap();
     assert_eq!(world.store.load(&id).await.unwrap().version, 0);
@@ -287,13 +285,13 @@ async fn inside_a_transaction_events_and_keys_are_the_callers_to_commit() {
     // Rolled back, the key is free as well.
     let mut transaction = world.pool.begin().await.unwrap();
     let executed =
-        world.store.execute_in(&mut transaction, empty.clone(), Command::Add(1), context().key("k", b"1")).await;
+        execute_in(&world.store, &mut transaction, empty.clone(), Command::Add(1), context().key("k", b"1")).await;
     assert!(!executed.unwrap().replayed);
     transaction.commit().await.unwrap();
 
     // What was loaded before is old now.
     let mut transaction = world.pool.begin().await.unwrap();
-    let conflict = world.store.execute_in(&mut transaction, empty, Command::Add(1), context()).await;
+    let conflict = execute_in(&world.store, &mut transaction, empty, Command::Add(1), context()).await;
     assert!(matches!(conflict, Err(ExecuteError::Conflict)));
 }
 

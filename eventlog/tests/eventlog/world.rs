@@ -1,13 +1,15 @@
 //! What a test needs: a database, a stream of its own, a store, and waiting for what is to come.
 
-use crate::counter::{Command, Counter};
+use crate::counter::{Command, Counter, TooLittle};
 use async_nats::Client;
 use async_nats::jetstream;
-use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{PgPool, PgTransaction};
 use std::str::FromStr;
 use std::time::Duration;
-use tandem_eventlog::{Context, Feed, Relay, RelayStatus, Store, Wake, migrate, stream};
+use tandem_eventlog::{
+    Context, ExecuteError, Executed, Feed, Loaded, Relay, RelayStatus, Store, Wake, migrate, stream,
+};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -138,4 +140,16 @@ pub async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
         }
     };
     assert!(tokio::time::timeout(patience(), waiting).await.is_ok(), "never came true: {what}");
+}
+
+/// Executes a command in that transaction.
+pub async fn execute_in(
+    store: &Store<Counter>,
+    transaction: &mut PgTransaction<'_>,
+    loaded: Loaded<Counter>,
+    command: Command,
+    context: Context,
+) -> Result<Executed<Counter>, ExecuteError<TooLittle>> {
+    let decided = store.decide(loaded, command, &context).await?;
+    store.append_in(transaction, decided, &context).await
 }

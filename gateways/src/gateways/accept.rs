@@ -5,7 +5,8 @@ use http::HeaderMap;
 use sqlx::PgPool;
 use tandem_domain::GatewayName;
 use tandem_eventlog::zoo::plays;
-use tandem_eventlog::{Disk, Wake, crash};
+use tandem_eventlog::{Disk, Wake, apart, crash};
+use tracing::Instrument;
 
 use super::Gateways;
 use crate::inbox::Stored;
@@ -13,7 +14,7 @@ use crate::worker::{Runs, Turn};
 use crate::{Notice, RemoteChange, WebhookError, inbox};
 
 impl Gateways {
-    /// Takes a webhook: verified, then stored, then answered. Acted on later.
+    /// Takes a webhook: verified, then stored, then answered. Acted on as soon as it is stored.
     ///
     /// # Errors
     /// [`AcceptError`]: nothing is stored, and the sender sends it again.
@@ -32,8 +33,10 @@ impl Gateways {
                 let (inbox, name) = (self.inbox.clone(), gateway.name().clone());
                 let runs = self.runs().get(&name).cloned();
                 // In a task of its own: a sender that hangs up leaves no lease behind that nobody knows of.
-                let storing = tokio::spawn(async move { inbox.store_one(&name, &change, runs.as_ref()).await });
+                let storing = async move { inbox.store_one(&name, &change, runs.as_ref()).await };
+                let storing = apart(storing.in_current_span());
                 if plays("acknowledged-before-stored") {
+                    tokio::spawn(storing);
                     return Ok(Accepted::Stored);
                 }
                 let new = storing.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))?;
@@ -100,7 +103,7 @@ impl Inbox {
         runs: Option<&Runs>,
     ) -> Result<bool, sqlx::Error> {
         let since = self.disk.session().await?;
-        let turn = runs.and_then(Runs::turn);
+        let turn = runs.and_then(Runs::spare_turn);
         let terms = turn.as_ref().map(Turn::terms);
         let stored = inbox::store_one(&self.relaxed, gateway, change, terms).await?;
         let new = !matches!(stored, Stored::Before);

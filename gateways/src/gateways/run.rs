@@ -35,6 +35,8 @@ impl Gateways {
     /// When one of their tasks does.
     pub async fn run(&self, shutdown: CancellationToken) {
         let leases = worker::Leases::new(rand::random());
+        // However this ends: no webhook begins a run any more, and no run goes on.
+        let _runs = Listed(self);
         let mut tasks = JoinSet::new();
         // To the end: while runs end, nobody else may take their links.
         let alive = CancellationToken::new();
@@ -71,7 +73,7 @@ impl Gateways {
             };
             let links = Links { pool: self.pool.clone(), relaxed: self.relaxed.clone(), leases: leases.clone() };
             let news = News { due: self.due.clone(), appended: self.store.appended() };
-            let runs = Runs::new(with, links, self.config.workers, shutdown.clone());
+            let runs = Runs::new(with, links, self.config.workers);
             self.runs().insert(one.gateway.name().clone(), runs.clone());
             tasks.spawn(worker::work(runs, news, shutdown.clone()));
         }
@@ -88,6 +90,15 @@ impl Gateways {
         if let Err(error) = staying.await {
             error!(error = %error_chain(&error), "the lock that shows this process ended badly");
         }
+    }
+}
+
+/// The runs that webhooks may begin, for as long as this is there.
+struct Listed<'a>(&'a Gateways);
+
+impl Drop for Listed<'_> {
+    fn drop(&mut self) {
+        self.0.runs().clear();
     }
 }
 

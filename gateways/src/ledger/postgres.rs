@@ -7,7 +7,6 @@ use cqrs_es::Aggregate;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgPool, PgTransaction, Row as _};
 use tandem_domain::{Customer, CustomerId, GatewayName, RemoteId};
-use tandem_eventlog::zoo::plays;
 use tandem_eventlog::{ExecuteError, Executed, Loaded, Store, checkpoint, crash, signed};
 use uuid::Uuid;
 
@@ -15,7 +14,7 @@ use super::{Change, Decision, Ledger, NotCommitted, Sighting, Step};
 use crate::due::projection_name;
 use crate::inbox::{self, Row};
 use crate::intent::{self, INTENTS, Intent};
-use crate::link::{self, Link};
+use crate::link::{self, HELD, Link, RENEW};
 use crate::{Direction, GuardConfig, RemoteChange, RunError, deletions, guard, join, parked, twins, zoo};
 
 /// One gateway's part of the database.
@@ -35,16 +34,16 @@ const FEED_PATIENCE: Duration = Duration::from_secs(2);
 #[async_trait]
 impl Ledger for Postgres {
     async fn look_around(&self, link: &Link) -> Result<(Option<Intent>, Vec<Row>, Loaded<Customer>), RunError> {
-        let begun = async { Ok(begun(&self.relaxed, link).await?) };
+        let open_and_told = async { Ok(open_and_told(&self.relaxed, link).await?) };
         let (id, version) = (link.customer_id.to_string(), link.due_version);
         let customer = async { Ok::<_, RunError>(self.store.load_since(&id, version).await?) };
-        let ((open, told), customer) = tokio::try_join!(begun, customer)?;
+        let ((open, told), customer) = tokio::try_join!(open_and_told, customer)?;
         Ok((open, told, customer))
     }
 
     async fn look_again(&self, link: &Link) -> Result<(Vec<Row>, Loaded<Customer>), RunError> {
-        let begun = async { Ok(begun(&self.relaxed, link).await?) };
-        let ((_, told), customer) = tokio::try_join!(begun, self.load(link.customer_id))?;
+        let open_and_told = async { Ok(open_and_told(&self.relaxed, link).await?) };
+        let ((_, told), customer) = tokio::try_join!(open_and_told, self.load(link.customer_id))?;
         Ok((told, customer))
     }
 
@@ -61,46 +60,52 @@ impl Ledger for Postgres {
     }
 
     async fn commit(&self, link: &Link, step: Step) -> Result<Option<Executed<Customer>>, NotCommitted> {
+        let Step { sighting, decision, changes, deletes, relaxed } = step;
         // The usual end of a run that pushes: one statement, which holds the link itself.
-        if let (None, None, [Change::Open(intent)]) = (&step.decision, step.deletes, step.changes.as_slice()) {
+        if let (None, None, None, [Change::Open(intent)]) = (&sighting, &decision, deletes, changes.as_slice()) {
             intent::store_holding(&self.pool, link, self.lease, intent).await?;
             return Ok(None);
         }
-        if let Some(decision) = &step.decision {
+        if let Some(decision) = &decision {
             zoo::append_first(self, decision).await?;
         }
-        let mut tx = if step.relaxed { &self.relaxed } else { &self.pool }.begin().await.map_err(RunError::from)?;
-        // The guard first, then the link, as everywhere: whoever resumes a direction has the one and waits for the other.
-        if let Some(direction) = step.deletes {
-            tx = self.guard_deletion(tx, link, direction).await?;
-        }
-        // A sighting holds the link itself.
-        if !matches!(step.changes.first(), Some(Change::See(_))) {
-            link::hold(&mut *tx, link, self.lease).await?;
-        }
-        let executed = match step.decision {
+        let decided = match decision {
             Some(Decision { customer, command, context }) => {
-                match self.store.execute_in(&mut tx, customer, command, context).await {
-                    Ok(executed) => Some(executed),
-                    Err(ExecuteError::Conflict) => {
-                        tx.rollback().await.map_err(RunError::from)?;
-                        return Err(NotCommitted::Conflict);
-                    }
-                    Err(error) => return Err(RunError::from(error).into()),
-                }
+                Some((self.store.decide(customer, command, &context).await.map_err(RunError::from)?, context))
             }
             None => None,
         };
-        let version = executed.as_ref().map(|executed| executed.version);
-        for change in step.changes {
-            let sighting = matches!(change, Change::See(_));
-            match self.write(&mut tx, link, change, version).await {
-                Err(RunError::Database(sqlx::Error::Database(error))) if sighting && error.is_unique_violation() => {
-                    tx.rollback().await.map_err(RunError::from)?;
-                    return Err(NotCommitted::Claimed);
+        let mut tx = if relaxed { &self.relaxed } else { &self.pool }.begin().await.map_err(RunError::from)?;
+        // The guard first, then the link, as everywhere: whoever resumes a direction has the one and waits for the other.
+        if let Some(direction) = deletes {
+            tx = self.guard_deletion(tx, link, direction).await?;
+        }
+        match sighting {
+            Some(seen) => {
+                let version = decided.as_ref().map(|(decided, _)| decided.version());
+                match see(&mut tx, link, self.lease, &seen, version).await {
+                    Err(RunError::Database(sqlx::Error::Database(error))) if error.is_unique_violation() => {
+                        tx.rollback().await.map_err(RunError::from)?;
+                        return Err(NotCommitted::Claimed);
+                    }
+                    held => held?,
                 }
-                written => written?,
             }
+            None => link::hold(&mut *tx, link, self.lease).await?,
+        }
+        let executed = match decided {
+            Some((decided, context)) => match self.store.append_in(&mut tx, decided, &context).await {
+                Ok(executed) => Some(executed),
+                Err(ExecuteError::Conflict) => {
+                    tx.rollback().await.map_err(RunError::from)?;
+                    return Err(NotCommitted::Conflict);
+                }
+                Err(error) => return Err(RunError::from(error).into()),
+            },
+            None => None,
+        };
+        for change in changes {
+            self.write(&mut tx, link, change).await?;
         }
         if executed.is_some() {
             crash::at("merge-written");
@@ -163,22 +168,15 @@ impl Postgres {
         Err(RunError::Paused(direction))
     }
 
-    async fn write(
-        &self,
-        tx: &mut PgTransaction<'_>,
-        link: &Link,
-        change: Change,
-        version: Option<u64>,
-    ) -> Result<(), RunError> {
+    async fn write(&self, tx: &mut PgTransaction<'_>, link: &Link, change: Change) -> Result<(), RunError> {
         match change {
-            Change::See(sighting) => see(tx, link, self.lease, &sighting, version).await?,
             Change::Finish(rows) => inbox::finish(tx, &rows).await?,
             Change::HandBack(rows) => inbox::hand_back(tx, &rows).await?,
             Change::Checked(keys) => intent::echoes_checked(tx, &keys).await?,
             Change::Close(key, outcome) => intent::close(tx, &key, outcome).await?,
             Change::Spoil(key) => intent::spoil(tx, &key).await?,
             Change::Open(intent) => intent::store(tx, link, &intent).await?,
-            Change::Become(state) => link::turn(tx, link, state).await?,
+            Change::Become(state) => link::set_state(tx, link, state).await?,
             Change::Reject { refused, field, code, reason } => {
                 if let Some(refused) = refused {
                     parked::refuse(tx, link, &refused).await?;
@@ -198,8 +196,8 @@ impl Postgres {
     }
 }
 
-/// The open call, and what waits in the inbox: in one round trip, since every run begins with it.
-async fn begun(relaxed: &PgPool, link: &Link) -> Result<(Option<Intent>, Vec<Row>), sqlx::Error> {
+/// The open call, and what waits in the inbox, in one round trip.
+async fn open_and_told(relaxed: &PgPool, link: &Link) -> Result<(Option<Intent>, Vec<Row>), sqlx::Error> {
     let row = sqlx::query(&format!(
         "SELECT told.*, open.* FROM (
              SELECT array_agg(id ORDER BY id) AS ids, array_agg(change ORDER BY id) AS changes
@@ -234,31 +232,26 @@ async fn see(
         Some((profile, interval)) => (Some(profile), *interval),
         None => (None, None),
     };
-    let stored = sqlx::query(
-        "WITH finished AS (UPDATE inbox SET state = 'done' WHERE id = ANY($10))
-         UPDATE links SET lease_until = clock_timestamp() + make_interval(secs => $11), lease_step = lease_step + 1,
-                          remote_id = $2, state = $3, spellings = $4, look = look AND $8,
-                          base = COALESCE($5, base),
-                          base_from = CASE WHEN $5::jsonb IS NULL THEN base_from ELSE $6 END,
-                          base_until = CASE WHEN $5::jsonb IS NULL THEN base_until ELSE $7 END,
-                          due_version = greatest(due_version, $9)
-         WHERE id = $1 AND (lease_token = $12 AND lease_step = $13 OR $14)",
-    )
-    .bind(link.id)
-    .bind(seen.remote_id.as_str())
-    .bind(seen.state.as_str())
-    .bind(Json(&seen.spellings))
-    .bind(base.map(Json))
-    .bind(interval.map(|interval| interval.from()))
-    .bind(interval.map(|interval| interval.until()))
-    .bind(!seen.looked)
-    .bind(version.map(signed))
-    .bind(&seen.told_by)
-    .bind(lease.as_secs_f64())
-    .bind(link.token)
-    .bind(link.step)
-    .bind(plays("unfenced-writes"))
-    .execute(&mut **tx)
-    .await?;
+    let statement = format!(
+        "WITH finished AS (UPDATE inbox SET state = 'done' WHERE id = ANY($14))
+         UPDATE links SET {RENEW}, remote_id = $6, state = $7, spellings = $8,
+                          base = COALESCE($9, base),
+                          base_from = CASE WHEN $9::jsonb IS NULL THEN base_from ELSE $10 END,
+                          base_until = CASE WHEN $9::jsonb IS NULL THEN base_until ELSE $11 END,
+                          look = look AND $12, due_version = greatest(due_version, $13)
+         WHERE {HELD}"
+    );
+    let stored = link::holding(&statement, link, lease)
+        .bind(seen.remote_id.as_str())
+        .bind(seen.state.as_str())
+        .bind(Json(&seen.spellings))
+        .bind(base.map(Json))
+        .bind(interval.map(|interval| interval.from()))
+        .bind(interval.map(|interval| interval.until()))
+        .bind(!seen.looked)
+        .bind(version.map(signed))
+        .bind(&seen.told_by)
+        .execute(&mut **tx)
+        .await?;
     if stored.rows_affected() == 1 { Ok(()) } else { Err(RunError::LeaseLost) }
 }

@@ -184,7 +184,7 @@ impl State {
             Some(decision) => Some(self.decide(link.customer_id, decision)?),
             None => None,
         };
-        if step.changes.iter().any(|change| matches!(change, Change::See(seen) if claimed(seen, &self.sides[side]))) {
+        if step.sighting.as_ref().is_some_and(|seen| claimed(seen, &self.sides[side])) {
             return Err(NotCommitted::Claimed);
         }
         if let Some(executed) = &executed {
@@ -192,9 +192,13 @@ impl State {
             self.append(link.customer_id, &executed.events, Some(&origin));
         }
         let version = executed.as_ref().map_or(0, |executed| executed.version);
+        if let Some(seen) = step.sighting {
+            self.tell(|| format!("link {} of gateway {side}: {seen:?}", link.id));
+            self.sides[side].see(link.id, seen, version);
+        }
         for change in step.changes {
             self.tell(|| format!("link {} of gateway {side}: {change:?}", link.id));
-            self.sides[side].write(link.id, change, version);
+            self.sides[side].write(link.id, change);
         }
         self.count_step(side, link);
         Ok(executed)
@@ -215,21 +219,22 @@ impl State {
 }
 
 impl Side {
-    fn write(&mut self, link_id: i64, change: Change, version: u64) {
+    fn see(&mut self, link_id: i64, seen: Sighting, version: u64) {
+        let Some(row) = self.row(link_id) else { return };
+        let link = &mut row.link;
+        link.remote_id = Some(seen.remote_id);
+        link.state = seen.state;
+        link.spellings = seen.spellings;
+        link.look &= !seen.looked;
+        link.due_version = link.due_version.max(version);
+        if let Some((profile, Some(interval))) = seen.base {
+            link.base = Some(Base { profile, interval });
+        }
+        self.told(&seen.told_by, |told| told.ended = true);
+    }
+
+    fn write(&mut self, link_id: i64, change: Change) {
         match change {
-            Change::See(seen) => {
-                let Some(row) = self.row(link_id) else { return };
-                let link = &mut row.link;
-                link.remote_id = Some(seen.remote_id);
-                link.state = seen.state;
-                link.spellings = seen.spellings;
-                link.look &= !seen.looked;
-                link.due_version = link.due_version.max(version);
-                if let Some((profile, Some(interval))) = seen.base {
-                    link.base = Some(Base { profile, interval });
-                }
-                self.told(&seen.told_by, |told| told.ended = true);
-            }
             Change::Finish(rows) => self.told(&rows, |told| told.ended = true),
             Change::HandBack(rows) => self.told(&rows, |told| told.link_id = None),
             Change::Checked(keys) => self.kept(&keys, |kept| {

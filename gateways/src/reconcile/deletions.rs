@@ -72,9 +72,9 @@ pub(super) async fn ask_here(run: &mut Run<'_>, observation: &Observation) -> Re
     let closes = observation.closes.iter().map(|(key, outcome)| Change::Close(key.clone(), *outcome));
     let deleted_at = observation.gone_at.unwrap_or(now);
     let asks = Change::AskOfDeletion { direction: Direction::Inbound, deleted_at };
-    let changes = [Change::See(seen), asks, Change::Hold(observation.rows.clone())].into_iter().chain(closes).collect();
+    let changes = [asks, Change::Hold(observation.rows.clone())].into_iter().chain(closes).collect();
     // Should the database lose this in a crash, the deletion is told, or met, once more.
-    run.commit(Step { changes, relaxed: true, ..Step::default() }).await?;
+    run.commit(Step { sighting: Some(seen), changes, relaxed: true, ..Step::default() }).await?;
     run.link.remote_id = Some(observation.remote_id.clone());
     asked(run, Direction::Inbound);
     Ok(())

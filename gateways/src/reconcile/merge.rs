@@ -137,15 +137,15 @@ pub(super) async fn merge(
         } else {
             CustomerCommand::Observe(Box::new(observe))
         };
-        let mut changes = vec![Change::See(sighting(run, &observation, state, &intake.spellings))];
-        changes.extend(checked(&observation));
+        let sighting = Some(sighting(run, &observation, state, &intake.spellings));
+        let mut changes: Vec<Change> = checked(&observation).into_iter().collect();
         changes.extend(observation.closes.iter().map(|(key, outcome)| Change::Close(key.clone(), *outcome)));
         changes.extend(moot.then_some(Change::Withdraw));
         let deletes = (dies && !unlinks).then_some(Direction::Inbound);
         let decision = Decision { customer: loaded, command, context };
         // Nobody acts on this before a later commit that does wait for the disk, the relay's or an intent's; and should
         // the database lose it in a crash, it loses all of it, and what it came from is there as before.
-        match run.commit(Step { decision: Some(decision), changes, deletes, relaxed: true }).await {
+        match run.commit(Step { sighting, decision: Some(decision), changes, deletes, relaxed: true }).await {
             Ok(executed) => {
                 remember(run, observation, state, intake.spellings);
                 return match executed {

@@ -1,7 +1,7 @@
 //! Runs: so many at once, each of a link that is leased for it.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -10,7 +10,7 @@ use sqlx::PgPool;
 use tandem_domain::GatewayName;
 use tandem_eventlog::crash;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_util::sync::CancellationToken;
+use tokio::task::JoinSet;
 use tracing::{Instrument, debug, error, info_span, warn};
 
 use super::Leases;
@@ -18,14 +18,14 @@ use crate::link::{self, Link, Terms, backoff};
 use crate::reconcile::{Reconciler, Run, RunError, reconcile};
 use crate::{CallError, error_chain, pause};
 
-/// One gateway's runs in this process. Cheap to clone.
+/// One gateway's runs in this process. Cheap to clone; when the last clone is dropped, its runs end wherever they are.
 #[derive(Clone)]
 pub(crate) struct Runs {
     with: Reconciler,
     links: Links,
     turns: Arc<Semaphore>,
     most: u32,
-    shutdown: CancellationToken,
+    in_hand: Arc<Mutex<JoinSet<()>>>,
 }
 
 /// The right to one run. Whoever leases a link has it before, so that no lease waits.
@@ -43,23 +43,24 @@ pub(crate) struct Links {
 }
 
 impl Runs {
-    /// At most so many at once. None begins once they are told to stop.
-    pub fn new(with: Reconciler, links: Links, most: u32, shutdown: CancellationToken) -> Self {
-        Self { with, links, turns: Arc::new(Semaphore::new(most as usize)), most, shutdown }
-    }
-
-    /// A turn, if one is free.
-    pub fn turn(&self) -> Option<Turn<'_>> {
-        if self.shutdown.is_cancelled() {
-            return None;
-        }
-        let permit = Arc::clone(&self.turns).try_acquire_owned().ok()?;
-        Some(Turn { runs: self, permit })
+    /// At most so many at once.
+    pub fn new(with: Reconciler, links: Links, most: u32) -> Self {
+        Self { with, links, turns: Arc::new(Semaphore::new(most as usize)), most, in_hand: Arc::default() }
     }
 
     /// All turns that are free.
     pub fn turns(&self) -> Vec<Turn<'_>> {
         std::iter::from_fn(|| self.turn()).collect()
+    }
+
+    /// A turn for what has just come, while most are free: what waits longer goes first.
+    pub fn spare_turn(&self) -> Option<Turn<'_>> {
+        if self.turns.available_permits() > self.most as usize / 2 { self.turn() } else { None }
+    }
+
+    fn turn(&self) -> Option<Turn<'_>> {
+        let permit = Arc::clone(&self.turns).try_acquire_owned().ok()?;
+        Some(Turn { runs: self, permit })
     }
 
     /// Waits until a turn is free.
@@ -69,7 +70,8 @@ impl Runs {
 
     /// Waits until no run is in hand. None begins after that.
     pub async fn ended(&self) {
-        drop(self.turns.acquire_many(self.most).await);
+        let _all = self.turns.acquire_many(self.most).await;
+        self.turns.close();
     }
 
     /// How links are leased for so many turns.
@@ -82,7 +84,7 @@ impl Runs {
         self.with.gateway.name()
     }
 
-    /// Where links are leased.
+    /// The connections by which links are leased.
     pub fn relaxed(&self) -> &PgPool {
         &self.links.relaxed
     }
@@ -96,7 +98,8 @@ impl Turn<'_> {
 
     /// Reconciles a link that was leased for it.
     pub fn begin(self, link: Link) {
-        let Runs { with, links, .. } = self.runs.clone();
+        let Runs { with, links, in_hand, .. } = self.runs;
+        let (with, links) = (with.clone(), links.clone());
         // Of no request: it goes on when that is answered.
         let span =
             info_span!(parent: None, "reconcile", customer.id = %link.customer_id, gateway = %with.gateway.name());
@@ -105,7 +108,9 @@ impl Turn<'_> {
             one(&with, &links, link).await;
             drop((running, permit));
         };
-        tokio::spawn(run.instrument(span));
+        let mut in_hand = in_hand.lock().unwrap_or_else(PoisonError::into_inner);
+        while in_hand.try_join_next().is_some() {}
+        in_hand.spawn(run.instrument(span));
     }
 }
 
