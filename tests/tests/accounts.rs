@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use stripe_sim::{Fault, Order, Settings};
-use tandem_tests::{Account, Customer, Setup, Tandem};
+use tandem_tests::{Account, Customer, Setup, Tandem, others_change};
 
 async fn with(accounts: Vec<Account>) -> Tandem {
     Tandem::start_with(Setup { accounts, ..Setup::default() }).await
@@ -315,9 +315,9 @@ async fn an_edit_that_a_look_made_sure_of_is_as_old_as_it_was_told() {
     assert_eq!(tandem.get(&ada.id).await.metadata["seat"], "new");
 }
 
-/// An edit of an hour ago at one account, whose webhook is late and which a reply shows first; after it so many changes of
-/// others there; and one of a minute ago at another account. Returns who won.
-async fn first_seen_in_a_reply(others: u32) -> String {
+/// An edit of an hour ago at one account, whose webhook is late and which a reply shows first, before and after it so many
+/// changes of others there; and one of a minute ago at another account. Returns who won, and how many pages were read.
+async fn first_seen_in_a_reply(others: u32) -> (String, usize) {
     let stripe = Settings { sign_by_clock: true, ..Settings::default() };
     let accounts = vec![Account::new("eu").behaving(stripe.clone())];
     let tandem = Tandem::start_with(Setup { accounts, stripe, ..Setup::default() }).await;
@@ -327,14 +327,10 @@ async fn first_seen_in_a_reply(others: u32) -> String {
         tandem.stripe_of(gateway).hold().await.unwrap();
     }
     let eu = tandem.stripe_of("eu");
+    others_change(eu, others).await;
     eu.edit(&there, &[("metadata[seat]", "old")]).await.unwrap();
-    if others > 0 {
-        eu.drop_webhooks(others).await.unwrap();
-        let bob = eu.create(&[("email", "bob@old.example")]).await.unwrap();
-        for nth in 1..others {
-            eu.edit(&bob.id, &[("phone", &nth.to_string())]).await.unwrap();
-        }
-    }
+    others_change(eu, others).await;
+    eu.clear_calls().await.unwrap();
     tandem.pass(Duration::from_secs(3600)).await;
     tandem.stripe.edit(&here, &[("metadata[seat]", "new")]).await.unwrap();
     tandem.pass(Duration::from_secs(60)).await;
@@ -347,22 +343,24 @@ async fn first_seen_in_a_reply(others: u32) -> String {
     }
     tandem.settled().await;
     tandem.assert_equal(&ada.id).await;
-    tandem.get(&ada.id).await.metadata["seat"].clone()
+    let calls = eu.calls().await.unwrap();
+    let pages = calls.iter().filter(|call| call.path == "/v1/events").count();
+    (tandem.get(&ada.id).await.metadata["seat"].clone(), pages)
 }
 
 /// Variant: what a reply shows counts as edited when it was seen, and wins over what was edited later elsewhere.
 #[tokio::test]
 async fn an_edit_first_seen_in_a_reply_is_as_old_as_the_list_tells() {
-    assert_eq!(first_seen_in_a_reply(0).await, "new");
+    assert_eq!(first_seen_in_a_reply(0).await, ("new".to_owned(), 1));
 }
 
 #[tokio::test]
-async fn the_list_is_read_until_it_tells() {
-    assert_eq!(first_seen_in_a_reply(150).await, "new");
+async fn the_list_is_read_until_it_tells_and_no_further() {
+    assert_eq!(first_seen_in_a_reply(150).await, ("new".to_owned(), 2));
 }
 
 /// Variant: the whole list is read, of an account that has changed a million times since, and the run never ends.
 #[tokio::test]
 async fn beyond_a_thousand_changes_an_edit_is_as_old_as_its_sight() {
-    assert_eq!(first_seen_in_a_reply(1_050).await, "old");
+    assert_eq!(first_seen_in_a_reply(1_050).await, ("old".to_owned(), 10));
 }

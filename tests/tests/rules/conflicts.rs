@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stripe_sim::{Call, Fault, Order, Settings};
-use tandem_tests::{Setup, Tandem};
+use stripe_sim::{Call, ClockChange, Fault, Order, Settings};
+use tandem_tests::{Setup, Tandem, others_change};
 
 use crate::{conflicts, with_ada};
+
+const HOUR_MS: i64 = 3_600_000;
 
 /// Variant: append first and move `base` later, or origin suppresses a push: the value that was changed back returns.
 #[tokio::test]
@@ -57,16 +59,28 @@ async fn an_edit_that_our_push_overwrote_is_found_by_its_echo() {
     assert_eq!(conflicts[0]["winner"], "catalog");
 }
 
-/// The same, where the overwritten edit was the later one: it is taken back.
+/// The same, where the overwritten edit was the later one: it is taken back, however many others were made meanwhile, and
+/// whatever Stripe's clock says.
 #[tokio::test]
 async fn a_later_edit_that_our_slow_push_overwrote_is_restored() {
-    let (tandem, ada, remote) = with_ada().await;
+    for (others, ahead_ms) in [(0, 0), (150, 0), (0, HOUR_MS), (0, -HOUR_MS)] {
+        later_edit_overwritten(others, ahead_ms).await;
+    }
+}
+
+async fn later_edit_overwritten(others: u32, ahead_ms: i64) {
+    let tandem = Tandem::start().await;
+    tandem.stripe.clock(ClockChange::OffsetMs(ahead_ms)).await.unwrap();
+    let ada = tandem.create("Ada", "ada@old.example").await;
+    tandem.settled().await;
+    let remote = tandem.remote_id(&ada.id).await;
     let slow = tandem.stripe.fault(Fault::Hang.on("POST", "/v1/customers/*")).await.unwrap();
     tandem.stripe.hold().await.unwrap();
     tandem.patch(&ada.id, json!({"name": "Countess"})).await;
     tandem.stripe.fault_reached(slow, 1).await.unwrap();
     tandem.until_next_second().await;
     tandem.stripe.edit(&remote, &[("name", "Lady Lovelace")]).await.unwrap();
+    others_change(&tandem.stripe, others).await;
     tandem.stripe.release_fault(slow).await.unwrap();
     tandem
         .until("our push", || async { tandem.stripe.get(&remote).await.unwrap().name.as_deref() == Some("Countess") })
@@ -167,7 +181,18 @@ async fn a_newer_edit_here_is_not_taken_for_the_remotes_spelling_of_the_old() {
 /// webhook came.
 #[tokio::test]
 async fn edits_that_only_a_look_finds_are_dated_by_the_list_of_events() {
-    let (tandem, ada, remote) = with_ada().await;
+    for ahead_ms in [0, HOUR_MS, -HOUR_MS] {
+        found_by_a_look(ahead_ms).await;
+    }
+}
+
+/// By this Stripe's clock, which is so far ahead of ours.
+async fn found_by_a_look(ahead_ms: i64) {
+    let tandem = Tandem::start().await;
+    tandem.stripe.clock(ClockChange::OffsetMs(ahead_ms)).await.unwrap();
+    let ada = tandem.create("Ada", "ada@old.example").await;
+    tandem.settled().await;
+    let remote = tandem.remote_id(&ada.id).await;
     assert_eq!(tandem.post("/gateways/stripe/pause", json!({"direction": "outbound"})).await.status(), 204);
     tandem.stripe.drop_webhooks(2).await.unwrap();
     // Of the name the later edit is there, of the phone it is here.
@@ -185,6 +210,29 @@ async fn edits_that_only_a_look_finds_are_dated_by_the_list_of_events() {
     let ada = tandem.get(&ada.id).await;
     assert_eq!((ada.name.as_deref(), ada.phone.as_deref()), (Some("Lady Lovelace"), Some("2")));
     tandem.assert_equal(&ada.id).await;
+}
+
+/// Variant: an edit of before all that the list is asked for counts as made when it was seen.
+#[tokio::test]
+async fn an_edit_that_the_list_no_longer_tells_is_older_than_the_edit_here() {
+    let stripe = Settings { sign_by_clock: true, ..Settings::default() };
+    let tandem = Tandem::start_with(Setup { stripe, ..Setup::default() }).await;
+    let ada = tandem.create("Ada", "ada@old.example").await;
+    tandem.settled().await;
+    let remote = tandem.remote_id(&ada.id).await;
+    assert_eq!(tandem.post("/gateways/stripe/pause", json!({"direction": "outbound"})).await.status(), 204);
+    tandem.stripe.drop_webhooks(1).await.unwrap();
+    tandem.stripe.edit(&remote, &[("phone", "1")]).await.unwrap();
+    others_change(&tandem.stripe, 1_050).await;
+    tandem.pass(Duration::from_secs(600)).await;
+    tandem.patch(&ada.id, json!({"phone": "2"})).await;
+    sqlx::query("UPDATE links SET look = true, due_seq = due_seq + 1").execute(&tandem.database).await.unwrap();
+    assert_eq!(tandem.post("/gateways/stripe/resume", json!({})).await.status(), 204);
+    tandem.settled().await;
+
+    assert_eq!(tandem.get(&ada.id).await.phone.as_deref(), Some("2"));
+    tandem.assert_equal(&ada.id).await;
+    assert_eq!(conflicts(&tandem, &ada).await[0]["winner"], "catalog");
 }
 
 /// Variant: Stripe's list of changes, which is of the whole account, is read for what a webhook, a look after one, or the reply
