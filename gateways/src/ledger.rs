@@ -50,6 +50,9 @@ pub(crate) trait Ledger: Send + Sync {
     /// The customers that wait for an object and have this email.
     async fn twins(&self, email: &str) -> Result<Vec<Uuid>, RunError>;
 
+    /// The objects to be imported that were told to have this email, each with the customer whose copy it says it is.
+    async fn told(&self, email: &str) -> Result<Vec<(String, Option<CustomerId>)>, RunError>;
+
     /// Of these objects those that are no customer's.
     async fn unlinked(&self, objects: &[&str]) -> Result<Vec<String>, RunError>;
 

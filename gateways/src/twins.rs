@@ -2,12 +2,13 @@
 //! person to say, or for a setting.
 
 use serde::Deserialize;
+use sqlx::types::Json;
 use sqlx::{PgPool, PgTransaction};
 use tandem_domain::{CustomerId, GatewayName};
 use uuid::Uuid;
 
-use crate::join;
 use crate::link::{self, Link};
+use crate::{ChangeKind, RemoteChange, join};
 
 /// What is done when a customer is to be created, or an object imported, and the other side has one with the same email,
 /// ignoring case, that no link knows. Without an email there is no twin.
@@ -69,17 +70,40 @@ pub(crate) async fn customers(pool: &PgPool, gateway: &GatewayName, email: &str)
     .await
 }
 
+/// In a condition on links: its object is to be imported.
+const TO_IMPORT: &str = "(l.state = 'active' AND l.base IS NULL AND l.due_version = 0 AND NOT l.apart)";
+
+/// The objects to be imported that were last told to have this email, in whatever case: with the customer whose copy each says
+/// it is. Stripe's list finds an email only as it is written there.
+pub(crate) async fn told(
+    relaxed: &PgPool,
+    gateway: &GatewayName,
+    email: &str,
+) -> Result<Vec<(String, Option<CustomerId>)>, sqlx::Error> {
+    let rows: Vec<(String, Json<RemoteChange>)> = sqlx::query_as(&format!(
+        "SELECT l.remote_id, b.change FROM inbox b JOIN links l ON l.id = b.link_id
+         WHERE b.gateway = $1 AND lower(btrim(b.change #>> '{{profile,email}}')) = $2
+           AND l.remote_id = b.change ->> 'remote_id' AND {TO_IMPORT}
+           AND NOT EXISTS (SELECT FROM inbox later WHERE later.link_id = l.id AND later.id > b.id)"
+    ))
+    .bind(gateway.as_str())
+    .bind(folded(email))
+    .fetch_all(relaxed)
+    .await?;
+    let living = rows.into_iter().filter(|(_, Json(change))| change.kind != ChangeKind::Deleted);
+    Ok(living.map(|(id, Json(change))| (id, change.customer)).collect())
+}
+
 /// Of these objects those that are no customer's: no link knows them, or only one that waits for an import.
 pub(crate) async fn unlinked(
     pool: &PgPool,
     gateway: &GatewayName,
     objects: &[&str],
 ) -> Result<Vec<String>, sqlx::Error> {
-    sqlx::query_scalar(
+    sqlx::query_scalar(&format!(
         "SELECT id FROM unnest($2::text[]) AS found (id)
-         WHERE NOT EXISTS (SELECT FROM links l WHERE l.gateway = $1 AND l.remote_id = found.id AND NOT (
-                   l.state = 'active' AND l.base IS NULL AND l.due_version = 0 AND NOT l.apart))",
-    )
+         WHERE NOT EXISTS (SELECT FROM links l WHERE l.gateway = $1 AND l.remote_id = found.id AND NOT {TO_IMPORT})"
+    ))
     .bind(gateway.as_str())
     .bind(objects)
     .fetch_all(pool)

@@ -66,6 +66,11 @@ async fn a_contested_field_waits_on_both_sides_and_the_others_go_on() {
     let link = tandem.get_json(&format!("/customers/{id}/links")).await["data"][0].clone();
     assert_eq!((&link["in_sync"], &link["contested"]), (&json!(false), &json!(1)));
 
+    let verified = tandem.run(&["verify", "stripe", "--repair", "--format", "json"]).await;
+    let told = verified.json()["rows"].clone();
+    assert_eq!((verified.code, &told[0]["kind"]), (Some(2), &json!("conflict_waits")), "{told}");
+    assert_eq!(told.as_array().unwrap().len(), 1);
+
     // Nor does it come loose by a crash, or by looking again.
     let mut tandem = tandem;
     tandem.kill();

@@ -471,3 +471,24 @@ async fn what_is_told_of_an_object_goes_to_the_link_that_has_it_by_then() {
     assert_eq!((tandem.rows("links", &hers).await, tandem.parked().await.len()), (1, 0));
     assert_eq!(tandem.customers().await.len(), 1);
 }
+
+/// Variant: only Stripe is asked for the email, which finds it as it is written there.
+#[tokio::test]
+async fn a_twin_that_was_told_of_is_found_whatever_the_case_of_its_email() {
+    let tandem = with("ask").await;
+    assert_eq!(tandem.post("/gateways/stripe/pause", json!({})).await.status(), 204);
+    tandem.create("Ada", EMAIL).await;
+    tandem.stripe.create(&[("name", "Ada of Stripe"), ("email", "Ada@Old.example")]).await.unwrap();
+    tandem.until("it is told", || async { tandem.rows("inbox", "state = 'waiting'").await == 1 }).await;
+    assert_eq!(tandem.post("/gateways/stripe/resume", json!({})).await.status(), 204);
+    tandem.settled().await;
+
+    assert!(tandem.parked().await.iter().all(|parked| parked["kind"] == "ambiguous"));
+    assert!(!tandem.parked().await.is_empty());
+    assert_eq!((living(&tandem).await, creates(&tandem).await), ((1, 1), 0));
+
+    // Whoever comes later meets what is parked.
+    tandem.create("Third", "ADA@old.example").await;
+    tandem.settled().await;
+    assert_eq!((living(&tandem).await, creates(&tandem).await), ((2, 1), 0));
+}

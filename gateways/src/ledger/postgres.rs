@@ -128,6 +128,10 @@ impl Ledger for Postgres {
         Ok(twins::customers(&self.relaxed, &self.gateway, email).await?)
     }
 
+    async fn told(&self, email: &str) -> Result<Vec<(String, Option<CustomerId>)>, RunError> {
+        Ok(twins::told(&self.relaxed, &self.gateway, email).await?)
+    }
+
     async fn unlinked(&self, objects: &[&str]) -> Result<Vec<String>, RunError> {
         Ok(twins::unlinked(&self.relaxed, &self.gateway, objects).await?)
     }

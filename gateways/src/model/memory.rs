@@ -101,6 +101,10 @@ impl Ledger for Memory {
         Ok(vec![])
     }
 
+    async fn told(&self, _email: &str) -> Result<Vec<(String, Option<CustomerId>)>, RunError> {
+        Ok(vec![])
+    }
+
     async fn unlinked(&self, _: &[&str]) -> Result<Vec<String>, RunError> {
         Ok(vec![])
     }

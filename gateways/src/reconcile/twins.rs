@@ -3,6 +3,8 @@
 //! The look and what follows it are no one step: a twin that is born in between stays one. It is found when it is told of,
 //! if its other half is not linked by then.
 
+use std::collections::BTreeMap;
+
 use tandem_domain::{Customer, CustomerId, Field, Profile, RemoteId};
 use tandem_eventlog::Loaded;
 use tracing::info;
@@ -119,18 +121,22 @@ fn asks<'a>(run: &Run<'_>, profile: &'a Profile) -> Option<&'a str> {
 async fn objects(run: &mut Run<'_>, email: &str) -> Result<Vec<(String, Option<CustomerId>)>, RunError> {
     let customer = run.link.customer_id;
     let seen = run.call(run.gateway().with_email(email)).await??;
-    let found: Vec<(String, Option<CustomerId>)> = seen
+    let told = run.with.ledger.told(email).await?;
+    let mut found: BTreeMap<String, Option<CustomerId>> = seen
         .into_iter()
         .filter_map(|seen| match seen.object {
             Object::Present { remote_id, customer: owner, .. } => Some((remote_id.as_str().to_owned(), owner)),
             Object::Gone { .. } => None,
         })
-        .filter(|(_, owner)| owner.is_none_or(|owner| owner == customer))
         .collect();
-    if found.is_empty() {
-        return Ok(found);
+    for (id, owner) in told {
+        found.entry(id).or_insert(owner);
     }
-    let ids: Vec<&str> = found.iter().map(|(id, _)| id.as_str()).collect();
+    found.retain(|_, owner| owner.is_none_or(|owner| owner == customer));
+    if found.is_empty() {
+        return Ok(vec![]);
+    }
+    let ids: Vec<&str> = found.keys().map(String::as_str).collect();
     let unlinked = run.with.ledger.unlinked(&ids).await?;
     Ok(found.into_iter().filter(|(id, _)| unlinked.contains(id)).collect())
 }

@@ -28,6 +28,8 @@ pub enum DriftKind {
     DeadOnOneSide,
     /// The same, and a person is asked whether the other shall be deleted.
     DeletionWaits,
+    /// Some fields hold other values until a person decides a conflict; all others are the same.
+    ConflictWaits,
 }
 
 impl DriftKind {
@@ -40,6 +42,7 @@ impl DriftKind {
             Self::NotLinked => "not_linked",
             Self::DeadOnOneSide => "dead_on_one_side",
             Self::DeletionWaits => "deletion_waits",
+            Self::ConflictWaits => "conflict_waits",
         }
     }
 }

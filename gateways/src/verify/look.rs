@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tandem_domain::{Customer, CustomerId, GatewayName, Profile, RemoteId};
+use tandem_domain::{Customer, CustomerId, Profile, RemoteId, differences};
 
 use super::candidates::Candidate;
 use super::drifts::{Drift, DriftKind, FieldDrift};
@@ -96,11 +96,12 @@ async fn linked(sides: &Sides, id: i64) -> Result<Look, SurveyError> {
     drift.customer_id = Some(before.customer_id);
     drift.remote_id.clone_from(&before.remote_id);
     drift.parked = before.parked;
-    if let (DriftKind::Differs, Some(held)) = (kind, there.profile()) {
-        drift.fields = fields(sides.gateway.name(), &customer, held, &before);
+    if let (DriftKind::Differs | DriftKind::ConflictWaits, Some(held)) = (kind, there.profile()) {
+        drift.fields = fields(&customer, held, &before);
     }
     drift.remark = match (kind, &there) {
         (DriftKind::DeletionWaits, _) => Some(PARKED.to_owned()),
+        (DriftKind::ConflictWaits, _) => Some("it waits for a person: see GET /conflicts".to_owned()),
         (DriftKind::NotLinked | DriftKind::MissingHere, _) if before.parked => Some(PARKED.to_owned()),
         _ if before.state != "active" => Some("its link says that it is deleted".to_owned()),
         (DriftKind::MissingThere, There::Unheard) => {
@@ -123,8 +124,10 @@ fn judge(sides: &Sides, link: &Standing, customer: &Customer, there: &There) -> 
         (Customer::Active { .. }, _) if !active => Some(DriftKind::DeadOnOneSide),
         (Customer::Active { .. }, There::Living(_)) => {
             let held = there.profile().cloned().unwrap_or_default();
-            let differing = customer.differences_from(sides.gateway.name(), &held, &link.spellings);
-            (!differing.is_empty()).then_some(DriftKind::Differs)
+            if !customer.differences_from(sides.gateway.name(), &held, &link.spellings).is_empty() {
+                return Some(DriftKind::Differs);
+            }
+            (!fields(customer, &held, link).is_empty()).then_some(DriftKind::ConflictWaits)
         }
         (Customer::Active { .. }, There::Deleted | There::Unheard) => Some(DriftKind::MissingThere),
         (Customer::Active { profile, .. }, There::Nothing) => {
@@ -136,13 +139,13 @@ fn judge(sides: &Sides, link: &Standing, customer: &Customer, there: &There) -> 
     }
 }
 
-fn fields(gateway: &GatewayName, customer: &Customer, there: &Profile, link: &Standing) -> Vec<FieldDrift> {
-    let differing = customer.differences_from(gateway, there, &link.spellings);
+/// The fields that differ, also those on which a person shall decide.
+fn fields(customer: &Customer, there: &Profile, link: &Standing) -> Vec<FieldDrift> {
     let nothing = Profile::default();
     let here = customer.profile().unwrap_or(&nothing);
     let field =
         |field| FieldDrift { here: here.get(field).cloned(), there: there.get(field).cloned(), field: field.clone() };
-    differing.iter().map(|(name, _)| field(name)).collect()
+    differences(here, there, &link.spellings).iter().map(|(name, _)| field(name)).collect()
 }
 
 async fn object(sides: &Sides, remote_id: &RemoteId, claims: Option<CustomerId>) -> Result<Look, SurveyError> {
