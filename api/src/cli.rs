@@ -23,6 +23,7 @@ use clap::{Parser, Subcommand};
 use tandem_domain::CustomerId;
 
 use crate::config::{Config, LOG};
+use crate::connect;
 use crate::log::chain;
 
 const EXAMPLES: &str = "\
@@ -185,6 +186,9 @@ async fn run(Arguments { config, command }: Arguments) -> Result<Ended, Failure>
     // The other commands talk to a person: their log is for what goes wrong. That reading all customers takes long is no news.
     let filter = if quiet && config.log == LOG { "warn,sqlx::query=error" } else { &config.log };
     crate::log::start(filter, config.log_format).map_err(|error| Told(format!("TANDEM_LOG: {error}")))?;
+    if quiet {
+        connect::reach(&config).await.map_err(Told)?;
+    }
     match command {
         Command::Serve => serve::run(config, file).await,
         Command::Migrate => migrate::run(&config).await,

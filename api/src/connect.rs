@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use async_nats::{ConnectOptions, Event};
 use secrecy::ExposeSecret;
-use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection, PgConnection, PgPool};
 
 use crate::config::{Config, ConfigError};
+use crate::log::chain;
 
 /// After half a minute PostgreSQL takes a client whose host has vanished for gone, and frees what it holds: locks, and rows
 /// of a transaction. By the system's own defaults it would take two hours.
@@ -18,6 +19,9 @@ const VANISHED: [(&str, &str); 4] = [
     ("tcp_user_timeout", "30s"),
 ];
 
+/// How long a connection may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// How many messages of one subscription may wait here. The rest is dropped, and read from PostgreSQL: one reader who does not
 /// read on must not fill the memory.
 const WAITING: usize = 1024;
@@ -27,18 +31,41 @@ const WAITING: usize = 1024;
 /// # Errors
 /// The URL cannot be read.
 pub(crate) fn postgres(config: &Config) -> Result<PgPool, ConfigError> {
-    let options: PgConnectOptions = config
-        .database
-        .url
-        .expose_secret()
-        .parse()
-        .map_err(|_| wrong("TANDEM_DATABASE__URL", "is no URL of a PostgreSQL database"))?;
     let pool = PgPoolOptions::new()
         .max_connections(config.database.max_connections)
         .acquire_timeout(Duration::from_millis(config.database.acquire_timeout_ms))
         // A broken connection shows itself by its next statement, which every caller of ours survives.
         .test_before_acquire(false);
-    Ok(pool.connect_lazy_with(options.application_name("tandem").options(VANISHED)))
+    Ok(pool.connect_lazy_with(options(config)?.application_name("tandem").options(VANISHED)))
+}
+
+fn options(config: &Config) -> Result<PgConnectOptions, ConfigError> {
+    let url = config.database.url.expose_secret();
+    let is_ours = url.starts_with("postgres://") || url.starts_with("postgresql://");
+    let options = if is_ours { url.parse().ok() } else { None };
+    options.ok_or_else(|| wrong("TANDEM_DATABASE__URL", "is no URL of a PostgreSQL database"))
+}
+
+/// Connects once: a pool would only say that it waited in vain.
+///
+/// # Errors
+/// Why the database cannot be reached.
+pub(crate) async fn probe(options: &PgConnectOptions) -> Result<(), sqlx::Error> {
+    let connecting = tokio::time::timeout(PATIENCE, PgConnection::connect_with(options)).await;
+    let connection = connecting.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
+    // It has told what we wanted to know.
+    let _ = connection.close().await;
+    Ok(())
+}
+
+/// The same for a person who waits.
+///
+/// # Errors
+/// Where PostgreSQL was looked for, and why it was not reached.
+pub(crate) async fn reach(config: &Config) -> Result<(), String> {
+    let options = options(config).map_err(|error| chain(&error))?;
+    let place = format!("{}:{}", options.get_host(), options.get_port());
+    probe(&options).await.map_err(|error| format!("PostgreSQL at {place} (TANDEM_DATABASE__URL): {}", chain(&error)))
 }
 
 /// A client that connects in the background, and again whenever the connection breaks.

@@ -192,7 +192,7 @@ impl Problem {
 
     /// These are wrong.
     pub(crate) fn all_invalid(errors: Vec<FieldError>) -> Self {
-        let told: Vec<String> = errors.iter().map(|error| format!("{} {}", error.field, error.message)).collect();
+        let told: Vec<String> = errors.iter().map(|error| format!("{}: {}", error.field, error.message)).collect();
         Self { kind: Kind::Invalid, detail: told.join("; "), errors }
     }
 

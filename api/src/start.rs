@@ -2,19 +2,17 @@
 
 use std::time::Duration;
 
+use sqlx::PgPool;
 use sqlx::migrate::MigrateError;
-use sqlx::{Connection, PgConnection, PgPool};
 use tandem_eventlog::stream::{self, StreamError};
 use tandem_eventlog::{Feed, is_transient};
 use tokio::sync::watch;
 
+use crate::connect;
 use crate::log::chain;
 
 /// From one attempt to the next.
 const AGAIN: Duration = Duration::from_millis(500);
-
-/// Longest wait for a connection to PostgreSQL.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why the service cannot start: a person has to mend it.
 #[derive(Debug, thiserror::Error)]
@@ -68,12 +66,7 @@ pub(crate) async fn start(
 /// # Errors
 /// [`StartError`].
 pub(crate) async fn migrate(pool: &PgPool) -> Result<(), StartError> {
-    // A connection of its own first: the pool would only say that it waited in vain.
-    let options = pool.connect_options();
-    let connecting = tokio::time::timeout(PATIENCE, PgConnection::connect_with(&options)).await;
-    let connection = connecting.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map_err(StartError::Database)?;
-    // It has told what we wanted to know.
-    let _ = connection.close().await;
+    connect::probe(&pool.connect_options()).await.map_err(StartError::Database)?;
     tandem_eventlog::migrate(pool).await.map_err(StartError::Migrate)?;
     tandem_projections::migrate(pool).await.map_err(StartError::Migrate)?;
     tandem_gateways::migrate(pool).await.map_err(StartError::Migrate)

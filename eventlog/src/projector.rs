@@ -146,6 +146,10 @@ impl Projector {
             ended = self.work() => ended,
             () = shutdown.cancelled() => return Ok(()),
         };
+        // Whoever rebuilt it goes on with another.
+        if matches!(ended, ProjectorError::Superseded { .. }) {
+            return Err(ended);
+        }
         let reason = chain(&ended);
         tracing::error!(projection = self.name(), error = %reason, "the projector ended");
         gauge!("tandem_projector_stopped", "projector" => self.name().to_owned()).set(1);

@@ -190,6 +190,8 @@ async fn what_is_wrong_with_the_settings_is_said_by_name() {
         ("TANDEM_HTTP__BNID", "127.0.0.1:0"),
         ("TANDEM_LOG", "=x="),
         ("TANDEM_STRIPE__SECRET_KEY", "pk_test_1"),
+        ("TANDEM_STRIPE__POLICY", "oldest"),
+        ("TANDEM_DATABASE__URL", "mysql://127.0.0.1/tandem"),
     ] {
         let ended = tokio::time::timeout(PATIENCE, tandem(&config, &["serve"]).env(name, value).output()).await;
         let Output { status, stderr, .. } = ended.expect("its end").unwrap();
@@ -197,10 +199,24 @@ async fn what_is_wrong_with_the_settings_is_said_by_name() {
         assert_eq!(status.code(), Some(1), "{told}");
         assert!(told.contains(name), "{name}: {told}");
         assert!(!told.contains("pk_test_1"), "{told}");
+        assert!(value != "oldest" || told.contains("`latest`, `catalog`, `gateway`, `ask`"), "{told}");
     }
     assert_eq!(run(&config, &["sevre"]).await.0, 2);
     let (code, help, _) = run(&config, &["--help"]).await;
     assert!(code == 0 && help.contains("Exit codes") && help.contains("Examples"), "{help}");
+}
+
+#[tokio::test]
+async fn a_command_says_where_it_looked_for_postgresql() {
+    let config = fresh_config().await;
+    let mut command = tandem(&config, &["status"]);
+    command.env("TANDEM_DATABASE__URL", "postgres://tandem:s3cret@127.0.0.1:1/tandem");
+    let Output { status, stderr, .. } =
+        tokio::time::timeout(PATIENCE, command.output()).await.expect("its end").unwrap();
+    let told = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(1), "{told}");
+    assert!(told.contains("PostgreSQL at 127.0.0.1:1 (TANDEM_DATABASE__URL)"), "{told}");
+    assert!(!told.contains("s3cret"), "{told}");
 }
 
 #[tokio::test]

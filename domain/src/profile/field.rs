@@ -105,7 +105,7 @@ fn check_metadata_key(key: &str) -> Result<(), InvalidField> {
         return broken("a key has no square brackets and no control characters".to_owned());
     }
     if key == "tandem_id" {
-        return broken("the key tandem_id is taken: it ties a customer to its copies".to_owned());
+        return Err(InvalidField::new("metadata.tandem_id", "is taken: it ties a customer to its copies"));
     }
     Ok(())
 }

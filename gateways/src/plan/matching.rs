@@ -109,7 +109,7 @@ async fn by_key(tx: &mut PgTransaction<'_>, matched_by: &str, column: &str) -> R
          ), shared AS (
              SELECT held, here.n = 1 AND there.n = 1 AS is_one, here.one AS customer, there.one AS object,
                     CASE WHEN here.n > 1 OR there.n > 1
-                         THEN here.n || ' customers and ' || there.n || ' objects share its ' || $1 END AS reason
+                         THEN 'with its ' || $1 || ': ' || here.n || ' here, ' || there.n || ' there' END AS reason
              FROM here JOIN there USING (held) WHERE here.free > 0 AND there.free > 0
          ), objects AS (
              UPDATE plan_there t SET fate = CASE WHEN is_one THEN 'link' ELSE 'ambiguous' END, matched_by = $1,
@@ -136,7 +136,7 @@ async fn alone(tx: &mut PgTransaction<'_>) -> Result<(), sqlx::Error> {
                  JOIN free USING (email_key) GROUP BY email_key HAVING count(*) > 1
              )
              UPDATE {table} t SET fate = 'duplicate', matched_by = 'email',
-                    reason = c.customers || ' customers and ' || c.objects || ' objects have its email'
+                    reason = 'with its email: ' || c.customers || ' here, ' || c.objects || ' there'
              FROM counted c WHERE t.fate IS NULL AND t.email_key = c.email_key"
         );
         sqlx::query(&statement).execute(&mut **tx).await?;

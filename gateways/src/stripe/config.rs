@@ -60,7 +60,7 @@ pub struct StripeConfig {
     pub account: Option<String>,
     /// Who wins where both sides changed a field: `latest`, `catalog`, `gateway`, or `ask`: each side keeps its value until
     /// a person decides (`/conflicts`). `TANDEM_STRIPE__POLICY`, default `latest`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "texts::word")]
     pub policy: Policy,
     /// The same for single fields: `policies = { email = "ask", metadata = "catalog", "metadata.plan" = "gateway" }`, where
     /// `metadata` is every key that none is set for. `TANDEM_STRIPE__POLICIES=email=ask,metadata=catalog`, default none.
@@ -68,10 +68,10 @@ pub struct StripeConfig {
     pub policies: BTreeMap<FieldSet, Policy>,
     /// What a customer deleted in Stripe means here: `delete`; `unlink`, after which it stays and is no longer kept in
     /// step; or `ask`: a person says which of the two (`/parked`). `TANDEM_STRIPE__DELETES_INBOUND`, default `delete`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "texts::word")]
     pub deletes_inbound: OnDelete,
     /// The same for what a customer deleted here means in Stripe. `TANDEM_STRIPE__DELETES_OUTBOUND`, default `delete`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "texts::word")]
     pub deletes_outbound: OnDelete,
     /// Which customers are created there: `filter = { field = "metadata.region", equals = "eu" }`, or `present = true` or
     /// `false` in place of `equals`. `TANDEM_STRIPE__FILTER__FIELD`, `TANDEM_STRIPE__FILTER__EQUALS`,
@@ -80,7 +80,7 @@ pub struct StripeConfig {
     pub filter: Option<Filter>,
     /// What is done when a customer is to be created, or an object imported, and the other side has one with the same email:
     /// `ask`, `email` or `never`. `TANDEM_STRIPE__MATCH`, default `ask`.
-    #[serde(default, rename = "match")]
+    #[serde(default, rename = "match", deserialize_with = "texts::word")]
     pub matching: Matching,
     /// Most customers deleted within `guard_window_s`, in each direction, before that direction is paused; 0 is no limit.
     /// `TANDEM_STRIPE__GUARD_DELETES`, default 50.

@@ -7,6 +7,11 @@ use serde::de::{Error, IntoDeserializer};
 use serde::{Deserialize, Deserializer};
 use tandem_domain::{FieldSet, Policy};
 
+/// One of several words. What serde says of another names them; what the settings' crate says does not.
+pub(super) fn word<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    T::deserialize(String::deserialize(deserializer)?.into_deserializer())
+}
+
 /// A table, or a text such as `email=ask,metadata=catalog`.
 pub(super) fn policies<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<FieldSet, Policy>, D::Error> {
     #[derive(Deserialize)]
