@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test has nothing better to do, in its helper functions neither")]
 
 use serde_json::{Value, json};
-use stripe_sim::{Call, Fault, Order};
+use stripe_sim::{Call, ClockChange, Fault, Order};
 use tandem_tests::{Customer, Setup, Tandem};
 
 const POLICIES: [&str; 2] = ["TANDEM_STRIPE__DELETES_INBOUND", "TANDEM_STRIPE__DELETES_OUTBOUND"];
@@ -105,6 +105,23 @@ async fn a_deletion_in_stripe_waits_and_is_shown_everywhere() {
     let plan = tandem.run(&["plan", "stripe"]).await;
     assert!(plan.code == Some(0) && plan.stdout.contains("1 customers are linked already"), "{plan:?}");
     assert!(!plan.stdout.contains("create_"), "{plan:?}");
+}
+
+#[tokio::test]
+async fn when_it_was_deleted_in_stripe_is_told_by_our_clock() {
+    let (tandem, ada, remote) = with_ada().await;
+    tandem.stripe.clock(ClockChange::OffsetMs(3_600_000)).await.unwrap();
+    // Its reply tells what Stripe's clock says.
+    tandem.patch(&ada.id, json!({"phone": "1"})).await;
+    tandem.settled().await;
+    tandem.stripe.delete(&remote).await.unwrap();
+    tandem.settled().await;
+
+    waiting(&tandem).await;
+    assert_eq!(
+        tandem.rows("parked", "deleted_at BETWEEN now() - interval '5 min' AND now() + interval '5 min'").await,
+        1
+    );
 }
 
 #[tokio::test]
