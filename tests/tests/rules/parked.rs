@@ -1,8 +1,8 @@
 //! What waits for a person, and holds up nobody else.
 
 use serde_json::json;
-use stripe_sim::Fault;
-use tandem_tests::{Customer, Tandem};
+use stripe_sim::{Fault, Order};
+use tandem_tests::{Customer, Setup, Tandem};
 
 use crate::{no_twins, with_ada};
 
@@ -87,6 +87,54 @@ async fn a_second_object_with_one_tandem_id_is_parked_as_a_duplicate() {
     assert_eq!(tandem.parked().await[0]["kind"], "duplicate");
     assert_eq!(tandem.customers().await.len(), 1);
     assert_eq!(tandem.get(&ada.id).await.name.as_deref(), Some("Ada"));
+}
+
+/// A customer whom the filter keeps away from Stripe.
+async fn kept_away() -> (Tandem, Customer) {
+    let env = vec![
+        ("TANDEM_STRIPE__FILTER__FIELD", "metadata.region".to_owned()),
+        ("TANDEM_STRIPE__FILTER__EQUALS", "eu".to_owned()),
+    ];
+    let tandem = Tandem::start_with(Setup { env, ..Setup::default() }).await;
+    let ada = tandem.create("Ada", "ada@old.example").await;
+    tandem.settled().await;
+    (tandem, ada)
+}
+
+/// Variant: of two that are told of together, before any is linked, the second waits for ever, for nobody.
+#[tokio::test]
+async fn of_two_new_objects_with_one_tandem_id_one_is_linked_and_one_parked() {
+    let (tandem, ada) = kept_away().await;
+    let mut held = tandem.database.begin().await.unwrap();
+    sqlx::query("SELECT FROM links FOR UPDATE").execute(&mut *held).await.unwrap();
+    for name in ["Ada", "Copy"] {
+        tandem.stripe.create(&[("name", name), ("metadata[tandem_id]", &ada.id)]).await.unwrap();
+    }
+    tandem.stripe.webhooks_idle().await.unwrap();
+    held.rollback().await.unwrap();
+    tandem.until("parked", || async { tandem.parked().await.len() == 1 }).await;
+    tandem.settled().await;
+
+    assert_eq!(tandem.parked().await[0]["kind"], "duplicate");
+    assert_eq!(tandem.rows("inbox", "state = 'waiting'").await, 0);
+    assert_eq!(tandem.customers().await.len(), 1);
+    tandem.assert_equal(&ada.id).await;
+}
+
+/// Variant: the object is taken as it was created. What became of it since is told by nobody any more.
+#[tokio::test]
+async fn an_object_that_says_whose_it_is_is_looked_at_before_it_is_linked() {
+    let (tandem, ada) = kept_away().await;
+    tandem.stripe.hold().await.unwrap();
+    let object = tandem.stripe.create(&[("name", "Ada"), ("metadata[tandem_id]", &ada.id)]).await.unwrap().id;
+    tandem.stripe.drop_webhooks(1).await.unwrap();
+    tandem.stripe.edit(&object, &[("phone", "2")]).await.unwrap();
+    tandem.stripe.release(Order::Fifo).await.unwrap();
+    tandem.settled().await;
+
+    assert_eq!(tandem.remote_id(&ada.id).await, object);
+    assert_eq!(tandem.get(&ada.id).await.phone.as_deref(), Some("2"));
+    tandem.assert_equal(&ada.id).await;
 }
 
 /// Variant: what is corrected is created, and the question about it stays.
