@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stripe_sim::{Call, Fault, Order, Settings};
+use stripe_sim::{Call, ClockChange, Fault, Order, Settings};
 use tandem_local::test;
 use tandem_tests::{Customer, KEY, Setup, Tandem};
 
@@ -312,8 +312,10 @@ async fn a_create_whose_reply_was_lost_is_not_made_twice() {
 /// Variant: resend after a saved 500: Stripe repeats the 500 for a day. Or a new key without looking: made twice.
 #[tokio::test]
 async fn after_a_saved_500_it_looks_and_goes_on() {
-    for (fault, creates) in [(Fault::Fail500AfterWork, 1), (Fault::Fail500BeforeWork, 2)] {
+    for (done, ahead_h) in [(true, 0), (false, 0), (true, -2), (true, 2)] {
+        let (fault, creates) = if done { (Fault::Fail500AfterWork, 1) } else { (Fault::Fail500BeforeWork, 2) };
         let tandem = Tandem::start_with(no_twins()).await;
+        tandem.stripe.clock(ClockChange::OffsetMs(ahead_h * 3_600_000)).await.unwrap();
         tandem.stripe.fault(fault.on("POST", "/v1/customers")).await.unwrap();
         // Looking fails at first, too: only the stored mark keeps the key from being sent again.
         tandem.stripe.fault(Fault::DropRequest.on("GET", "/v1/events").times(2)).await.unwrap();
