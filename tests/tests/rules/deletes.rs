@@ -90,3 +90,18 @@ async fn a_deletion_may_unlink_instead() {
     assert_eq!(tandem.history(&ada.id).await, ["created", "linked", "deleted"]);
     assert_eq!(tandem.customers().await.len(), 1);
 }
+
+/// Variant: a call to delete what Stripe does not know is parked, and waits for a person who has nothing to decide.
+#[tokio::test]
+async fn what_is_not_there_is_deleted_enough() {
+    let (tandem, ada, remote) = with_ada().await;
+    let unknown = || Fault::status(404).code("resource_missing");
+    tandem.stripe.fault(unknown().on("DELETE", "/v1/customers/*")).await.unwrap();
+    tandem.stripe.fault(unknown().on("GET", "/v1/customers/*")).await.unwrap();
+    tandem.delete(&ada.id).await;
+    tandem.settled().await;
+
+    assert!(tandem.parked().await.is_empty());
+    let link = tandem.get_json(&format!("/customers/{}/links", ada.id)).await["data"][0].clone();
+    assert_eq!((&link["state"], &link["remote_id"]), (&json!("deleted"), &json!(remote)));
+}
