@@ -186,8 +186,9 @@ async fn run(Arguments { config, command }: Arguments) -> Result<Ended, Failure>
     // The other commands talk to a person: their log is for what goes wrong. That reading all customers takes long is no news.
     let filter = if quiet && config.log == LOG { "warn,sqlx::query=error" } else { &config.log };
     crate::log::start(filter, config.log_format).map_err(|error| Told(format!("TANDEM_LOG: {error}")))?;
-    if quiet {
-        connect::reach(&config).await.map_err(Told)?;
+    // Those two look by themselves.
+    if !matches!(command, Command::Serve | Command::Migrate) {
+        connect::probe(&connect::options(&config)?).await?;
     }
     match command {
         Command::Serve => serve::run(config, file).await,

@@ -8,7 +8,6 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
 
 use crate::config::{Config, ConfigError};
-use crate::log::chain;
 
 /// After half a minute PostgreSQL takes a client whose host has vanished for gone, and frees what it holds: locks, and rows
 /// of a transaction. By the system's own defaults it would take two hours.
@@ -39,33 +38,35 @@ pub(crate) fn postgres(config: &Config) -> Result<PgPool, ConfigError> {
     Ok(pool.connect_lazy_with(options(config)?.application_name("tandem").options(VANISHED)))
 }
 
-fn options(config: &Config) -> Result<PgConnectOptions, ConfigError> {
+/// Where PostgreSQL is.
+///
+/// # Errors
+/// The URL cannot be read.
+pub(crate) fn options(config: &Config) -> Result<PgConnectOptions, ConfigError> {
     let url = config.database.url.expose_secret();
     let is_ours = url.starts_with("postgres://") || url.starts_with("postgresql://");
     let options = if is_ours { url.parse().ok() } else { None };
     options.ok_or_else(|| wrong("TANDEM_DATABASE__URL", "is no URL of a PostgreSQL database"))
 }
 
+/// PostgreSQL cannot be reached, or refuses us.
+#[derive(Debug, thiserror::Error)]
+#[error("PostgreSQL at {place} (TANDEM_DATABASE__URL) cannot be used")]
+pub struct Unreachable {
+    place: String,
+    /// Why.
+    pub(crate) source: sqlx::Error,
+}
+
 /// Connects once: a pool would only say that it waited in vain.
 ///
 /// # Errors
-/// Why the database cannot be reached.
-pub(crate) async fn probe(options: &PgConnectOptions) -> Result<(), sqlx::Error> {
-    let connecting = tokio::time::timeout(PATIENCE, PgConnection::connect_with(options)).await;
-    let connection = connecting.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
-    // It has told what we wanted to know.
-    let _ = connection.close().await;
-    Ok(())
-}
-
-/// The same for a person who waits.
-///
-/// # Errors
-/// Where PostgreSQL was looked for, and why it was not reached.
-pub(crate) async fn reach(config: &Config) -> Result<(), String> {
-    let options = options(config).map_err(|error| chain(&error))?;
+/// [`Unreachable`] says where, and why not.
+pub(crate) async fn probe(options: &PgConnectOptions) -> Result<(), Unreachable> {
     let place = format!("{}:{}", options.get_host(), options.get_port());
-    probe(&options).await.map_err(|error| format!("PostgreSQL at {place} (TANDEM_DATABASE__URL): {}", chain(&error)))
+    let connecting = async { PgConnection::connect_with(options).await?.close().await };
+    let connected = tokio::time::timeout(PATIENCE, connecting).await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+    connected.map_err(|source| Unreachable { place, source })
 }
 
 /// A client that connects in the background, and again whenever the connection breaks.

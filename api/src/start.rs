@@ -8,7 +8,7 @@ use tandem_eventlog::stream::{self, StreamError};
 use tandem_eventlog::{Feed, is_transient};
 use tokio::sync::watch;
 
-use crate::connect;
+use crate::connect::{Unreachable, probe};
 use crate::log::chain;
 
 /// From one attempt to the next.
@@ -18,8 +18,8 @@ const AGAIN: Duration = Duration::from_millis(500);
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// PostgreSQL refuses us: the database, the user or the password is wrong.
-    #[error("PostgreSQL refuses the connection")]
-    Database(#[source] sqlx::Error),
+    #[error(transparent)]
+    Database(#[from] Unreachable),
     /// The tables cannot be made or upgraded.
     #[error("the database cannot be migrated")]
     Migrate(#[source] MigrateError),
@@ -32,7 +32,7 @@ impl StartError {
     /// It may pass by itself.
     fn is_transient(&self) -> bool {
         match self {
-            Self::Database(error) => is_transient(error),
+            Self::Database(unreachable) => is_transient(&unreachable.source),
             Self::Migrate(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
                 is_transient(error)
             }
@@ -66,7 +66,7 @@ pub(crate) async fn start(
 /// # Errors
 /// [`StartError`].
 pub(crate) async fn migrate(pool: &PgPool) -> Result<(), StartError> {
-    connect::probe(&pool.connect_options()).await.map_err(StartError::Database)?;
+    probe(&pool.connect_options()).await?;
     tandem_eventlog::migrate(pool).await.map_err(StartError::Migrate)?;
     tandem_projections::migrate(pool).await.map_err(StartError::Migrate)?;
     tandem_gateways::migrate(pool).await.map_err(StartError::Migrate)

@@ -252,19 +252,6 @@ where
         }
     }
 
-    /// What a command leads to. Nothing is stored; nor is its key looked for.
-    ///
-    /// # Errors
-    /// The aggregate refuses it, or is at another version than the command expects.
-    pub async fn decide(
-        &self,
-        loaded: Loaded<A>,
-        command: A::Command,
-        context: &Context,
-    ) -> Result<Decided<A>, ExecuteError<A::Error>> {
-        decide(loaded, command, context).await
-    }
-
     /// Appends what a command led to inside the caller's transaction: events and key are stored if that commits.
     ///
     /// A conflict is the caller's, who rolls back, loads and begins again. After the commit, [`Store::committed`] tells of it.
@@ -284,7 +271,7 @@ where
         context: &Context,
     ) -> Result<Executed<A>, ExecuteError<A::Error>> {
         if plays("key-after-the-rules") {
-            decide(self.load(id).await?, command.clone(), context).await?;
+            self.load(id).await?.decide(command.clone(), context).await?;
         }
         // Before anything else: a repeated command would be refused by the state that it led to itself.
         if let Some(key) = &context.key
@@ -297,7 +284,7 @@ where
             remembered => remembered,
         };
         let from_memory = match known {
-            Some(known) => decide(known, command.clone(), context).await.ok(),
+            Some(known) => known.decide(command.clone(), context).await.ok(),
             None => None,
         };
         // The append is refused if others have appended since. What appends nothing must see for itself.
@@ -311,7 +298,7 @@ where
         let executed = match from_memory {
             Some(executed) => executed,
             None => {
-                let decided = decide(self.load(id).await?, command, context).await?;
+                let decided = self.load(id).await?.decide(command, context).await?;
                 self.append(None, decided, context).await?
             }
         };
@@ -415,22 +402,24 @@ impl<A: Aggregate> Decided<A> {
     }
 }
 
-async fn decide<A>(
-    loaded: Loaded<A>,
-    command: A::Command,
-    context: &Context,
-) -> Result<Decided<A>, ExecuteError<A::Error>>
+impl<A> Loaded<A>
 where
     A: Aggregate<Services = ()>,
     A::Error: 'static,
 {
-    let Loaded { id, mut aggregate, version, last } = loaded;
-    if context.expected_version.is_some_and(|expected| expected != version) {
-        return Err(ExecuteError::VersionMismatch { actual: version });
+    /// What a command leads to. Nothing is stored; nor is its key looked for.
+    ///
+    /// # Errors
+    /// The aggregate refuses it, or is at another version than the command expects.
+    pub async fn decide(self, command: A::Command, context: &Context) -> Result<Decided<A>, ExecuteError<A::Error>> {
+        let Self { id, mut aggregate, version, last } = self;
+        if context.expected_version.is_some_and(|expected| expected != version) {
+            return Err(ExecuteError::VersionMismatch { actual: version });
+        }
+        let sink = EventSink::default();
+        aggregate.handle(command, &(), &sink).await.map_err(ExecuteError::Refused)?;
+        Ok(Decided { id, aggregate, version, last, events: sink.collect().await })
     }
-    let sink = EventSink::default();
-    aggregate.handle(command, &(), &sink).await.map_err(ExecuteError::Refused)?;
-    Ok(Decided { id, aggregate, version, last, events: sink.collect().await })
 }
 
 fn fold<A: Aggregate>(id: &str, events: Vec<EventEnvelope<A>>) -> Loaded<A> {

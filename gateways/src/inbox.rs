@@ -122,15 +122,16 @@ mod tests {
     const TERMS: Terms = Terms { holder: 7, duration: Duration::from_secs(60), most: 1 };
 
     /// A link of the object with that id.
-    async fn link(pool: &PgPool, remote_id: &str, columns: &str, values: &str) {
+    async fn link(pool: &PgPool, remote_id: &str, columns: &str, values: &str) -> Result<(), sqlx::Error> {
         let statement = format!(
             "INSERT INTO links (gateway, customer_id, remote_id {columns})
              VALUES ('stripe', gen_random_uuid(), '{remote_id}' {values})"
         );
-        sqlx::raw_sql(&statement).execute(pool).await.unwrap();
+        sqlx::raw_sql(&statement).execute(pool).await?;
+        Ok(())
     }
 
-    async fn stored(pool: &PgPool, event_id: &str, remote_id: &str, terms: Option<Terms>) -> Stored {
+    async fn stored(pool: &PgPool, event_id: &str, remote_id: &str, terms: Option<Terms>) -> anyhow::Result<Stored> {
         let change = RemoteChange {
             event_id: event_id.to_owned(),
             remote_id: remote_id.to_owned().into(),
@@ -141,31 +142,31 @@ mod tests {
             customer: None,
             idempotency_key: None,
         };
-        store_one(pool, &"stripe".parse().unwrap(), &change, terms).await.unwrap()
+        Ok(store_one(pool, &"stripe".parse()?, &change, terms).await?)
     }
 
     #[tokio::test]
-    async fn a_change_leases_its_link_if_a_run_may_begin() {
-        let pool = PgPool::connect(&tandem_local::test::database().await.url).await.unwrap();
-        tandem_eventlog::migrate(&pool).await.unwrap();
-        crate::migrate(&pool).await.unwrap();
-        link(&pool, "free", "", "").await;
-        link(&pool, "waits", ", not_before", ", now() + interval '1 min'").await;
+    async fn a_change_leases_its_link_if_a_run_may_begin() -> anyhow::Result<()> {
+        let pool = PgPool::connect(&tandem_local::test::database().await.url).await?;
+        tandem_eventlog::migrate(&pool).await?;
+        crate::migrate(&pool).await?;
+        link(&pool, "free", "", "").await?;
+        link(&pool, "waits", ", not_before", ", now() + interval '1 min'").await?;
         let lease = ", gen_random_uuid(), 8, now() + interval '1 min'";
-        link(&pool, "leased", ", lease_token, lease_holder, lease_until", lease).await;
+        link(&pool, "leased", ", lease_token, lease_holder, lease_until", lease).await?;
 
-        assert!(matches!(stored(&pool, "1", "free", None).await, Stored::Routed));
-        assert!(matches!(stored(&pool, "2", "free", Some(TERMS)).await, Stored::Leased(link) if link.due_seq == 2));
-        assert!(matches!(stored(&pool, "3", "waits", Some(TERMS)).await, Stored::Routed));
-        assert!(matches!(stored(&pool, "4", "leased", Some(TERMS)).await, Stored::Routed));
-        assert!(matches!(stored(&pool, "5", "unknown", Some(TERMS)).await, Stored::New));
+        assert!(matches!(stored(&pool, "1", "free", None).await?, Stored::Routed));
+        assert!(matches!(stored(&pool, "2", "free", Some(TERMS)).await?, Stored::Leased(link) if link.due_seq == 2));
+        assert!(matches!(stored(&pool, "3", "waits", Some(TERMS)).await?, Stored::Routed));
+        assert!(matches!(stored(&pool, "4", "leased", Some(TERMS)).await?, Stored::Routed));
+        assert!(matches!(stored(&pool, "5", "unknown", Some(TERMS)).await?, Stored::New));
 
-        sqlx::raw_sql("UPDATE links SET lease_token = NULL, lease_until = NULL").execute(&pool).await.unwrap();
-        assert!(matches!(stored(&pool, "2", "free", Some(TERMS)).await, Stored::Before));
+        sqlx::raw_sql("UPDATE links SET lease_token = NULL, lease_until = NULL").execute(&pool).await?;
+        assert!(matches!(stored(&pool, "2", "free", Some(TERMS)).await?, Stored::Before));
         let leased: i64 = sqlx::query_scalar("SELECT count(*) FROM links WHERE lease_token IS NOT NULL OR due_seq > 2")
             .fetch_one(&pool)
-            .await
-            .unwrap();
+            .await?;
         assert_eq!(leased, 0, "what came before changes nothing");
+        Ok(())
     }
 }

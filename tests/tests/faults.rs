@@ -4,8 +4,9 @@
 
 use serde_json::{Value, json};
 use stripe_sim::Fault;
-use tandem_local::test;
-use tandem_tests::{Setup, Tandem};
+use tandem_local::Postgres;
+use tandem_local::test::{self, Own};
+use tandem_tests::{Customer, Setup, Tandem};
 
 /// Edits on both sides, one after the other, however the servers fare; returns the customers' ids.
 async fn edit_both_sides(tandem: &Tandem, ids: &[String], round: usize) {
@@ -76,16 +77,22 @@ async fn postgres_killed_in_the_middle_loses_nothing() {
     assert_all_equal(&tandem, &ids).await;
 }
 
+/// A PostgreSQL that forgets what nobody waited for, and a Tandem on it with a gate at that point and a customer in step.
+async fn with_a_gate_at(point: &str) -> (Own<Postgres>, Tandem, Customer) {
+    let postgres = test::own_forgetful_postgres().await;
+    let env = vec![("TANDEM_TEST_WAIT_AT", point.to_owned())];
+    let setup = Setup { database_url: Some(postgres.url("postgres")), env, ..Setup::default() };
+    let tandem = Tandem::start_with(setup).await;
+    let ada = tandem.create("Ada", "ada@old.example").await;
+    tandem.settled().await;
+    (postgres, tandem, ada)
+}
+
 /// Variant: whoever holds the lease goes on although a crash of PostgreSQL took what it had just stored. What Stripe told then
 /// counts as taken in, and is in no customer.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_whose_step_a_crash_of_postgres_took_has_lost_its_lease() {
-    let mut postgres = test::own_forgetful_postgres().await;
-    let env = vec![("TANDEM_TEST_WAIT_AT", "merge-committed".to_owned())];
-    let setup = Setup { database_url: Some(postgres.url("postgres")), env, ..Setup::default() };
-    let mut tandem = Tandem::start_with(setup).await;
-    let ada = tandem.create("Ada", "ada@old.example").await;
-    tandem.settled().await;
+    let (mut postgres, mut tandem, ada) = with_a_gate_at("merge-committed").await;
     let remote = tandem.remote_id(&ada.id).await;
     // No relay writes it to disk by a commit of its own.
     let mut numbering = tandem.database.begin().await.unwrap();
@@ -116,12 +123,7 @@ async fn a_run_whose_step_a_crash_of_postgres_took_has_lost_its_lease() {
 /// had read it knows of an event that there never was.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_history_has_shown_outlives_a_crash_of_postgres() {
-    let mut postgres = test::own_forgetful_postgres().await;
-    let env = vec![("TANDEM_TEST_WAIT_AT", "command-appended".to_owned())];
-    let setup = Setup { database_url: Some(postgres.url("postgres")), env, ..Setup::default() };
-    let mut tandem = Tandem::start_with(setup).await;
-    let ada = tandem.create("Ada", "ada@old.example").await;
-    tandem.settled().await;
+    let (mut postgres, mut tandem, ada) = with_a_gate_at("command-appended").await;
     // Neither relay nor workers write it to disk by a commit of their own.
     let mut held = tandem.database.begin().await.unwrap();
     sqlx::query("SELECT FROM feed, links FOR UPDATE").execute(&mut *held).await.unwrap();

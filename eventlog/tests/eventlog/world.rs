@@ -150,6 +150,6 @@ pub async fn execute_in(
     command: Command,
     context: Context,
 ) -> Result<Executed<Counter>, ExecuteError<TooLittle>> {
-    let decided = store.decide(loaded, command, &context).await?;
+    let decided = loaded.decide(command, &context).await?;
     store.append_in(transaction, decided, &context).await
 }

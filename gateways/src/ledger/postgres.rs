@@ -71,7 +71,7 @@ impl Ledger for Postgres {
         }
         let decided = match decision {
             Some(Decision { customer, command, context }) => {
-                Some((self.store.decide(customer, command, &context).await.map_err(RunError::from)?, context))
+                Some((customer.decide(command, &context).await.map_err(RunError::from)?, context))
             }
             None => None,
         };

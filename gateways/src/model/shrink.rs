@@ -25,7 +25,8 @@ pub(super) fn shrink(mut setting: Setting, mut why: String) -> (Setting, String,
         attempt(tried, &mut setting, &mut why);
     }
     let mut less = setting.steps / 2;
-    while less > 0 {
+    // One that fails without a step has come to its end.
+    while less > 0 && setting.steps > 0 {
         let mut tried = setting.clone();
         tried.steps = tried.steps.saturating_sub(less);
         if !attempt(tried, &mut setting, &mut why) {

@@ -21,7 +21,7 @@ use crate::{CallError, error_chain, pause};
 /// One gateway's runs in this process. Cheap to clone; when the last clone is dropped, its runs end wherever they are.
 #[derive(Clone)]
 pub(crate) struct Runs {
-    with: Reconciler,
+    with: Arc<Reconciler>,
     links: Links,
     turns: Arc<Semaphore>,
     most: u32,
@@ -45,7 +45,8 @@ pub(crate) struct Links {
 impl Runs {
     /// At most so many at once.
     pub fn new(with: Reconciler, links: Links, most: u32) -> Self {
-        Self { with, links, turns: Arc::new(Semaphore::new(most as usize)), most, in_hand: Arc::default() }
+        let (with, turns) = (Arc::new(with), Arc::new(Semaphore::new(most as usize)));
+        Self { with, links, turns, most, in_hand: Arc::default() }
     }
 
     /// All turns that are free.
@@ -99,7 +100,7 @@ impl Turn<'_> {
     /// Reconciles a link that was leased for it.
     pub fn begin(self, link: Link) {
         let Runs { with, links, in_hand, .. } = self.runs;
-        let (with, links) = (with.clone(), links.clone());
+        let (with, links) = (Arc::clone(with), links.clone());
         // Of no request: it goes on when that is answered.
         let span =
             info_span!(parent: None, "reconcile", customer.id = %link.customer_id, gateway = %with.gateway.name());

@@ -93,7 +93,7 @@ async fn append(store: &Store<Customer>, pool: &PgPool, tasks: u32, limit: Durat
                 for n in 0..LIFE {
                     let mut transaction = pool.begin().await?;
                     let context = Context::from_origin("api");
-                    let decided = store.decide(loaded, command(n), &context).await?;
+                    let decided = loaded.decide(command(n), &context).await?;
                     loaded = store.append_in(&mut transaction, decided, &context).await?.into();
                     transaction.commit().await?;
                     appended += 1;

@@ -15,7 +15,11 @@ use tandem_tests::{Customer, Setup, Tandem};
 
 /// A Tandem with one customer who is in step, and her id in Stripe.
 async fn with_ada() -> (Tandem, Customer, String) {
-    let tandem = Tandem::start().await;
+    ada_at(Tandem::start().await).await
+}
+
+/// The same, in that Tandem.
+async fn ada_at(tandem: Tandem) -> (Tandem, Customer, String) {
     let ada = tandem.create("Ada", "ada@old.example").await;
     tandem.settled().await;
     let remote = tandem.remote_id(&ada.id).await;
