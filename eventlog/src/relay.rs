@@ -14,8 +14,10 @@ use crate::wake::Wake;
 use crate::zoo::plays;
 use async_nats::Client;
 use metrics::gauge;
+use number::Fresh;
 use sqlx::{Connection, PgConnection, PgPool};
 use std::convert::Infallible;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -38,6 +40,8 @@ pub struct Relay {
     feed: Feed,
     wake: Wake,
     status: watch::Sender<RelayStatus>,
+    /// What was numbered last, for the publisher.
+    fresh: Mutex<Option<Fresh>>,
 }
 
 /// What a relay is doing.
@@ -59,7 +63,7 @@ pub struct RelayStatus {
 impl Relay {
     /// A relay that is woken by that bell.
     pub fn new(pool: PgPool, nats: Client, feed: Feed, wake: Wake) -> Self {
-        Self { pool, nats, feed, wake, status: watch::Sender::default() }
+        Self { pool, nats, feed, wake, status: watch::Sender::default(), fresh: Mutex::default() }
     }
 
     /// Follows what the relay is doing.
@@ -106,6 +110,15 @@ impl Relay {
             failed = number::run(self, &mut session) => failed,
             never = publish::run(self) => match never {},
         }
+    }
+
+    fn hand_over(&self, fresh: Option<Fresh>) {
+        *self.fresh.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
+    }
+
+    /// What was numbered last, once; none if it was not handed over.
+    fn fresh(&self) -> Option<Fresh> {
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn active(&self, active: bool) {

@@ -3,13 +3,18 @@
 use super::{Relay, wrong};
 use crate::answer::answer;
 use crate::crash;
-use crate::database::unsigned;
-use sqlx::PgConnection;
+use crate::database::{signed, unsigned};
+use crate::recorded::Recorded;
+use sqlx::{FromRow, PgConnection, Row};
 use std::convert::Infallible;
 use std::time::Duration;
+use uuid::Uuid;
 
 /// The most events numbered in one transaction.
 const BATCH: u32 = 1000;
+
+/// The most events that are handed to the publisher as they were numbered: it reads what is more.
+const FEW: i32 = 32;
 
 /// How soon the relay looks by itself after it found something; doubled each time it found nothing.
 const SOONEST: Duration = Duration::from_millis(5);
@@ -23,14 +28,15 @@ pub(super) async fn run(relay: &Relay, session: &mut PgConnection) -> Result<Inf
     let mut memory = wrong::Memory::default();
     let mut pause = SOONEST;
     loop {
+        let before = relay.status.borrow().numbered;
         let numbered = match wrong::number_as_played(&mut memory, relay, session, BATCH).await {
-            Some(wrong) => wrong?,
-            None => answer(number(session, BATCH)).await?,
+            Some(wrong) => wrong?.map(|last| Numbered { last, fresh: None }),
+            None => answer(number(session, BATCH, before)).await?,
         };
-        if let Some(last) = numbered {
+        if let Some(Numbered { last, fresh }) = numbered {
             crash::at("relay-numbered");
-            let mut before = 0;
-            relay.status.send_modify(|status| before = std::mem::replace(&mut status.numbered, last));
+            relay.hand_over(fresh);
+            relay.status.send_modify(|status| status.numbered = last);
             pause = SOONEST;
             if last.saturating_sub(before) >= u64::from(BATCH) {
                 continue;
@@ -43,15 +49,53 @@ pub(super) async fn run(relay: &Relay, session: &mut PgConnection) -> Result<Inf
     }
 }
 
-/// Numbers the next committed events and returns the last position, or none if nothing waits.
+/// What was numbered.
+#[derive(Debug)]
+pub(crate) struct Numbered {
+    /// The last position.
+    pub(crate) last: u64,
+    /// What has a position after the last known one, if it is little.
+    pub(super) fresh: Option<Fresh>,
+}
+
+/// Events as they were when they were numbered.
+#[derive(Debug)]
+pub(super) struct Fresh {
+    pub(super) epoch: Uuid,
+    pub(super) events: Vec<Recorded>,
+}
+
+impl Fresh {
+    /// Whether they are what comes after that position.
+    pub(super) fn follows(&self, position: u64) -> bool {
+        self.events.first().is_some_and(|first| first.position == position + 1)
+    }
+}
+
+/// Numbers the next committed events; none if nothing waits. `known` is the last position before, as far as known.
 ///
 /// The statement commits before anything is published: a position that a crash could take back must not be in the stream.
-pub(crate) async fn number(session: &mut PgConnection, limit: u32) -> Result<Option<u64>, sqlx::Error> {
-    let last: Option<i64> = sqlx::query_scalar("SELECT number_events($1)")
+pub(crate) async fn number(
+    session: &mut PgConnection,
+    limit: u32,
+    known: u64,
+) -> Result<Option<Numbered>, sqlx::Error> {
+    let rows = sqlx::query("SELECT last, epoch, (event).* FROM number_and_read_events($1, $2, $3)")
         .bind(i32::try_from(limit).unwrap_or(i32::MAX))
-        .fetch_one(session)
+        .bind(signed(known))
+        .bind(FEW)
+        .fetch_all(session)
         .await?;
-    Ok(last.map(unsigned))
+    let Some(first) = rows.first() else { return Ok(None) };
+    let last = unsigned(first.try_get("last")?);
+    let fresh = match first.try_get::<Option<i64>, _>("position")? {
+        Some(_) => {
+            let events = rows.iter().map(Recorded::from_row).collect::<Result<_, _>>()?;
+            Some(Fresh { epoch: first.try_get("epoch")?, events })
+        }
+        None => None,
+    };
+    Ok(Some(Numbered { last, fresh }))
 }
 
 #[cfg(test)]
@@ -59,7 +103,6 @@ mod tests {
     use super::*;
     use crate::database::{last_position, migrate};
     use sqlx::PgPool;
-    use uuid::Uuid;
 
     async fn append(pool: &PgPool, aggregate: &str, sequence: i64) {
         sqlx::query(
@@ -95,7 +138,7 @@ mod tests {
             tokio::spawn(async move {
                 let mut session = pool.acquire().await.unwrap();
                 while last_position(&mut *session).await.unwrap() < 400 {
-                    number(&mut session, 7).await.unwrap();
+                    number(&mut session, 7, 0).await.unwrap();
                 }
             })
         });

@@ -41,6 +41,8 @@ async fn publish(relay: &Relay, backoff: &mut Backoff) -> Result<Infallible, Str
     let Relay { pool, nats, feed, status, .. } = relay;
     let mut numbered = status.subscribe();
     loop {
+        // What is handed over from here on was numbered after we looked.
+        drop(relay.fresh());
         let Verified { epoch, last } = resume(relay).await?;
         let last = believed(relay, last);
         status.send_modify(|status| status.published = last);
@@ -52,7 +54,10 @@ async fn publish(relay: &Relay, backoff: &mut Backoff) -> Result<Infallible, Str
             if idle {
                 break;
             }
-            let (now, events) = answer(read_after_with_epoch(pool, published, WINDOW)).await?;
+            let (now, events) = match relay.fresh() {
+                Some(fresh) if fresh.follows(published) => (Some(fresh.epoch), fresh.events),
+                _ => answer(read_after_with_epoch(pool, published, WINDOW)).await?,
+            };
             if now.is_some_and(|now| now != epoch) {
                 // The stream was made anew since we looked, and an empty one would take our messages of the epoch before.
                 break;

@@ -83,7 +83,7 @@ async fn publish_first(relay: &Relay, session: &mut PgConnection, limit: u32) ->
         return Ok(None);
     };
     let mut transaction = session.begin().await?;
-    let numbered = number(&mut transaction, limit).await?;
+    let numbered = number(&mut transaction, limit, last).await?.map(|numbered| numbered.last);
     if numbered.is_some() {
         let events = read_after(&mut *transaction, last, limit).await?;
         send(&relay.nats, &relay.feed, epoch, &events).await;
