@@ -65,7 +65,7 @@ pub struct Config {
 pub struct DatabaseConfig {
     /// `postgres://user:password@host:port/database`. `TANDEM_DATABASE__URL`, no default.
     pub url: SecretString,
-    /// Most connections of this process, besides half as many, and three for each projection, whose commits do not wait for
+    /// Most connections of this process, besides half as many and two, and four for each projection, whose commits do not wait for
     /// the disk, and one that does for all. `TANDEM_DATABASE__MAX_CONNECTIONS`, default 20.
     #[serde(default = "max_connections")]
     pub max_connections: u32,

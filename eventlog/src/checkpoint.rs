@@ -2,7 +2,9 @@
 
 use crate::database::{signed, unsigned};
 use crate::zoo::plays;
-use sqlx::{PgConnection, PgExecutor, PgPool};
+use sqlx::postgres::{PgArguments, Postgres};
+use sqlx::query::Query;
+use sqlx::{Arguments, Execute, PgConnection, PgExecutor, PgPool};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
@@ -120,19 +122,52 @@ pub(crate) async fn advance(
     from: Checkpoint,
     to: u64,
 ) -> Result<bool, sqlx::Error> {
-    let moved = sqlx::query(
-        "UPDATE checkpoints SET position = $1, updated_at = now()
-         WHERE name = $2 AND generation = $3 AND epoch = $4 AND (position = $5 OR $6)",
-    )
-    .bind(signed(to))
-    .bind(projection)
-    .bind(column(generation))
-    .bind(from.epoch)
-    .bind(signed(from.position))
-    .bind(plays("unfenced-checkpoint"))
-    .execute(connection)
-    .await?;
+    let moved = bind(sqlx::query(&advancing(1)), (projection, generation), from, to).execute(connection).await?;
     Ok(moved.rows_affected() == 1)
+}
+
+/// The same, and what depends on it, in one statement and one commit: `write` happens if there is a row in `moved`, from which
+/// it selects.
+pub(crate) async fn advance_and_write(
+    connection: &mut PgConnection,
+    projection: &str,
+    generation: u32,
+    from: Checkpoint,
+    to: u64,
+    mut write: Query<'static, Postgres, PgArguments>,
+) -> Result<bool, sqlx::Error> {
+    let arguments = write.take_arguments().map_err(sqlx::Error::Encode)?.unwrap_or_default();
+    let statement = format!(
+        "WITH moved AS ({} RETURNING position), written AS ({}) SELECT position FROM moved",
+        advancing(arguments.len() + 1),
+        write.sql()
+    );
+    let query = bind(sqlx::query_with(&statement, arguments), (projection, generation), from, to);
+    Ok(query.fetch_optional(connection).await?.is_some())
+}
+
+/// Moves a checkpoint on; its parameters, from the `first` on, are those of [`bind`].
+fn advancing(first: usize) -> String {
+    let [to, name, generation, epoch, from, unfenced] = std::array::from_fn(|n| first + n);
+    format!(
+        "UPDATE checkpoints SET position = ${to}, updated_at = now()
+         WHERE name = ${name} AND generation = ${generation} AND epoch = ${epoch} AND (position = ${from} OR ${unfenced})"
+    )
+}
+
+fn bind<'q>(
+    query: Query<'q, Postgres, PgArguments>,
+    (projection, generation): (&'q str, u32),
+    from: Checkpoint,
+    to: u64,
+) -> Query<'q, Postgres, PgArguments> {
+    query
+        .bind(signed(to))
+        .bind(projection)
+        .bind(column(generation))
+        .bind(from.epoch)
+        .bind(signed(from.position))
+        .bind(plays("unfenced-checkpoint"))
 }
 
 fn column(generation: u32) -> i32 {

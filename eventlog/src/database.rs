@@ -10,13 +10,6 @@ pub async fn migrate(pool: &PgPool) -> Result<(), sqlx::migrate::MigrateError> {
     migrator.set_ignore_missing(true).run(pool).await
 }
 
-/// Connections whose commits do not wait for the disk: for what is made again from what is durable, should the database
-/// lose it in a crash. Nothing that is only there may be written through them. None is made yet; `most` at once.
-pub fn relaxed(pool: &PgPool, most: u32) -> PgPool {
-    let connect = (*pool.connect_options()).clone().options([("synchronous_commit", "off")]);
-    pool.options().clone().max_connections(most).connect_lazy_with(connect)
-}
-
 /// Which history this database holds: changes when the stream is rebuilt, see [`crate::stream::rebuild`].
 pub async fn epoch(database: impl PgExecutor<'_>) -> Result<Uuid, sqlx::Error> {
     sqlx::query_scalar("SELECT epoch FROM feed").fetch_one(database).await

@@ -6,31 +6,42 @@ use crate::zoo::plays;
 use cqrs_es::Aggregate;
 use cqrs_es::persist::{PersistedEventRepository, PersistenceError, ReplayStream, SerializedEvent, SerializedSnapshot};
 use postgres_es::PostgresEventRepository;
-use serde_json::Value;
-use sqlx::{PgExecutor, PgPool, PgTransaction};
+use serde_json::{Value, json};
+use sqlx::postgres::{PgArguments, Postgres};
+use sqlx::query::Query;
+use sqlx::{Arguments, Execute, PgConnection, PgExecutor, PgPool, PgTransaction};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-/// One command's view of the event log: reads from the pool, appends there or inside the caller's transaction.
-pub(crate) struct Journal<'a, 't> {
+/// Where a command's events are stored.
+pub(crate) enum Place<'p, 't> {
+    /// In a transaction of their own, which does not wait for the disk: they are seen at once.
+    Alone,
+    /// Inside the caller's transaction, whose commit is the caller's.
+    Within(&'p mut PgTransaction<'t>),
+    /// In one statement with common table expressions of the caller's.
+    Beside(&'p mut PgConnection, Query<'p, Postgres, PgArguments>),
+}
+
+/// One command's view of the event log: reads from the pool, appends to its place.
+pub(crate) struct Journal<'a, 'p, 't> {
     reads: PostgresEventRepository,
     pool: PgPool,
-    transaction: Option<Mutex<&'a mut PgTransaction<'t>>>,
+    place: Mutex<Place<'p, 't>>,
     key: Option<&'a CommandKey>,
     last: Option<Uuid>,
     ids: &'a [Uuid],
 }
 
-impl<'a, 't> Journal<'a, 't> {
-    /// Appends in a transaction of its own, which does not wait for the disk: its events are seen at once.
+impl<'a, 'p, 't> Journal<'a, 'p, 't> {
     pub(crate) fn of(pool: &PgPool) -> Self {
         let reads = PostgresEventRepository::new(pool.clone());
-        Self { reads, pool: pool.clone(), transaction: None, key: None, last: None, ids: &[] }
+        Self { reads, pool: pool.clone(), place: Mutex::new(Place::Alone), key: None, last: None, ids: &[] }
     }
 
-    /// Appends inside that transaction, whose commit is the caller's.
-    pub(crate) fn within(mut self, transaction: &'a mut PgTransaction<'t>) -> Self {
-        self.transaction = Some(Mutex::new(transaction));
+    /// Appends there.
+    pub(crate) fn at(mut self, place: Place<'p, 't>) -> Self {
+        self.place = Mutex::new(place);
         self
     }
 
@@ -53,7 +64,7 @@ impl<'a, 't> Journal<'a, 't> {
     }
 }
 
-impl PersistedEventRepository for Journal<'_, '_> {
+impl PersistedEventRepository for Journal<'_, '_, '_> {
     async fn get_events<A: Aggregate>(&self, id: &str) -> Result<Vec<SerializedEvent>, PersistenceError> {
         self.reads.get_events::<A>(id).await
     }
@@ -77,12 +88,14 @@ impl PersistedEventRepository for Journal<'_, '_> {
         _snapshot: Option<(String, Value, usize)>,
     ) -> Result<(), PersistenceError> {
         let Some(newest) = events.last() else { return Ok(()) };
-        let waits = self.transaction.is_some();
+        let mut place = self.place.lock().await;
+        let waits = !matches!(*place, Place::Alone);
         let batch = Batch { key: self.key, behind: self.last, newest, events, ids: self.ids, waits };
-        let appended = match &self.transaction {
-            None if plays("key-apart-from-the-events") => append_apart(&self.pool, batch).await,
-            Some(transaction) => append(&mut ***transaction.lock().await, batch).await,
-            None => append(&self.pool, batch).await,
+        let appended = match &mut *place {
+            Place::Alone if plays("key-apart-from-the-events") => append_apart(&self.pool, batch).await,
+            Place::Alone => append(&self.pool, batch).await,
+            Place::Within(transaction) => append(&mut ***transaction, batch).await,
+            Place::Beside(connection, query) => append_beside(connection, query, batch).await,
         };
         match appended {
             Ok(0) => Err(PersistenceError::OptimisticLockError),
@@ -165,6 +178,59 @@ async fn append_apart(pool: &PgPool, batch: Batch<'_>) -> Result<u64, sqlx::Erro
         store_key(pool, key, &newest.aggregate_type, &newest.aggregate_id, newest.sequence as u64).await?;
     }
     Ok(stored)
+}
+
+/// Events, key, and what the caller stores with them in one statement. Returns how many events were stored: none if the caller's
+/// `held` has no row, or `follows` has none, because they follow on nothing.
+async fn append_beside(
+    connection: &mut PgConnection,
+    beside: &mut Query<'_, Postgres, PgArguments>,
+    batch: Batch<'_>,
+) -> Result<u64, sqlx::Error> {
+    let arguments = beside.take_arguments().map_err(sqlx::Error::Encode)?.unwrap_or_default();
+    let [kind, id, first, behind, metadata, new, key, fingerprint] = std::array::from_fn(|n| arguments.len() + 1 + n);
+    let statement = format!(
+        "WITH follows AS MATERIALIZED (
+             SELECT WHERE ${first} = 1 OR EXISTS (
+                 SELECT FROM events WHERE (aggregate_type, aggregate_id, sequence) = (${kind}, ${id}, ${first} - 1)
+                                      AND event_id = COALESCE(${behind}, event_id))
+         ), {}, new AS MATERIALIZED (
+             SELECT new.* FROM held, jsonb_to_recordset(${new})
+                 AS new (sequence bigint, event_type text, event_version text, payload jsonb, event_id uuid)
+         ), keyed AS (
+             INSERT INTO command_keys (key, fingerprint, aggregate_type, aggregate_id, version, events)
+             SELECT ${key}, ${fingerprint}, ${kind}, ${id}, max(sequence), count(*) FROM new
+             HAVING ${key} IS NOT NULL AND count(*) > 0
+         )
+         INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata, event_id)
+         SELECT ${kind}, ${id}, sequence, event_type, event_version, payload, ${metadata}, event_id
+         FROM new ORDER BY sequence",
+        beside.sql()
+    );
+    let Batch { key, behind, newest, events, ids, waits: _ } = batch;
+    let first = events.iter().map(|event| event.sequence).min().unwrap_or_default();
+    let new = events.iter().zip(ids).map(|(event, id)| {
+        let SerializedEvent { sequence, event_type, event_version, payload, .. } = event;
+        json!({
+            "sequence": sequence,
+            "event_type": event_type,
+            "event_version": event_version,
+            "payload": payload,
+            "event_id": id,
+        })
+    });
+    sqlx::query_with(&statement, arguments)
+        .bind(&newest.aggregate_type)
+        .bind(&newest.aggregate_id)
+        .bind(signed(first as u64))
+        .bind(behind)
+        .bind(&newest.metadata)
+        .bind(Value::from_iter(new))
+        .bind(key.map(|key| &key.key))
+        .bind(key.map(|key| &key.fingerprint))
+        .execute(connection)
+        .await
+        .map(|stored| stored.rows_affected())
 }
 
 /// Most commands: one event and no key. Arrays would cost a tenth of the append.

@@ -5,12 +5,14 @@ mod wrong;
 use crate::backoff::Backoff;
 use crate::checkpoint::{self, Checkpoint};
 use crate::crash;
-use crate::database::{last_position, relaxed};
+use crate::database::last_position;
 use crate::feed::Feed;
 use crate::log::chain;
 use crate::projection::{Projection, ProjectionError};
 use crate::reader::{BATCH, Live, ReadError, Reader};
 use crate::recorded::Recorded;
+use crate::relaxed::Relaxed;
+use crate::transient::is_transient;
 use crate::zoo::plays;
 use async_nats::Client;
 use chrono::{DateTime, Utc};
@@ -76,7 +78,7 @@ impl ProjectorStatus {
 
 /// Runs one generation of a projection. Several may run for one name: each batch is applied by one of them.
 pub struct Projector {
-    pool: PgPool,
+    relaxed: Relaxed,
     nats: Client,
     feed: Feed,
     projection: Arc<dyn Projection>,
@@ -111,7 +113,7 @@ impl Projector {
     /// Its commits do not wait for the disk: rows and checkpoint are lost together, and made again.
     pub fn new(pool: PgPool, nats: Client, feed: Feed, projection: Arc<dyn Projection>) -> Self {
         Self {
-            pool: relaxed(&pool, CONNECTIONS),
+            relaxed: Relaxed::of(&pool, CONNECTIONS),
             nats,
             feed,
             projection,
@@ -174,12 +176,13 @@ impl Projector {
 
     /// Reads on from the checkpoint until it is taken back (`None`), or for good.
     async fn read(&self, backoff: &mut Backoff) -> Result<Option<ProjectorError>, Passing> {
-        let Self { pool, nats, feed, .. } = self;
+        let Self { relaxed, nats, feed, .. } = self;
+        self.projection.forget();
         let Some(mut at) = self.begin().await? else {
             let projection = self.name().to_owned();
             return Ok(Some(ProjectorError::Superseded { projection, generation: self.generation }));
         };
-        let reader = Reader::after(pool.clone(), nats.clone(), feed.clone(), Live::Consumer, at.position);
+        let reader = Reader::after(relaxed.pool().clone(), nats.clone(), feed.clone(), Live::Consumer, at.position);
         // What is being read goes on over the looks: what takes longer than one would never be read.
         let mut batches = pin!(reader.batches());
         let mut looks = interval(LOOK);
@@ -191,7 +194,7 @@ impl Projector {
                     if !self.catch_up(&mut at).await? {
                         return Ok(None);
                     }
-                    let head = last_position(pool).await?;
+                    let head = last_position(relaxed.pool()).await?;
                     self.arrived(at.position, head, None);
                     if at.position >= head {
                         backoff.reset();
@@ -232,7 +235,7 @@ impl Projector {
 
     /// Where to begin; `None` if this generation is forgotten.
     async fn begin(&self) -> Result<Option<Checkpoint>, sqlx::Error> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.relaxed.pool().acquire().await?;
         // A later one is opened by whoever rebuilds, and by nobody else: it would begin again after it was given up.
         if self.generation == 1 {
             checkpoint::open(&mut connection, self.name(), self.generation).await?;
@@ -243,10 +246,13 @@ impl Projector {
     /// Goes to where the checkpoint is, which another projector may have moved. False if it was taken back or away: a
     /// backup was restored, the stream rebuilt. Nothing would ever follow the position that we believe in.
     async fn catch_up(&self, at: &mut Checkpoint) -> Result<bool, sqlx::Error> {
-        let now = checkpoint::read(&self.pool, self.name(), self.generation).await?;
-        match now.filter(|now| now.epoch == at.epoch && now.position >= at.position) {
-            Some(now) => *at = now,
-            None => return Ok(false),
+        let now = checkpoint::read(self.relaxed.pool(), self.name(), self.generation).await?;
+        let Some(now) = now.filter(|now| now.epoch == at.epoch && now.position >= at.position) else {
+            return Ok(false);
+        };
+        if *at != now {
+            self.projection.forget();
+            *at = now;
         }
         Ok(true)
     }
@@ -262,7 +268,7 @@ impl Projector {
             match self.apply(at, std::slice::from_ref(event)).await? {
                 Step::Applied => {}
                 Step::Stuck(..) if plays("skips-what-it-cannot-apply") => {
-                    let mut connection = self.pool.acquire().await?;
+                    let mut connection = self.relaxed.pool().acquire().await?;
                     checkpoint::advance(&mut connection, self.name(), self.generation, *at, event.position).await?;
                     at.position = event.position;
                 }
@@ -277,7 +283,20 @@ impl Projector {
         if plays("checkpoint-before-the-effects") || plays("checkpoint-after-the-effects") {
             return self.apply_apart(at, batch, last).await;
         }
-        let mut transaction = self.pool.begin().await?;
+        if let Some(write) = self.projection.write(batch) {
+            let (name, to) = (self.name(), last.position);
+            let mut lent = self.relaxed.lend().await?;
+            match checkpoint::advance_and_write(&mut lent, name, self.generation, *at, to, write).await {
+                Ok(moved) => {
+                    lent.give_back();
+                    return Ok(if moved { self.committed(at, batch, last).await } else { Step::Moved });
+                }
+                Err(error) if is_transient(&error) => return Err(error.into()),
+                // In a transaction it shows whether the event is to blame.
+                Err(_) => {}
+            }
+        }
+        let mut transaction = self.relaxed.pool().begin().await?;
         if !checkpoint::advance(&mut transaction, self.name(), self.generation, *at, last.position).await? {
             return Ok(Step::Moved);
         }
@@ -289,11 +308,15 @@ impl Projector {
         }
         crash::at("projector-applied");
         transaction.commit().await?;
+        Ok(self.committed(at, batch, last).await)
+    }
+
+    async fn committed(&self, at: &mut Checkpoint, batch: &[Recorded], last: &Recorded) -> Step {
         crash::at("projector-committed");
         at.position = last.position;
         self.projection.applied(batch).await;
         self.arrived(last.position, last.position, Some(last.recorded_at));
-        Ok(Step::Applied)
+        Step::Applied
     }
 
     fn name(&self) -> &str {

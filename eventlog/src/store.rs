@@ -10,7 +10,7 @@ use crate::context::{CommandKey, Context};
 use crate::crash;
 use crate::database::signed;
 use crate::disk::{Disk, Session};
-use crate::journal::{Journal, KeyOutcome, find_key, store_key};
+use crate::journal::{Journal, KeyOutcome, Place, find_key, store_key};
 use crate::wake::Wake;
 use crate::zoo::plays;
 use backon::{ExponentialBuilder, Retryable};
@@ -19,7 +19,9 @@ use cqrs_es::persist::{EventStoreAggregateContext, EventUpcaster, PersistedEvent
 use cqrs_es::{Aggregate, EventEnvelope, EventStore};
 use error::{database_error, execute_error};
 use quick_cache::sync::Cache;
-use sqlx::{PgPool, PgTransaction};
+use sqlx::postgres::{PgArguments, Postgres};
+use sqlx::query::Query;
+use sqlx::{PgConnection, PgPool, PgTransaction};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast;
@@ -261,7 +263,29 @@ where
         decided: Decided<A>,
         context: &Context,
     ) -> Result<Executed<A>, ExecuteError<A::Error>> {
-        self.append(Some(transaction), decided, context).await
+        self.append(Place::Within(transaction), decided, context).await
+    }
+
+    /// Appends what a command led to in one statement, and so one commit, with what the caller stores: `beside` are common table
+    /// expressions, of which `held` has a row if the caller may go on. It must have none, and nothing may be stored, if
+    /// `follows`, which they can select from, has none.
+    ///
+    /// `None`: nothing is stored. The caller may not go on, others have appended meanwhile, it is stored already, or there are no
+    /// events. [`Store::append_in`] tells.
+    pub async fn append_beside<'p>(
+        &self,
+        connection: &'p mut PgConnection,
+        beside: Query<'p, Postgres, PgArguments>,
+        decided: Decided<A>,
+        context: &Context,
+    ) -> Result<Option<Executed<A>>, ExecuteError<A::Error>> {
+        if decided.events.is_empty() {
+            return Ok(None);
+        }
+        match self.append(Place::Beside(connection, beside), decided, context).await {
+            Err(ExecuteError::Conflict) => Ok(None),
+            appended => appended.map(Some),
+        }
     }
 
     async fn attempt(
@@ -289,7 +313,7 @@ where
         };
         // The append is refused if others have appended since. What appends nothing must see for itself.
         let from_memory = match from_memory.filter(|decided| !decided.events.is_empty()) {
-            Some(decided) => match self.append(None, decided, context).await {
+            Some(decided) => match self.append(Place::Alone, decided, context).await {
                 Err(ExecuteError::Conflict) => None,
                 appended => Some(appended?),
             },
@@ -299,7 +323,7 @@ where
             Some(executed) => executed,
             None => {
                 let decided = self.load(id).await?.decide(command, context).await?;
-                self.append(None, decided, context).await?
+                self.append(Place::Alone, decided, context).await?
             }
         };
         if !executed.events.is_empty() {
@@ -322,16 +346,16 @@ where
 
     async fn append(
         &self,
-        transaction: Option<&mut PgTransaction<'_>>,
+        place: Place<'_, '_>,
         decided: Decided<A>,
         context: &Context,
     ) -> Result<Executed<A>, ExecuteError<A::Error>> {
         let Decided { id, aggregate, version, last, events } = decided;
         if events.is_empty() {
             if let Some(key) = &context.key {
-                match transaction {
-                    Some(transaction) => store_key(&mut **transaction, key, A::TYPE, &id, version).await,
-                    None => store_key(&self.pool, key, A::TYPE, &id, version).await,
+                match place {
+                    Place::Within(transaction) => store_key(&mut **transaction, key, A::TYPE, &id, version).await,
+                    Place::Alone | Place::Beside(..) => store_key(&self.pool, key, A::TYPE, &id, version).await,
                 }
                 .map_err(database_error)?;
             }
@@ -339,11 +363,7 @@ where
         }
         crash::at("command-decided");
         let ids: Vec<Uuid> = events.iter().map(|_| Uuid::now_v7()).collect();
-        let journal = Journal::of(&self.pool).keyed(context.key.as_ref()).behind(last).named(&ids);
-        let journal = match transaction {
-            Some(transaction) => journal.within(transaction),
-            None => journal,
-        };
+        let journal = Journal::of(&self.pool).at(place).keyed(context.key.as_ref()).behind(last).named(&ids);
         let position = EventStoreAggregateContext {
             aggregate_id: id.clone(),
             // Only a snapshot would be made of it, and there are none.
@@ -385,6 +405,7 @@ where
 }
 
 /// What a command leads to, before anything is stored.
+#[derive(Clone)]
 pub struct Decided<A: Aggregate> {
     id: String,
     aggregate: A,

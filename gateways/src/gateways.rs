@@ -12,7 +12,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use tandem_domain::{Customer, CustomerId, GatewayName, Policies};
-use tandem_eventlog::{Feed, ProjectorStatus, Store, Wake, relaxed};
+use tandem_eventlog::{Feed, ProjectorStatus, Relaxed, Store, Wake};
 use tokio::sync::watch;
 
 use crate::worker::Runs;
@@ -54,7 +54,7 @@ pub struct Configured {
 #[derive(Clone)]
 pub struct Gateways {
     pool: PgPool,
-    relaxed: PgPool,
+    relaxed: Relaxed,
     nats: async_nats::Client,
     store: Store<Customer>,
     feed: Feed,
@@ -83,7 +83,7 @@ impl Gateways {
     ) -> Self {
         let due = Wake::new(nats.clone(), &format!("{}.links", feed.stream));
         let projectors = configured.iter().map(|one| (one.gateway.name().clone(), watch::Sender::default())).collect();
-        let relaxed = relaxed(&pool, pool.options().get_max_connections() / 2);
+        let relaxed = Relaxed::of(&pool, pool.options().get_max_connections() / 2);
         let inbox = Inbox {
             relaxed: relaxed.clone(),
             disk: store.disk().clone(),

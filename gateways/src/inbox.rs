@@ -3,7 +3,7 @@
 mod route;
 
 use sqlx::types::Json;
-use sqlx::{FromRow, PgPool, PgTransaction, Row as _};
+use sqlx::{FromRow, PgConnection, PgPool, PgTransaction, Row as _};
 use tandem_domain::GatewayName;
 
 use crate::RemoteChange;
@@ -57,7 +57,7 @@ pub(crate) enum Stored {
 /// Stores one change, once however often it comes. If its object is linked, as nearly always, and nobody holds the link right
 /// now, it needs no router; and if nobody works on the link, and there are terms, it is leased.
 pub(crate) async fn store_one(
-    relaxed: &PgPool,
+    relaxed: &mut PgConnection,
     gateway: &GatewayName,
     change: &RemoteChange,
     terms: Option<Terms>,
@@ -142,7 +142,7 @@ mod tests {
             customer: None,
             idempotency_key: None,
         };
-        Ok(store_one(pool, &"stripe".parse()?, &change, terms).await?)
+        Ok(store_one(&mut *pool.acquire().await?, &"stripe".parse()?, &change, terms).await?)
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@ use sqlx::query::Query;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgExecutor, PgPool, PgTransaction, Row};
 use tandem_domain::{CustomerId, GatewayName, Interval, Profile, RemoteId, Spellings};
+use tandem_eventlog::Relaxed;
 use tandem_eventlog::zoo::plays;
 use uuid::Uuid;
 
@@ -234,7 +235,8 @@ pub(crate) async fn set_state(tx: &mut PgTransaction<'_>, link: &Link, state: Li
 }
 
 /// Ends a run after which nothing differs but fields on which a person shall decide. The link stays due if it was marked due meanwhile.
-pub(crate) async fn release(relaxed: &PgPool, link: &Link, contested: usize) -> Result<(), sqlx::Error> {
+pub(crate) async fn release(relaxed: &Relaxed, link: &Link, contested: usize) -> Result<(), sqlx::Error> {
+    let mut lent = relaxed.lend().await?;
     sqlx::query(&format!(
         "UPDATE links SET done_seq = $3, due_since = clock_timestamp(), not_before = clock_timestamp(), attempts = 0,
                           last_error = NULL, synced_at = clock_timestamp(), contested = $4,
@@ -246,8 +248,9 @@ pub(crate) async fn release(relaxed: &PgPool, link: &Link, contested: usize) -> 
     .bind(link.due_seq)
     .bind(i32::try_from(contested).unwrap_or(i32::MAX))
     .bind(link.step)
-    .execute(relaxed)
+    .execute(&mut *lent)
     .await?;
+    lent.give_back();
     Ok(())
 }
 

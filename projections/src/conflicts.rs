@@ -7,7 +7,7 @@ use sqlx::{FromRow, PgPool};
 use tandem_domain::Side;
 use uuid::Uuid;
 
-pub(crate) use fold::fold;
+pub(crate) use fold::{concerns, fold};
 
 /// A conflict on one field of one customer.
 #[derive(Debug, Clone, FromRow)]

@@ -13,13 +13,13 @@ impl Projector {
         batch: &[Recorded],
         last: &Recorded,
     ) -> Result<Step, Passing> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.relaxed.pool().acquire().await?;
         let mut moved = true;
         if plays("checkpoint-before-the-effects") {
             moved = checkpoint::advance(&mut connection, self.name(), self.generation, *at, last.position).await?;
         }
         if moved {
-            let mut transaction = self.pool.begin().await?;
+            let mut transaction = self.relaxed.pool().begin().await?;
             self.projection.apply(&mut transaction, batch).await.map_err(Passing::Projection)?;
             transaction.commit().await?;
             if plays("checkpoint-after-the-effects") {

@@ -3,7 +3,7 @@
 use crate::counter::{Command, Counter, Event, TooLittle};
 use crate::world::{World, eventually, execute_in};
 use std::time::Duration;
-use tandem_eventlog::{Context, ExecuteError, StoreError, forget_keys, history};
+use tandem_eventlog::{Context, ExecuteError, Loaded, StoreError, forget_keys, history};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -293,6 +293,47 @@ async fn inside_a_transaction_events_and_keys_are_the_callers_to_commit() {
     let mut transaction = world.pool.begin().await.unwrap();
     let conflict = execute_in(&world.store, &mut transaction, empty, Command::Add(1), context()).await;
     assert!(matches!(conflict, Err(ExecuteError::Conflict)));
+}
+
+/// Fails for a statement that stores the one without the other: what is stored beside events that were refused, or events beside
+/// what the caller was not entitled to.
+#[tokio::test]
+async fn beside_a_statement_all_is_stored_or_nothing() {
+    let world = World::new().await;
+    sqlx::raw_sql("CREATE TABLE turns (turn bigint NOT NULL); INSERT INTO turns VALUES (1)")
+        .execute(&world.pool)
+        .await
+        .unwrap();
+    let id = id();
+    let empty = world.store.load(&id).await.unwrap();
+    let append = async |from: &Loaded<Counter>, turn: i64, command: Command, context: Context| {
+        let decided = from.clone().decide(command, &context).await.unwrap();
+        let take = sqlx::query(
+            "held AS (UPDATE turns SET turn = turn + 1 WHERE turn = $1 AND EXISTS (SELECT FROM follows) RETURNING turn)",
+        )
+        .bind(turn);
+        world.store.append_beside(&mut world.pool.acquire().await.unwrap(), take, decided, &context).await.unwrap()
+    };
+    let turn = async || -> i64 { sqlx::query_scalar("SELECT turn FROM turns").fetch_one(&world.pool).await.unwrap() };
+
+    // Not the caller's turn.
+    assert!(append(&empty, 2, Command::Add(1), context().key("k", b"1")).await.is_none());
+    assert_eq!((turn().await, world.store.load(&id).await.unwrap().version), (1, 0));
+
+    let executed = append(&empty, 1, Command::Count(2), context().key("k", b"2")).await.unwrap();
+    assert_eq!((executed.version, executed.aggregate.value, executed.events.len()), (2, 2, 2));
+    assert_eq!((turn().await, world.store.load(&id).await.unwrap().version), (2, 2));
+    let replayed = world.store.execute(&id, Command::Count(2), context().key("k", b"2")).await.unwrap();
+    assert!(replayed.replayed, "the key is there");
+
+    // Others appended meanwhile.
+    assert!(append(&empty, 2, Command::Add(1), context()).await.is_none());
+    // What it follows on is not there.
+    let lost = Loaded { version: 7, ..executed.clone().into() };
+    assert!(append(&lost, 2, Command::Add(1), context()).await.is_none());
+    let other = Loaded { last: Some(Uuid::now_v7()), ..executed.into() };
+    assert!(append(&other, 2, Command::Add(1), context()).await.is_none());
+    assert_eq!((turn().await, world.store.load(&id).await.unwrap().version), (2, 2));
 }
 
 /// Fails without the tables' checks: such an event would hold up the feed for ever.

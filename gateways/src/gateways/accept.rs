@@ -2,10 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use http::HeaderMap;
-use sqlx::PgPool;
 use tandem_domain::GatewayName;
 use tandem_eventlog::zoo::plays;
-use tandem_eventlog::{Disk, Wake, apart, crash};
+use tandem_eventlog::{Disk, Relaxed, Wake, apart, crash};
 use tracing::Instrument;
 
 use super::Gateways;
@@ -76,7 +75,7 @@ pub enum AcceptError {
 /// Where changes are stored before anybody acts on them.
 #[derive(Clone)]
 pub(crate) struct Inbox {
-    pub(super) relaxed: PgPool,
+    pub(super) relaxed: Relaxed,
     pub(super) disk: Disk,
     pub(super) wake: Wake,
     pub(super) due: Wake,
@@ -86,7 +85,7 @@ impl Inbox {
     /// Stores changes, each once. Returns how many were new. Durable when it returns; acted on as soon as they are stored.
     pub async fn store(&self, gateway: &GatewayName, changes: &[RemoteChange]) -> Result<u64, sqlx::Error> {
         let since = self.disk.session().await?;
-        let new = inbox::store(&self.relaxed, gateway, changes).await?;
+        let new = inbox::store(self.relaxed.pool(), gateway, changes).await?;
         if new > 0 {
             self.wake.ring();
         }
@@ -105,7 +104,9 @@ impl Inbox {
         let since = self.disk.session().await?;
         let turn = runs.and_then(Runs::spare_turn);
         let terms = turn.as_ref().map(Turn::terms);
-        let stored = inbox::store_one(&self.relaxed, gateway, change, terms).await?;
+        let mut lent = self.relaxed.lend().await?;
+        let stored = inbox::store_one(&mut lent, gateway, change, terms).await?;
+        lent.give_back();
         let new = !matches!(stored, Stored::Before);
         match (stored, turn) {
             (Stored::Before, _) => {}

@@ -123,7 +123,7 @@ async fn follow(all: Gateways, one: Configured, shutdown: CancellationToken) {
 async fn route(all: Gateways, one: Configured, shutdown: CancellationToken) {
     let mut rings = all.inbox.wake.listen().await;
     while !shutdown.is_cancelled() {
-        match inbox::route(&all.relaxed, one.gateway.name()).await {
+        match inbox::route(all.relaxed.pool(), one.gateway.name()).await {
             Ok(Routed::Nothing) => {}
             Ok(Routed::All) => all.due.ring(),
             Ok(Routed::Some) => {

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cqrs_es::Aggregate;
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgPool, PgTransaction, Row as _};
 use tandem_domain::{Customer, CustomerId, GatewayName, RemoteId};
-use tandem_eventlog::{ExecuteError, Executed, Loaded, Store, checkpoint, crash, signed};
+use tandem_eventlog::{Context, Decided, ExecuteError, Executed, Loaded, Relaxed, Store, checkpoint, crash, signed};
 use uuid::Uuid;
 
 use super::{Change, Decision, Ledger, NotCommitted, Sighting, Step};
@@ -21,7 +23,7 @@ use crate::{Direction, GuardConfig, RemoteChange, RunError, deletions, guard, jo
 pub(crate) struct Postgres {
     pub pool: PgPool,
     /// For leases, and for what is looked at again if it is lost: its commits do not wait for the disk.
-    pub relaxed: PgPool,
+    pub relaxed: Relaxed,
     pub store: Store<Customer>,
     pub gateway: GatewayName,
     pub lease: Duration,
@@ -34,15 +36,15 @@ const FEED_PATIENCE: Duration = Duration::from_secs(2);
 #[async_trait]
 impl Ledger for Postgres {
     async fn look_around(&self, link: &Link) -> Result<(Option<Intent>, Vec<Row>, Loaded<Customer>), RunError> {
-        let open_and_told = async { Ok(open_and_told(&self.relaxed, link).await?) };
         let (id, version) = (link.customer_id.to_string(), link.due_version);
+        let open_and_told = async { Ok(open_and_told(self.relaxed.pool(), link).await?) };
         let customer = async { Ok::<_, RunError>(self.store.load_since(&id, version).await?) };
         let ((open, told), customer) = tokio::try_join!(open_and_told, customer)?;
         Ok((open, told, customer))
     }
 
     async fn look_again(&self, link: &Link) -> Result<(Vec<Row>, Loaded<Customer>), RunError> {
-        let open_and_told = async { Ok(open_and_told(&self.relaxed, link).await?) };
+        let open_and_told = async { Ok(open_and_told(self.relaxed.pool(), link).await?) };
         let ((_, told), customer) = tokio::try_join!(open_and_told, self.load(link.customer_id))?;
         Ok((told, customer))
     }
@@ -56,7 +58,7 @@ impl Ledger for Postgres {
     }
 
     async fn hold(&self, link: &Link) -> Result<(), RunError> {
-        link::hold(&self.relaxed, link, self.lease).await
+        link::hold(self.relaxed.pool(), link, self.lease).await
     }
 
     async fn commit(&self, link: &Link, step: Step) -> Result<Option<Executed<Customer>>, NotCommitted> {
@@ -75,7 +77,14 @@ impl Ledger for Postgres {
             }
             None => None,
         };
-        let mut tx = if relaxed { &self.relaxed } else { &self.pool }.begin().await.map_err(RunError::from)?;
+        // The usual end of a run that takes something in: one statement, too. If it stores nothing, the steps below say why.
+        if let (Some(seen), Some((decided, context)), None, [], true) =
+            (&sighting, &decided, deletes, changes.as_slice(), relaxed)
+            && let Some(executed) = self.see_and_append(link, seen, decided.clone(), context).await?
+        {
+            return Ok(Some(executed));
+        }
+        let mut tx = if relaxed { self.relaxed.pool() } else { &self.pool }.begin().await.map_err(RunError::from)?;
         // The guard first, then the link, as everywhere: whoever resumes a direction has the one and waits for the other.
         if let Some(direction) = deletes {
             tx = self.guard_deletion(tx, link, direction).await?;
@@ -83,7 +92,7 @@ impl Ledger for Postgres {
         match sighting {
             Some(seen) => {
                 let version = decided.as_ref().map(|(decided, _)| decided.version());
-                match see(&mut tx, link, self.lease, &seen, version).await {
+                match store_sight(&mut tx, link, self.lease, &seen, version).await {
                     Err(RunError::Database(sqlx::Error::Database(error))) if error.is_unique_violation() => {
                         tx.rollback().await.map_err(RunError::from)?;
                         return Err(NotCommitted::Claimed);
@@ -112,32 +121,29 @@ impl Ledger for Postgres {
         }
         tx.commit().await.map_err(RunError::from)?;
         if let Some(executed) = &executed {
-            crash::at("merge-committed");
-            if !executed.events.is_empty() {
-                self.store.committed(executed, self.gateway.as_str());
-            }
+            self.committed(executed);
         }
         Ok(executed)
     }
 
     async fn is_told(&self) -> Result<bool, RunError> {
-        Ok(checkpoint::reached(&self.relaxed, &projection_name(&self.gateway), FEED_PATIENCE).await?)
+        Ok(checkpoint::reached(self.relaxed.pool(), &projection_name(&self.gateway), FEED_PATIENCE).await?)
     }
 
     async fn twins(&self, email: &str) -> Result<Vec<Uuid>, RunError> {
-        Ok(twins::customers(&self.relaxed, &self.gateway, email).await?)
+        Ok(twins::customers(self.relaxed.pool(), &self.gateway, email).await?)
     }
 
     async fn told(&self, email: &str) -> Result<Vec<(String, Option<CustomerId>)>, RunError> {
-        Ok(twins::told(&self.relaxed, &self.gateway, email).await?)
+        Ok(twins::told(self.relaxed.pool(), &self.gateway, email).await?)
     }
 
     async fn unlinked(&self, objects: &[&str]) -> Result<Vec<String>, RunError> {
-        Ok(twins::unlinked(&self.relaxed, &self.gateway, objects).await?)
+        Ok(twins::unlinked(self.relaxed.pool(), &self.gateway, objects).await?)
     }
 
     async fn no_longer_ambiguous(&self, link: &Link) -> Result<(), RunError> {
-        Ok(twins::supersede(&self.relaxed, &self.gateway, link).await?)
+        Ok(twins::supersede(self.relaxed.pool(), &self.gateway, link).await?)
     }
 
     async fn unite(&self, link: &Link, customer: Uuid, remote_id: &RemoteId) -> Result<(), RunError> {
@@ -157,6 +163,35 @@ impl Ledger for Postgres {
 }
 
 impl Postgres {
+    /// Stores a sight of the remote and what it led to. `None`: nothing is stored.
+    async fn see_and_append(
+        &self,
+        link: &Link,
+        seen: &Sighting,
+        decided: Decided<Customer>,
+        context: &Context,
+    ) -> Result<Option<Executed<Customer>>, RunError> {
+        if crash::planned("merge-written") {
+            return Ok(None);
+        }
+        let see = see();
+        let sight = sight(&see, link, self.lease, seen, Some(decided.version()));
+        let mut lent = self.relaxed.lend().await?;
+        let executed = self.store.append_beside(&mut lent, sight, decided, context).await?;
+        lent.give_back();
+        if let Some(executed) = &executed {
+            self.committed(executed);
+        }
+        Ok(executed)
+    }
+
+    fn committed(&self, executed: &Executed<Customer>) {
+        crash::at("merge-committed");
+        if !executed.events.is_empty() {
+            self.store.committed(executed, self.gateway.as_str());
+        }
+    }
+
     /// Counts a deletion in the transaction that makes it so. One too many pauses the direction, and nothing is deleted.
     async fn guard_deletion(
         &self,
@@ -220,32 +255,53 @@ async fn open_and_told(relaxed: &PgPool, link: &Link) -> Result<(Option<Intent>,
     Ok((open, ids.into_iter().zip(changes).map(|(id, Json(change))| Row { id, change }).collect()))
 }
 
-/// Stores what the remote was seen to hold, and holds the link as [`link::hold`] does. The customer at the version that came of
-/// it is compared by this very run: the feed need not mark the link due for it again.
+/// Stores what the remote was seen to hold, and holds the link as [`link::hold`] does.
 ///
 /// # Errors
 /// [`RunError::LeaseLost`] if somebody else has it.
-async fn see(
+async fn store_sight(
     tx: &mut PgTransaction<'_>,
     link: &Link,
     lease: Duration,
     seen: &Sighting,
     version: Option<u64>,
 ) -> Result<(), RunError> {
+    let statement = format!("WITH follows AS (SELECT), {} SELECT FROM held", see());
+    let held = sight(&statement, link, lease, seen, version).fetch_optional(&mut **tx).await?;
+    if held.is_some() { Ok(()) } else { Err(RunError::LeaseLost) }
+}
+
+/// What a sight stores, with the parameters of [`sight`]; `held` has a row if the lease is ours. Nothing, unless `follows` has
+/// one: see [`Store::append_beside`].
+fn see() -> String {
+    format!(
+        "held AS (
+             UPDATE links SET {RENEW}, remote_id = $6, state = $7, spellings = $8,
+                              base = COALESCE($9, base),
+                              base_from = CASE WHEN $9::jsonb IS NULL THEN base_from ELSE $10 END,
+                              base_until = CASE WHEN $9::jsonb IS NULL THEN base_until ELSE $11 END,
+                              look = look AND $12, due_version = greatest(due_version, $13)
+             WHERE {HELD} AND EXISTS (SELECT FROM follows) RETURNING id
+         ), finished AS (
+             UPDATE inbox SET state = 'done' FROM held WHERE inbox.id = ANY($14)
+         )"
+    )
+}
+
+/// A statement of [`see`], with a sight's values. The customer at the version that came of it is compared by this very run: the
+/// feed need not mark the link due for it again.
+fn sight<'q>(
+    statement: &'q str,
+    link: &Link,
+    lease: Duration,
+    seen: &'q Sighting,
+    version: Option<u64>,
+) -> Query<'q, sqlx::Postgres, PgArguments> {
     let (base, interval) = match &seen.base {
         Some((profile, interval)) => (Some(profile), *interval),
         None => (None, None),
     };
-    let statement = format!(
-        "WITH finished AS (UPDATE inbox SET state = 'done' WHERE id = ANY($14))
-         UPDATE links SET {RENEW}, remote_id = $6, state = $7, spellings = $8,
-                          base = COALESCE($9, base),
-                          base_from = CASE WHEN $9::jsonb IS NULL THEN base_from ELSE $10 END,
-                          base_until = CASE WHEN $9::jsonb IS NULL THEN base_until ELSE $11 END,
-                          look = look AND $12, due_version = greatest(due_version, $13)
-         WHERE {HELD}"
-    );
-    let stored = link::holding(&statement, link, lease)
+    link::holding(statement, link, lease)
         .bind(seen.remote_id.as_str())
         .bind(seen.state.as_str())
         .bind(Json(&seen.spellings))
@@ -255,7 +311,4 @@ async fn see(
         .bind(!seen.looked)
         .bind(version.map(signed))
         .bind(&seen.told_by)
-        .execute(&mut **tx)
-        .await?;
-    if stored.rows_affected() == 1 { Ok(()) } else { Err(RunError::LeaseLost) }
 }

@@ -8,7 +8,7 @@ use futures::FutureExt;
 use metrics::counter;
 use sqlx::PgPool;
 use tandem_domain::GatewayName;
-use tandem_eventlog::crash;
+use tandem_eventlog::{Relaxed, crash};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tracing::{Instrument, debug, error, info_span, warn};
@@ -38,7 +38,7 @@ pub(crate) struct Turn<'a> {
 #[derive(Clone)]
 pub(crate) struct Links {
     pub pool: PgPool,
-    pub relaxed: PgPool,
+    pub relaxed: Relaxed,
     pub leases: Leases,
 }
 
@@ -87,7 +87,7 @@ impl Runs {
 
     /// The connections by which links are leased.
     pub fn relaxed(&self) -> &PgPool {
-        &self.links.relaxed
+        self.links.relaxed.pool()
     }
 }
 

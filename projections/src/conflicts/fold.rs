@@ -7,6 +7,11 @@ use sqlx::types::Json;
 use tandem_domain::{Contest, CustomerEvent, OpenContest, Policy, Side, Winner};
 use uuid::Uuid;
 
+/// Whether [`fold`] has anything to do with the event.
+pub(crate) fn concerns(event: &CustomerEvent) -> bool {
+    !matches!(event, CustomerEvent::Created { .. } | CustomerEvent::Updated { .. } | CustomerEvent::Linked { .. })
+}
+
 /// Takes one event of a customer in: its version there, and its place in the feed.
 pub(crate) async fn fold(
     transaction: &mut PgTransaction<'_>,

@@ -39,6 +39,15 @@ pub enum State {
     Deleted,
 }
 
+impl State {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Deleted => "deleted",
+        }
+    }
+}
+
 impl FromRow<'_, PgRow> for CustomerRow {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
         let Json(profile) = row.try_get("profile")?;
