@@ -176,6 +176,11 @@ where
         if is_there { Ok(known) } else { self.load(id).await }
     }
 
+    /// The aggregate at that version or a later one, if it is remembered as it was after that event.
+    pub fn remembered(&self, id: &str, version: u64, last: Uuid) -> Option<Loaded<A>> {
+        self.recent.get(id).filter(|known| known.version >= version && known.last == Some(last))
+    }
+
     /// Whether that event is in the database. It is not if that was restored from a backup of before, or lost it in a
     /// crash; others may have appended in its place.
     async fn holds(&self, id: &str, version: u64, event: Option<Uuid>) -> Result<bool, sqlx::Error> {

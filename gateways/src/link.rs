@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::RunError;
 use crate::deletions::Asked;
+use crate::inbox::Row as Told;
 use crate::parked::Refused;
 use crate::pause::Paused;
 
@@ -43,6 +44,17 @@ pub(crate) struct Link {
     pub token: Uuid,
     /// How many steps were stored under leases of this link.
     pub step: i64,
+    /// If it was leased at rest.
+    pub rested: Option<Rested>,
+}
+
+/// What leased a link at rest: all that came before was taken in, and no call is open.
+#[derive(Clone, Debug)]
+pub(crate) struct Rested {
+    /// What came, and is all that waits.
+    pub told: Told,
+    /// The customer's last event.
+    pub last: Uuid,
 }
 
 /// What the remote was last seen to hold, and when that was so.
@@ -103,6 +115,7 @@ impl FromRow<'_, PgRow> for Link {
             paused: Paused { inbound: row.try_get("inbound_paused")?, outbound: row.try_get("outbound_paused")? },
             token: row.try_get("lease_token")?,
             step: row.try_get("lease_step")?,
+            rested: None,
         })
     }
 }

@@ -182,6 +182,7 @@ impl Side {
             apart: false,
             ambiguous: false,
             asked: None,
+            rested: None,
             due_seq: 0,
             due_version: 0,
             attempts: 0,
