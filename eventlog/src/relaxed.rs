@@ -75,7 +75,7 @@ impl Kept {
     }
 }
 
-/// A connection that is lent. One that is not given back is closed: nobody knows what its statement came to.
+/// A connection that is lent. A kept one that is not given back is closed: its statement may be going on.
 #[derive(Debug)]
 pub struct Lent(Place);
 
