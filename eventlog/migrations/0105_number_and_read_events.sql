@@ -11,9 +11,11 @@ BEGIN
     IF last IS NULL THEN
         RETURN;
     END IF;
-    RETURN QUERY
-        SELECT last, feed.epoch, events
-        FROM feed LEFT JOIN events ON last - after <= few AND events.position > after
-        ORDER BY events.position;
+    IF last - after > few THEN
+        RETURN QUERY SELECT last, feed.epoch, NULL::events FROM feed;
+    ELSE
+        RETURN QUERY SELECT last, feed.epoch, events FROM feed LEFT JOIN events ON events.position > after
+            ORDER BY events.position;
+    END IF;
 END
 $$;

@@ -24,6 +24,9 @@ use crate::conflicts;
 /// How many customers are remembered.
 const RECENT: usize = 4096;
 
+/// Of a larger batch some are hardly ever remembered, and to find that out takes as long as to read them.
+const FEW: usize = 32;
+
 /// One generation of the read model being kept.
 #[derive(Debug)]
 pub(super) struct Fold {
@@ -78,6 +81,9 @@ impl Projection for Fold {
     }
 
     fn write(&self, batch: &[Recorded]) -> Option<Query<'static, Postgres, PgArguments>> {
+        if batch.len() > FEW {
+            return None;
+        }
         // `apply` says what is wrong with them.
         let events = events(batch).ok()?;
         let mut drafts = Drafts::new();
