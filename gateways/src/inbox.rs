@@ -136,6 +136,13 @@ mod tests {
 
     const TERMS: Terms = Terms { holder: 7, duration: Duration::from_secs(60), most: 1 };
 
+    async fn tables() -> anyhow::Result<PgPool> {
+        let pool = PgPool::connect(&tandem_local::test::database().await.url).await?;
+        tandem_eventlog::migrate(&pool).await?;
+        crate::migrate(&pool).await?;
+        Ok(pool)
+    }
+
     /// A link of the object with that id.
     async fn link(pool: &PgPool, remote_id: &str, columns: &str, values: &str) -> Result<(), sqlx::Error> {
         let statement = format!(
@@ -162,9 +169,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_change_leases_its_link_if_a_run_may_begin() -> anyhow::Result<()> {
-        let pool = PgPool::connect(&tandem_local::test::database().await.url).await?;
-        tandem_eventlog::migrate(&pool).await?;
-        crate::migrate(&pool).await?;
+        let pool = tables().await?;
         link(&pool, "free", "", "").await?;
         link(&pool, "waits", ", not_before", ", now() + interval '1 min'").await?;
         let lease = ", gen_random_uuid(), 8, now() + interval '1 min'";
@@ -188,9 +193,7 @@ mod tests {
     /// Fails if a run takes what leased it for all that waits while something else does: that is lost, or sent twice.
     #[tokio::test]
     async fn only_of_a_link_at_rest_the_lease_says_all_that_waits() -> anyhow::Result<()> {
-        let pool = PgPool::connect(&tandem_local::test::database().await.url).await?;
-        tandem_eventlog::migrate(&pool).await?;
-        crate::migrate(&pool).await?;
+        let pool = tables().await?;
         link(&pool, "rests", "", "").await?;
         link(&pool, "unborn", "", "").await?;
         link(&pool, "due", ", due_seq", ", 1").await?;

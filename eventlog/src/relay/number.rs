@@ -104,7 +104,7 @@ mod tests {
     use crate::database::{last_position, migrate};
     use sqlx::PgPool;
 
-    async fn append(pool: &PgPool, aggregate: &str, sequence: i64) {
+    async fn append(pool: &PgPool, aggregate: &str, sequence: i64) -> Result<(), sqlx::Error> {
         sqlx::query(
             "INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata, event_id)
              VALUES ('counter', $1, $2, 'added', '1', '{}', '{}', $3)",
@@ -113,41 +113,44 @@ mod tests {
         .bind(sequence)
         .bind(Uuid::now_v7())
         .execute(pool)
-        .await
-        .unwrap();
+        .await?;
+        Ok(())
     }
 
     /// Fails if the row is locked in the statement that numbers: it looks first and waits then, so that two of them
     /// give the same events positions twice, or the same position to two events.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn two_that_number_at_once_leave_no_gap_and_no_double() {
+    async fn two_that_number_at_once_leave_no_gap_and_no_double() -> anyhow::Result<()> {
         let url = tandem_local::test::database().await.url;
-        let pool = PgPool::connect(&url).await.unwrap();
-        migrate(&pool).await.unwrap();
+        let pool = PgPool::connect(&url).await?;
+        migrate(&pool).await?;
         let writers = (0..4).map(|writer| {
             let pool = pool.clone();
             tokio::spawn(async move {
                 for sequence in 1..=100 {
-                    append(&pool, &format!("counter-{writer}"), sequence).await;
+                    append(&pool, &format!("counter-{writer}"), sequence).await?;
                 }
+                anyhow::Ok(())
             })
         });
         let writers: Vec<_> = writers.collect();
         let numberers = (0..2).map(|_| {
             let pool = pool.clone();
             tokio::spawn(async move {
-                let mut session = pool.acquire().await.unwrap();
-                while last_position(&mut *session).await.unwrap() < 400 {
-                    number(&mut session, 7, 0).await.unwrap();
+                let mut session = pool.acquire().await?;
+                while last_position(&mut *session).await? < 400 {
+                    number(&mut session, 7, 0).await?;
                 }
+                anyhow::Ok(())
             })
         });
         for task in writers.into_iter().chain(numberers.collect::<Vec<_>>()) {
-            task.await.unwrap();
+            task.await??;
         }
 
         let positions: Vec<Option<i64>> =
-            sqlx::query_scalar("SELECT position FROM events ORDER BY position").fetch_all(&pool).await.unwrap();
+            sqlx::query_scalar("SELECT position FROM events ORDER BY position").fetch_all(&pool).await?;
         assert_eq!(positions, (1..=400).map(Some).collect::<Vec<_>>());
+        Ok(())
     }
 }

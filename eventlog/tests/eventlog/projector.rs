@@ -131,6 +131,15 @@ async fn sum_of(world: &World, table: &str) -> (i64, i64) {
     sqlx::query_as(&format!("SELECT value, events FROM {table}")).fetch_one(&world.pool).await.unwrap()
 }
 
+/// Puts back a backup of when there were two events, and that sum of them.
+async fn restore_two(world: &World, sum: i64) {
+    let restore = format!(
+        "DELETE FROM events WHERE position > 2; UPDATE feed SET last_position = 2;
+         UPDATE checkpoints SET position = 2; UPDATE sums SET value = {sum}, events = 2"
+    );
+    sqlx::raw_sql(&restore).execute(&world.pool).await.unwrap();
+}
+
 /// How many consumers the stream has, those that were left a moment ago among them.
 async fn consumers(world: &World) -> usize {
     let stream = jetstream::new(world.nats.clone()).get_stream(&world.feed.stream).await;
@@ -257,13 +266,7 @@ async fn a_restored_backup_is_not_written_over_from_memory() {
     world.count(5).await;
     eventually("all is applied", async || sum(&world).await == (5, 5)).await;
     relay.reaches("published", |status| status.published == 5).await;
-    sqlx::raw_sql(
-        "DELETE FROM events WHERE position > 2; UPDATE feed SET last_position = 2;
-         UPDATE checkpoints SET position = 2; UPDATE sums SET value = 20, events = 2",
-    )
-    .execute(&world.pool)
-    .await
-    .unwrap();
+    restore_two(&world, 20).await;
 
     world.count(3).await;
 
@@ -436,13 +439,7 @@ async fn a_restored_backup_takes_a_running_projector_back() {
     world.count(5).await;
     eventually("all is applied", async || sum(&world).await == (5, 5)).await;
     relay.reaches("published", |status| status.published == 5).await;
-    sqlx::raw_sql(
-        "DELETE FROM events WHERE position > 2; UPDATE feed SET last_position = 2;
-         UPDATE checkpoints SET position = 2; UPDATE sums SET value = 2, events = 2",
-    )
-    .execute(&world.pool)
-    .await
-    .unwrap();
+    restore_two(&world, 2).await;
 
     world.count(3).await;
 

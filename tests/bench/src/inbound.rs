@@ -1,7 +1,6 @@
 //! From an edit at the local Stripe, by its webhook, to the answer of a `GET` that shows it.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use serde_json::Value;
@@ -14,9 +13,6 @@ use crate::world::World;
 
 /// The metadata key whose value tells the changes apart.
 const KEY: &str = "in";
-
-/// How long before the edit the reader asks.
-const AHEAD: Duration = Duration::from_millis(10);
 
 /// Edits at this rate, each of the customer that was edited longest ago.
 ///
@@ -81,20 +77,15 @@ fn edit(
     async move {
         let value = n.to_string();
         let param = format!("metadata[{KEY}]");
+        let sent = now_us();
         let fields = [(param.as_str(), value.as_str())];
         let seen = async {
             let answer = http.get(&url).send().await?.error_for_status()?;
             let body: Value = answer.json().await?;
             anyhow::Ok((now_us(), body))
         };
-        let edited = async {
-            // The reader waits by then: its own way is not the edit's.
-            tokio::time::sleep(AHEAD).await;
-            let sent = now_us();
-            stripe.edit(&remote_id, &fields).await?;
-            Ok(sent)
-        };
-        let ((seen, body), sent) = tokio::try_join!(seen, edited)?;
+        let edited = async { stripe.edit(&remote_id, &fields).await.map_err(anyhow::Error::from) };
+        let ((seen, body), _) = tokio::try_join!(seen, edited)?;
         ensure!(body["metadata"][KEY] == value.as_str(), "the version of edit {n} shows another: {}", body["metadata"]);
         Ok((n, sent, seen))
     }
