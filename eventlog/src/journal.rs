@@ -19,8 +19,8 @@ pub(crate) enum Place<'p, 't> {
     Alone,
     /// Inside the caller's transaction, whose commit is the caller's.
     Within(&'p mut PgTransaction<'t>),
-    /// In one statement with common table expressions of the caller's.
-    Beside(&'p mut PgConnection, Query<'p, Postgres, PgArguments>),
+    /// In one statement with common table expressions of the caller's, whose answer goes into the mark.
+    Beside(&'p mut PgConnection, Query<'t, Postgres, PgArguments>, &'p mut i64),
 }
 
 /// One command's view of the event log: reads from the pool, appends to its place.
@@ -95,7 +95,7 @@ impl PersistedEventRepository for Journal<'_, '_, '_> {
             Place::Alone if plays("key-apart-from-the-events") => append_apart(&self.pool, batch).await,
             Place::Alone => append(&self.pool, batch).await,
             Place::Within(transaction) => append(&mut ***transaction, batch).await,
-            Place::Beside(connection, query) => append_beside(connection, query, batch).await,
+            Place::Beside(connection, query, mark) => append_beside(connection, query, mark, batch).await,
         };
         match appended {
             Ok(0) => Err(PersistenceError::OptimisticLockError),
@@ -185,6 +185,7 @@ async fn append_apart(pool: &PgPool, batch: Batch<'_>) -> Result<u64, sqlx::Erro
 async fn append_beside(
     connection: &mut PgConnection,
     beside: &mut Query<'_, Postgres, PgArguments>,
+    mark: &mut i64,
     batch: Batch<'_>,
 ) -> Result<u64, sqlx::Error> {
     let arguments = beside.take_arguments().map_err(sqlx::Error::Encode)?.unwrap_or_default();
@@ -204,7 +205,7 @@ async fn append_beside(
          )
          INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata, event_id)
          SELECT ${kind}, ${id}, sequence, event_type, event_version, payload, ${metadata}, event_id
-         FROM new ORDER BY sequence",
+         FROM new ORDER BY sequence RETURNING (SELECT mark FROM held)",
         beside.sql()
     );
     let Batch { key, behind, newest, events, ids, waits: _ } = batch;
@@ -219,7 +220,7 @@ async fn append_beside(
             "event_id": id,
         })
     });
-    sqlx::query_with(&statement, arguments)
+    let marks: Vec<i64> = sqlx::query_scalar_with(&statement, arguments)
         .bind(&newest.aggregate_type)
         .bind(&newest.aggregate_id)
         .bind(signed(first as u64))
@@ -228,9 +229,12 @@ async fn append_beside(
         .bind(Value::from_iter(new))
         .bind(key.map(|key| &key.key))
         .bind(key.map(|key| &key.fingerprint))
-        .execute(connection)
-        .await
-        .map(|stored| stored.rows_affected())
+        .fetch_all(connection)
+        .await?;
+    if let Some(answer) = marks.first() {
+        *mark = *answer;
+    }
+    Ok(marks.len() as u64)
 }
 
 /// Most commands: one event and no key. Arrays would cost a tenth of the append.

@@ -169,16 +169,14 @@ where
 
     /// The aggregate at that version or a later one, from memory if it is there: for whoever is told of later ones anyhow.
     pub async fn load_since(&self, id: &str, version: u64) -> Result<Loaded<A>, StoreError> {
-        let Some(known) = self.recent.get(id).filter(|known| known.version >= version) else {
-            return self.load(id).await;
-        };
+        let Some(known) = self.remembered(id, version) else { return self.load(id).await };
         let is_there = self.holds(id, known.version, known.last).await.map_err(StoreError::Unavailable)?;
         if is_there { Ok(known) } else { self.load(id).await }
     }
 
-    /// The aggregate at that version or a later one, if it is remembered as it was after that event.
-    pub fn remembered(&self, id: &str, version: u64, last: Uuid) -> Option<Loaded<A>> {
-        self.recent.get(id).filter(|known| known.version >= version && known.last == Some(last))
+    /// The aggregate at that version or a later one, if it is remembered: others may have appended since.
+    pub fn remembered(&self, id: &str, version: u64) -> Option<Loaded<A>> {
+        self.recent.get(id).filter(|known| known.version >= version)
     }
 
     /// Whether that event is in the database. It is not if that was restored from a backup of before, or lost it in a
@@ -272,24 +270,25 @@ where
     }
 
     /// Appends what a command led to in one statement, and so one commit, with what the caller stores: `beside` are common table
-    /// expressions, of which `held` has a row if the caller may go on. It must have none, and nothing may be stored, if
-    /// `follows`, which they can select from, has none.
+    /// expressions, of which `held` has a row if the caller may go on, with a `mark` (`bigint`) that is answered. It must have
+    /// none, and nothing may be stored, if `follows`, which they can select from, has none.
     ///
     /// `None`: nothing is stored. The caller may not go on, others have appended meanwhile, it is stored already, or there are no
     /// events. [`Store::append_in`] tells.
-    pub async fn append_beside<'p>(
+    pub async fn append_beside(
         &self,
-        connection: &'p mut PgConnection,
-        beside: Query<'p, Postgres, PgArguments>,
+        connection: &mut PgConnection,
+        beside: Query<'_, Postgres, PgArguments>,
         decided: Decided<A>,
         context: &Context,
-    ) -> Result<Option<Executed<A>>, ExecuteError<A::Error>> {
+    ) -> Result<Option<(Executed<A>, i64)>, ExecuteError<A::Error>> {
         if decided.events.is_empty() {
             return Ok(None);
         }
-        match self.append(Place::Beside(connection, beside), decided, context).await {
+        let mut mark = 0;
+        match self.append(Place::Beside(connection, beside, &mut mark), decided, context).await {
             Err(ExecuteError::Conflict) => Ok(None),
-            appended => appended.map(Some),
+            appended => appended.map(|executed| Some((executed, mark))),
         }
     }
 
@@ -425,6 +424,13 @@ impl<A: Aggregate> Decided<A> {
     /// The version that the aggregate has once this is stored.
     pub fn version(&self) -> u64 {
         self.version + self.events.len() as u64
+    }
+
+    /// What it will have led to, once it is stored.
+    pub fn executed(self) -> Executed<A> {
+        let version = self.version();
+        let Self { id, aggregate, events, .. } = self;
+        Executed { id, aggregate, version, last: None, events, replayed: false }
     }
 }
 

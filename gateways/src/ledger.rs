@@ -5,14 +5,15 @@ mod postgres;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tandem_domain::{Customer, CustomerCommand, CustomerId, Interval, Profile, RemoteId, Spellings};
-use tandem_eventlog::{Context, Executed, Loaded};
+use tandem_eventlog::{Context, Decided, Executed, Loaded};
 use uuid::Uuid;
 
 use crate::inbox::Row;
 use crate::intent::{Intent, Outcome};
-use crate::link::{Link, LinkState};
+use crate::link::{Base, Link, LinkState};
 use crate::parked::Refused;
-use crate::{Direction, RunError};
+use crate::rest::AtRest;
+use crate::{Direction, RemoteChange, RunError};
 
 pub(crate) use postgres::Postgres;
 
@@ -62,6 +63,22 @@ pub(crate) trait Ledger: Send + Sync {
     /// Makes one link of a customer's and an object's, on the word of either one's lease, which is over then.
     async fn unite(&self, link: &Link, customer: Uuid, remote_id: &RemoteId) -> Result<(), RunError>;
 
+    /// The customer of a link at rest, if it is remembered: others may have appended to it since.
+    fn remembered(&self, link: &Link) -> Option<Loaded<Customer>>;
+
+    /// Stores what was told of a link at rest, and what a run without a lease made of it, after which both sides differ on
+    /// so many contested fields. Returns the link's new mark.
+    ///
+    /// `None`, and nothing is stored, if it was told before, the link has another mark, somebody holds it in this instant, its
+    /// gateway is paused, or somebody else has appended to the customer.
+    async fn take_in(
+        &self,
+        rest: &AtRest,
+        change: &RemoteChange,
+        draft: Draft,
+        contested: usize,
+    ) -> Result<Option<i64>, RunError>;
+
     /// For the zoo: where the customer's last event came from.
     async fn last_origin(&self, customer: &str) -> Result<Option<String>, RunError>;
 }
@@ -86,6 +103,15 @@ pub(crate) struct Step {
 pub(crate) struct Decision {
     pub customer: Loaded<Customer>,
     pub command: CustomerCommand,
+    pub context: Context,
+}
+
+/// A step that is all there is to do: a merge of news.
+#[derive(Clone)]
+pub(crate) struct Draft {
+    pub base: Base,
+    pub spellings: Spellings,
+    pub decided: Decided<Customer>,
     pub context: Context,
 }
 

@@ -20,6 +20,7 @@ mod parked;
 mod pause;
 mod plan;
 mod reconcile;
+mod rest;
 mod retention;
 mod status;
 pub mod stripe;

@@ -7,13 +7,12 @@ use sqlx::query::Query;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgExecutor, PgPool, PgTransaction, Row};
 use tandem_domain::{CustomerId, GatewayName, Interval, Profile, RemoteId, Spellings};
-use tandem_eventlog::Relaxed;
 use tandem_eventlog::zoo::plays;
 use uuid::Uuid;
 
 use crate::RunError;
 use crate::deletions::Asked;
-use crate::inbox::Row as Told;
+use crate::ledger::Sighting;
 use crate::parked::Refused;
 use crate::pause::Paused;
 
@@ -41,20 +40,24 @@ pub(crate) struct Link {
     pub attempts: i32,
     /// What of its gateway stood still when it was leased.
     pub paused: Paused,
+    /// Nobody's, which is nil, where it is not leased.
     pub token: Uuid,
     /// How many steps were stored under leases of this link.
     pub step: i64,
-    /// If it was leased at rest.
-    pub rested: Option<Rested>,
 }
 
-/// What leased a link at rest: all that came before was taken in, and no call is open.
-#[derive(Clone, Debug)]
-pub(crate) struct Rested {
-    /// What came, and is all that waits.
-    pub told: Told,
-    /// The customer's last event.
-    pub last: Uuid,
+impl Link {
+    /// From now on it says what the remote was seen to hold, and that the customer at that version is compared.
+    pub fn saw(&mut self, seen: &Sighting, version: Option<u64>) {
+        self.remote_id = Some(seen.remote_id.clone());
+        self.state = seen.state;
+        self.spellings = seen.spellings.clone();
+        self.look &= !seen.looked;
+        self.due_version = self.due_version.max(version.unwrap_or_default());
+        if let Some((profile, Some(interval))) = &seen.base {
+            self.base = Some(Base { profile: profile.clone(), interval: *interval });
+        }
+    }
 }
 
 /// What the remote was last seen to hold, and when that was so.
@@ -113,9 +116,8 @@ impl FromRow<'_, PgRow> for Link {
             due_version: u64::try_from(row.try_get::<i64, _>("due_version")?).unwrap_or_default(),
             attempts: row.try_get("attempts")?,
             paused: Paused { inbound: row.try_get("inbound_paused")?, outbound: row.try_get("outbound_paused")? },
-            token: row.try_get("lease_token")?,
+            token: row.try_get::<Option<Uuid>, _>("lease_token")?.unwrap_or_default(),
             step: row.try_get("lease_step")?,
-            rested: None,
         })
     }
 }
@@ -146,8 +148,8 @@ pub(crate) const LEASE: &str = "
 /// What [`Link`] is read from.
 pub(crate) const LEASED: &str = "
     links.*,
-    EXISTS (SELECT FROM pauses WHERE gateway = $1 AND direction = 'inbound') AS inbound_paused,
-    EXISTS (SELECT FROM pauses WHERE gateway = $1 AND direction = 'outbound') AS outbound_paused";
+    EXISTS (SELECT FROM pauses WHERE gateway = links.gateway AND direction = 'inbound') AS inbound_paused,
+    EXISTS (SELECT FROM pauses WHERE gateway = links.gateway AND direction = 'outbound') AS outbound_paused";
 
 /// Leases links that are due, the longest waiting first. Times are the database's, whatever this machine's clock says.
 pub(crate) async fn lease(relaxed: &PgPool, gateway: &GatewayName, terms: Terms) -> Result<Vec<Link>, sqlx::Error> {
@@ -244,26 +246,6 @@ pub(crate) async fn set_state(tx: &mut PgTransaction<'_>, link: &Link, state: Li
         .bind(state.as_str())
         .execute(&mut **tx)
         .await?;
-    Ok(())
-}
-
-/// Ends a run after which nothing differs but fields on which a person shall decide. The link stays due if it was marked due meanwhile.
-pub(crate) async fn release(relaxed: &Relaxed, link: &Link, contested: usize) -> Result<(), sqlx::Error> {
-    let mut lent = relaxed.lend().await?;
-    sqlx::query(&format!(
-        "UPDATE links SET done_seq = $3, due_since = clock_timestamp(), not_before = clock_timestamp(), attempts = 0,
-                          last_error = NULL, synced_at = clock_timestamp(), contested = $4,
-                          {FREE}
-         WHERE id = $1 AND lease_token = $2 AND lease_step = $5"
-    ))
-    .bind(link.id)
-    .bind(link.token)
-    .bind(link.due_seq)
-    .bind(i32::try_from(contested).unwrap_or(i32::MAX))
-    .bind(link.step)
-    .execute(&mut *lent)
-    .await?;
-    lent.give_back();
     Ok(())
 }
 

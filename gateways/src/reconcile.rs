@@ -1,5 +1,6 @@
 //! Bringing one link in step: settle, observe, merge, push, until nothing differs.
 
+mod at_once;
 mod deletions;
 mod echoes;
 mod edit_times;
@@ -10,6 +11,8 @@ mod push;
 mod settle;
 mod twins;
 mod unreadable;
+
+pub(crate) use at_once::take_in;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,18 +95,23 @@ pub(crate) struct Reconciler {
     pub timer: Arc<dyn Timer>,
 }
 
-/// One run: a link under a lease.
+/// One run: a link under a lease, or at rest.
 pub(crate) struct Run<'a> {
     pub with: &'a Reconciler,
     pub link: Link,
-    /// When the lease was last known to be ours, by the timer.
-    held: Duration,
+    /// When the lease was last known to be ours, by the timer; `None` if there is none.
+    held: Option<Duration>,
 }
 
 impl<'a> Run<'a> {
     /// A link that was leased just now.
     pub fn new(with: &'a Reconciler, link: Link) -> Self {
-        Self { with, link, held: with.timer.reading() }
+        Self { with, link, held: Some(with.timer.reading()) }
+    }
+
+    /// A link that was not leased: no call is made.
+    fn without_lease(with: &'a Reconciler, link: Link) -> Self {
+        Self { with, link, held: None }
     }
 
     fn gateway(&self) -> &'a dyn Gateway {
@@ -126,7 +134,7 @@ impl<'a> Run<'a> {
     async fn commit(&mut self, step: Step) -> Result<Option<Executed<Customer>>, NotCommitted> {
         let asked = self.with.timer.reading();
         let executed = self.with.ledger.commit(&self.link, step).await?;
-        self.held = asked;
+        self.held = self.held.and(Some(asked));
         self.link.step += 1;
         Ok(executed)
     }
@@ -146,9 +154,10 @@ impl<'a> Run<'a> {
         loop {
             // A lease that was ours a moment ago still is: it lasts longer than any call.
             let asked = self.with.timer.reading();
-            if asked.saturating_sub(self.held) > self.with.lease / 6 {
+            let held = self.held.ok_or(RunError::LeaseLost)?;
+            if asked.saturating_sub(held) > self.with.lease / 6 {
                 self.with.ledger.hold(&self.link).await?;
-                self.held = asked;
+                self.held = Some(asked);
                 self.link.step += 1;
             }
             if let Either::Left((done, _)) = select(&mut call, self.with.timer.wait(self.with.lease / 3)).await {
@@ -161,7 +170,7 @@ impl<'a> Run<'a> {
 /// Why a run ended before nothing differed, and when to try again.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
-    /// Somebody else works on the link now: leave it to them.
+    /// Somebody else works on the link now: leave it to them. Or there was no lease.
     #[error("the lease is lost")]
     LeaseLost,
     /// The gateway: again after a while.

@@ -93,8 +93,8 @@ impl Inbox {
         Ok(new)
     }
 
-    /// The same of one change, in less time: if there is a turn for its link, a run begins at once. Returns whether it was
-    /// new.
+    /// The same of one change, in less time: taken in with it, or by a run that begins at once, if there is a turn for its link.
+    /// Returns whether it was new.
     async fn store_one(
         &self,
         gateway: &GatewayName,
@@ -102,6 +102,24 @@ impl Inbox {
         runs: Option<&Runs>,
     ) -> Result<bool, sqlx::Error> {
         let since = self.disk.session().await?;
+        let taken_in = match runs {
+            Some(runs) => runs.take_in(change).await,
+            None => false,
+        };
+        let new = taken_in || self.store_to_be_taken_in(gateway, change, runs).await?;
+        if !plays("acknowledged-before-durable") {
+            // Also what had come before: whoever brought it first may be waiting still.
+            self.disk.reached(since).await?;
+        }
+        Ok(new)
+    }
+
+    async fn store_to_be_taken_in(
+        &self,
+        gateway: &GatewayName,
+        change: &RemoteChange,
+        runs: Option<&Runs>,
+    ) -> Result<bool, sqlx::Error> {
         let turn = runs.and_then(Runs::spare_turn);
         let terms = turn.as_ref().map(Turn::terms);
         let mut lent = self.relaxed.lend().await?;
@@ -113,10 +131,6 @@ impl Inbox {
             (Stored::New, _) => self.wake.ring(),
             (Stored::Leased(link), Some(turn)) => turn.begin(*link),
             (Stored::Leased(_) | Stored::Routed, _) => self.due.ring(),
-        }
-        if !plays("acknowledged-before-durable") {
-            // Also what had come before: whoever brought it first may be waiting still.
-            self.disk.reached(since).await?;
         }
         Ok(new)
     }

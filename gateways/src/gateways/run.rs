@@ -15,6 +15,7 @@ use crate::due::Due;
 use crate::inbox::Routed;
 use crate::ledger::Postgres;
 use crate::reconcile::Reconciler;
+use crate::rest::Resting;
 use crate::sweep::{Sweeping, sweep};
 use crate::timer::Stopwatch;
 use crate::verify::watch;
@@ -71,7 +72,12 @@ impl Gateways {
                 clock: Arc::clone(&self.clock),
                 timer: Arc::new(Stopwatch::start()),
             };
-            let links = Links { pool: self.pool.clone(), relaxed: self.relaxed.clone(), leases: leases.clone() };
+            let links = Links {
+                pool: self.pool.clone(),
+                relaxed: self.relaxed.clone(),
+                leases: leases.clone(),
+                resting: Resting::default(),
+            };
             let news = News { due: self.due.clone(), appended: self.store.appended() };
             let runs = Runs::new(with, links, self.config.workers);
             self.runs().insert(one.gateway.name().clone(), runs.clone());

@@ -9,14 +9,16 @@ use sqlx::query::Query;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgPool, PgTransaction, Row as _};
 use tandem_domain::{Customer, CustomerId, GatewayName, RemoteId};
+use tandem_eventlog::zoo::plays;
 use tandem_eventlog::{Context, Decided, ExecuteError, Executed, Loaded, Relaxed, Store, checkpoint, crash, signed};
 use uuid::Uuid;
 
-use super::{Change, Decision, Ledger, NotCommitted, Sighting, Step};
+use super::{Change, Decision, Draft, Ledger, NotCommitted, Sighting, Step};
 use crate::due::projection_name;
 use crate::inbox::{self, Row};
 use crate::intent::{self, INTENTS, Intent};
-use crate::link::{self, HELD, Link, RENEW, Rested};
+use crate::link::{self, HELD, Link, RENEW};
+use crate::rest::{AtRest, MARK};
 use crate::{Direction, GuardConfig, RemoteChange, RunError, deletions, guard, join, parked, twins, zoo};
 
 /// One gateway's part of the database.
@@ -36,14 +38,9 @@ const FEED_PATIENCE: Duration = Duration::from_secs(2);
 #[async_trait]
 impl Ledger for Postgres {
     async fn look_around(&self, link: &Link) -> Result<(Option<Intent>, Vec<Row>, Loaded<Customer>), RunError> {
-        let (id, version) = (link.customer_id.to_string(), link.due_version);
-        if let Some(Rested { told, last }) = &link.rested
-            && let Some(customer) = self.store.remembered(&id, version, *last)
-        {
-            return Ok((None, vec![told.clone()], customer));
-        }
+        let id = link.customer_id.to_string();
         let open_and_told = async { Ok(open_and_told(self.relaxed.pool(), link).await?) };
-        let customer = async { Ok::<_, RunError>(self.store.load_since(&id, version).await?) };
+        let customer = async { Ok::<_, RunError>(self.store.load_since(&id, link.due_version).await?) };
         let ((open, told), customer) = tokio::try_join!(open_and_told, customer)?;
         Ok((open, told, customer))
     }
@@ -161,6 +158,41 @@ impl Ledger for Postgres {
         Ok(tx.commit().await?)
     }
 
+    fn remembered(&self, link: &Link) -> Option<Loaded<Customer>> {
+        self.store.remembered(&link.customer_id.to_string(), link.due_version)
+    }
+
+    async fn take_in(
+        &self,
+        rest: &AtRest,
+        change: &RemoteChange,
+        draft: Draft,
+        contested: usize,
+    ) -> Result<Option<i64>, RunError> {
+        let Draft { base, spellings, decided, context } = draft;
+        let statement = take();
+        let take = sqlx::query(&statement)
+            .bind(Json(&base.profile))
+            .bind(base.interval.from())
+            .bind(base.interval.until())
+            .bind(rest.link.id)
+            .bind(rest.mark)
+            .bind(self.gateway.as_str())
+            .bind(&change.event_id)
+            .bind(Json(change))
+            .bind(Json(&spellings))
+            .bind(signed(decided.version()))
+            .bind(i32::try_from(contested).unwrap_or(i32::MAX))
+            .bind(plays("at-rest-as-remembered"));
+        let mut lent = self.relaxed.lend().await?;
+        let taken = self.store.append_beside(&mut lent, take, decided, &context).await?;
+        lent.give_back();
+        Ok(taken.map(|(executed, mark)| {
+            self.committed(&executed);
+            mark
+        }))
+    }
+
     async fn last_origin(&self, customer: &str) -> Result<Option<String>, RunError> {
         let last = tandem_eventlog::history(&self.pool, Customer::TYPE, customer).await?.pop();
         Ok(last.map(|event| event.origin))
@@ -182,12 +214,12 @@ impl Postgres {
         let see = see();
         let sight = sight(&see, link, self.lease, seen, Some(decided.version()));
         let mut lent = self.relaxed.lend().await?;
-        let executed = self.store.append_beside(&mut lent, sight, decided, context).await?;
+        let stored = self.store.append_beside(&mut lent, sight, decided, context).await?;
         lent.give_back();
-        if let Some(executed) = &executed {
-            self.committed(executed);
-        }
-        Ok(executed)
+        Ok(stored.map(|(executed, _)| {
+            self.committed(&executed);
+            executed
+        }))
     }
 
     fn committed(&self, executed: &Executed<Customer>) {
@@ -286,9 +318,28 @@ fn see() -> String {
                               base_from = CASE WHEN $9::jsonb IS NULL THEN base_from ELSE $10 END,
                               base_until = CASE WHEN $9::jsonb IS NULL THEN base_until ELSE $11 END,
                               look = look AND $12, due_version = greatest(due_version, $13)
-             WHERE {HELD} AND EXISTS (SELECT FROM follows) RETURNING id
+             WHERE {HELD} AND EXISTS (SELECT FROM follows) RETURNING id AS mark
          ), finished AS (
              UPDATE inbox SET state = 'done' FROM held WHERE inbox.id = ANY($14)
+         )"
+    )
+}
+
+/// What takes in what was told of a link at rest, as [`see`] does under a lease. Whoever holds the link is not waited for.
+fn take() -> String {
+    format!(
+        "known AS MATERIALIZED (
+             SELECT id FROM links WHERE id = $4 AND ({MARK} = $5 OR $12) AND EXISTS (SELECT FROM follows)
+                                    AND NOT EXISTS (SELECT FROM pauses WHERE gateway = $6)
+             FOR NO KEY UPDATE SKIP LOCKED
+         ), stored AS (
+             INSERT INTO inbox (gateway, event_id, change, state, link_id) SELECT $6, $7, $8, 'done', id FROM known
+             ON CONFLICT (gateway, event_id) DO NOTHING RETURNING link_id
+         ), held AS (
+             UPDATE links SET base = $1, base_from = $2, base_until = $3, spellings = $9,
+                              due_version = greatest(due_version, $10), lease_step = lease_step + 1,
+                              contested = $11, synced_at = clock_timestamp()
+             FROM stored WHERE id = link_id RETURNING {MARK} AS mark
          )"
     )
 }

@@ -9,12 +9,13 @@ use tandem_eventlog::{Executed, Loaded};
 use uuid::Uuid;
 
 use super::world::{Kept, Side, State, Told, World, pause};
-use crate::RunError;
 use crate::deletions::Asked;
 use crate::inbox::Row;
 use crate::intent::{Intent, Outcome};
-use crate::ledger::{Change, Decision, Ledger, NotCommitted, Sighting, Step};
-use crate::link::{Base, Link};
+use crate::ledger::{Change, Decision, Draft, Ledger, NotCommitted, Sighting, Step};
+use crate::link::Link;
+use crate::rest::AtRest;
+use crate::{RemoteChange, RunError};
 
 /// How long a link is kept from others.
 pub(super) const LEASE: TimeDelta = TimeDelta::seconds(6);
@@ -117,6 +118,28 @@ impl Ledger for Memory {
         Err(RunError::Restless)
     }
 
+    fn remembered(&self, link: &Link) -> Option<Loaded<Customer>> {
+        let mut state = self.world.lock();
+        let now = state.load(link.customer_id);
+        Some(state.as_remembered(now, link.due_version))
+    }
+
+    async fn take_in(
+        &self,
+        rest: &AtRest,
+        change: &RemoteChange,
+        draft: Draft,
+        _contested: usize,
+    ) -> Result<Option<i64>, RunError> {
+        pause().await;
+        let (mark, lost) = {
+            let mut state = self.world.lock();
+            (state.take_in(self.side, rest, change, draft), state.fails(0.02))
+        };
+        pause().await;
+        if lost { Err(RunError::Database(sqlx::Error::WorkerCrashed)) } else { Ok(mark) }
+    }
+
     async fn last_origin(&self, customer: &str) -> Result<Option<String>, RunError> {
         let state = self.world.lock();
         let stored = customer.parse().ok().and_then(|id: CustomerId| state.customers.get(&id));
@@ -195,10 +218,10 @@ impl State {
             let origin = self.sides[side].name.clone();
             self.append(link.customer_id, &executed.events, Some(&origin));
         }
-        let version = executed.as_ref().map_or(0, |executed| executed.version);
+        let version = executed.as_ref().map(|executed| executed.version);
         if let Some(seen) = step.sighting {
             self.tell(|| format!("link {} of gateway {side}: {seen:?}", link.id));
-            self.sides[side].see(link.id, seen, version);
+            self.sides[side].see(link.id, &seen, version);
         }
         for change in step.changes {
             self.tell(|| format!("link {} of gateway {side}: {change:?}", link.id));
@@ -206,6 +229,28 @@ impl State {
         }
         self.count_step(side, link);
         Ok(executed)
+    }
+
+    fn take_in(&mut self, nth: usize, rest: &AtRest, change: &RemoteChange, draft: Draft) -> Option<i64> {
+        let Draft { base, spellings, decided, .. } = draft;
+        let (id, version) = (rest.link.customer_id, decided.version());
+        let events = decided.executed().events;
+        let others_appended = self.load(id).version + events.len() as u64 != version;
+        let side = &mut self.sides[nth];
+        let told_before = side.inbox.iter().any(|told| told.change.event_id == change.event_id);
+        let row = side.row(rest.link.id)?;
+        let is_as_remembered = row.mark() == rest.mark || plays("at-rest-as-remembered");
+        if others_appended || told_before || !is_as_remembered {
+            return None;
+        }
+        (row.link.base, row.link.spellings) = (Some(base), spellings);
+        (row.link.due_version, row.link.step) = (row.link.due_version.max(version), row.link.step + 1);
+        let mark = row.mark();
+        side.inbox.push(Told { change: change.clone(), link_id: Some(rest.link.id), ended: true, held: false });
+        let origin = side.name.clone();
+        self.tell(|| format!("link {} of gateway {nth} took in {} at once", rest.link.id, change.event_id));
+        self.append(id, &events, Some(&origin));
+        Some(mark)
     }
 
     fn decide(&self, id: CustomerId, decision: Decision) -> Result<Executed<Customer>, NotCommitted> {
@@ -223,16 +268,9 @@ impl State {
 }
 
 impl Side {
-    fn see(&mut self, link_id: i64, seen: Sighting, version: u64) {
-        let Some(row) = self.row(link_id) else { return };
-        let link = &mut row.link;
-        link.remote_id = Some(seen.remote_id);
-        link.state = seen.state;
-        link.spellings = seen.spellings;
-        link.look &= !seen.looked;
-        link.due_version = link.due_version.max(version);
-        if let Some((profile, Some(interval))) = seen.base {
-            link.base = Some(Base { profile, interval });
+    fn see(&mut self, link_id: i64, seen: &Sighting, version: Option<u64>) {
+        if let Some(row) = self.row(link_id) {
+            row.link.saw(seen, version);
         }
         self.told(&seen.told_by, |told| told.ended = true);
     }

@@ -17,10 +17,11 @@ use super::remote::{Adapter, arrive, carry_out};
 use super::world::{Side, State, Told, World, pause};
 use crate::inbox::{Destination, by_our_id, owner};
 use crate::link::Link;
-use crate::reconcile::{Reconciler, Run, RunError, reconcile};
+use crate::reconcile::{Reconciler, Run, RunError, reconcile, take_in};
+use crate::rest::AtRest;
 use crate::stripe::Offset;
 use crate::worker::wait_after;
-use crate::{Deletes, Matching, Write};
+use crate::{Deletes, Matching, RemoteChange, Write};
 
 /// How many turns a healed world may take to come to rest.
 const PATIENCE: usize = 2_000;
@@ -99,7 +100,12 @@ impl Play {
                     state.network(side);
                 }
             }
-            12..20 => state.webhook(side),
+            12..20 => {
+                if let Some(change) = state.webhook(side) {
+                    drop(state);
+                    self.tell(side, change);
+                }
+            }
             20..26 => state.route(side),
             26..34 => state.feed(),
             34..42 => {
@@ -148,6 +154,23 @@ impl Play {
             let ended = reconcile(&mut run).await;
             pause().await;
             world.lock().end(side, &run.link, ended);
+        }));
+    }
+
+    /// Tells of a change: taken in with it, or stored to be taken in.
+    fn tell(&mut self, side: usize, change: RemoteChange) {
+        let (with, world) = (Arc::clone(&self.with[side]), self.world.clone());
+        self.runs.push(Box::pin(async move {
+            let rest = world.lock().sides[side].resting.get(&change.remote_id).cloned();
+            let taken = match &rest {
+                Some(rest) => take_in(&with, rest, &change).await,
+                None => Ok(None),
+            };
+            let side = &mut world.lock().sides[side];
+            match taken {
+                Ok(Some(taken)) => drop(side.resting.insert(change.remote_id, taken)),
+                Ok(None) | Err(_) => side.take(change),
+            }
         }));
     }
 
@@ -267,19 +290,20 @@ impl State {
     }
 
     /// A webhook comes: any of those that wait; perhaps again later, perhaps never.
-    fn webhook(&mut self, side: usize) {
+    fn webhook(&mut self, side: usize) -> Option<RemoteChange> {
         if self.sides[side].remote.webhooks.is_empty() {
-            return;
+            return None;
         }
         let nth = self.dice.random_range(0..self.sides[side].remote.webhooks.len());
         let change = self.sides[side].remote.webhooks[nth].clone();
         if !self.fails(0.2) {
             self.sides[side].remote.webhooks.swap_remove(nth);
         }
-        if !self.fails(0.1) {
-            self.tell(|| format!("webhook {}", change.event_id));
-            self.sides[side].take(change);
+        if self.fails(0.1) {
+            return None;
         }
+        self.tell(|| format!("webhook {}", change.event_id));
+        Some(change)
     }
 
     /// What the webhooks missed.
@@ -362,12 +386,22 @@ impl State {
         if let Err(RunError::Log(error)) = &ended {
             self.breaks(|| format!("the event log refused: {error}"));
         }
-        let Some(row) = self.sides[side].row(link.id).filter(|row| row.link.token == link.token) else { return };
+        // Other processes end runs, too.
+        let remembers = !self.fails(0.3);
+        let side = &mut self.sides[side];
+        let Some(row) = side.row(link.id).filter(|row| row.link.token == link.token) else { return };
         match ended {
             Ok(_) => {
                 row.done_seq = link.due_seq;
                 row.link.attempts = 0;
                 row.not_before = now;
+                row.leased_until = None;
+                let rests = row.link.due_seq == row.done_seq;
+                let rest = AtRest::of(row.link.clone(), row.mark()).filter(|_| rests);
+                if let (true, Some(rest), Some(remote_id)) = (remembers, rest, &link.remote_id) {
+                    side.resting.insert(remote_id.clone(), rest);
+                }
+                return;
             }
             Err(RunError::LeaseLost) => return,
             Err(error) => {
@@ -408,7 +442,7 @@ impl State {
 
 impl Side {
     /// Stores a change, once however often it comes.
-    fn take(&mut self, change: crate::RemoteChange) {
+    fn take(&mut self, change: RemoteChange) {
         if self.inbox.iter().all(|told| told.change.event_id != change.event_id) {
             self.inbox.push(Told { change, link_id: None, ended: false, held: false });
         }

@@ -1,6 +1,7 @@
 //! The world of one history: a clock that only the history moves, what the database holds, and the gateways.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -21,6 +22,7 @@ use crate::intent::{Intent, Outcome};
 use crate::link::{Link, LinkState};
 use crate::parked::Refused;
 use crate::pause::Paused;
+use crate::rest::AtRest;
 use crate::timer::Timer;
 
 /// Shared by everything that happens in one history, one thing at a time.
@@ -63,6 +65,8 @@ pub(super) struct Side {
     pub links: Vec<Row>,
     pub intents: Vec<Kept>,
     pub inbox: Vec<Told>,
+    /// The links at rest that its process remembers.
+    pub resting: BTreeMap<RemoteId, AtRest>,
 }
 
 pub(super) struct Row {
@@ -70,6 +74,15 @@ pub(super) struct Row {
     pub done_seq: i64,
     pub not_before: DateTime<Utc>,
     pub leased_until: Option<DateTime<Utc>>,
+}
+
+impl Row {
+    /// Of all that it says.
+    pub fn mark(&self) -> i64 {
+        let mut hasher = DefaultHasher::new();
+        format!("{:?} {} {:?}", self.link, self.done_seq, self.leased_until).hash(&mut hasher);
+        hasher.finish().cast_signed()
+    }
 }
 
 pub(super) struct Kept {
@@ -97,6 +110,7 @@ impl World {
                 links: vec![],
                 intents: vec![],
                 inbox: vec![],
+                resting: BTreeMap::new(),
             })
             .collect();
         Self(Arc::new(Mutex::new(State {
@@ -182,7 +196,6 @@ impl Side {
             apart: false,
             ambiguous: false,
             asked: None,
-            rested: None,
             due_seq: 0,
             due_version: 0,
             attempts: 0,

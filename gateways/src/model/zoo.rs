@@ -50,6 +50,7 @@ caught! {
     unchecked_echoes
     whole_records
     adopting_over_an_edit
+    at_rest_as_remembered
 }
 
 /// Run by the others, in a process of its own that plays a variant.

@@ -13,7 +13,7 @@ use super::{Run, RunError, deletions, edit_times};
 use crate::deletions::Asked;
 use crate::intent::Outcome;
 use crate::ledger::{Change, Decision, NotCommitted, Sighting, Step};
-use crate::link::{Base, LinkState};
+use crate::link::LinkState;
 use crate::{Direction, OnDelete};
 
 /// A sight of the remote, with all that it settles.
@@ -137,7 +137,7 @@ pub(super) async fn merge(
         } else {
             CustomerCommand::Observe(Box::new(observe))
         };
-        let sighting = Some(sighting(run, &observation, state, &intake.spellings));
+        let seen = sighting(run, &observation, state, intake.spellings);
         let mut changes: Vec<Change> = checked(&observation).into_iter().collect();
         changes.extend(observation.closes.iter().map(|(key, outcome)| Change::Close(key.clone(), *outcome)));
         changes.extend(moot.then_some(Change::Withdraw));
@@ -145,9 +145,10 @@ pub(super) async fn merge(
         let decision = Decision { customer: loaded, command, context };
         // Nobody acts on this before a later commit that does wait for the disk, the relay's or an intent's; and should
         // the database lose it in a crash, it loses all of it, and what it came from is there as before.
-        match run.commit(Step { sighting, decision: Some(decision), changes, deletes, relaxed: true }).await {
+        let step = Step { sighting: Some(seen.clone()), decision: Some(decision), changes, deletes, relaxed: true };
+        match run.commit(step).await {
             Ok(executed) => {
-                remember(run, observation, state, intake.spellings);
+                run.link.saw(&seen, executed.as_ref().map(|executed| executed.version));
                 return match executed {
                     Some(executed) => Ok(executed.into()),
                     None => run.load().await,
@@ -216,7 +217,7 @@ fn as_command(run: &Run<'_>, observation: &Observation, customer: &Customer) -> 
 }
 
 /// What the remote was seen to hold.
-fn sighting(run: &Run<'_>, observation: &Observation, state: LinkState, spellings: &Spellings) -> Sighting {
+fn sighting(run: &Run<'_>, observation: &Observation, state: LinkState, spellings: Spellings) -> Sighting {
     let base = match &observation.sight {
         Sighted::Present(..) if plays("base-not-advanced-by-the-reply") && observation.closes.is_some() => None,
         Sighted::Present(profile, interval) => Some((profile.clone(), Some(*interval))),
@@ -230,7 +231,7 @@ fn sighting(run: &Run<'_>, observation: &Observation, state: LinkState, spelling
     Sighting {
         remote_id: observation.remote_id.clone(),
         state,
-        spellings: spellings.clone(),
+        spellings,
         base,
         looked: !matches!(observation.sight, Sighted::Nothing),
         told_by: observation.rows.clone(),
@@ -247,23 +248,4 @@ async fn park_claimed(run: &mut Run<'_>, observation: &Observation) -> Result<()
     run.store(closes.chain([Change::Become(LinkState::Unlinked), rejected])).await?;
     run.link.state = LinkState::Unlinked;
     Ok(())
-}
-
-/// The same, in the run's own picture of the link.
-fn remember(run: &mut Run<'_>, observation: Observation, state: LinkState, spellings: Spellings) {
-    let link = &mut run.link;
-    link.remote_id = Some(observation.remote_id);
-    link.state = state;
-    link.spellings = spellings;
-    link.look &= matches!(observation.sight, Sighted::Nothing);
-    match observation.sight {
-        Sighted::Present(..) if plays("base-not-advanced-by-the-reply") && observation.closes.is_some() => {}
-        Sighted::Present(profile, interval) => link.base = Some(Base { profile, interval }),
-        Sighted::Nothing | Sighted::Gone(None) => {}
-        Sighted::Gone(Some(last)) => {
-            if let Some(base) = &mut link.base {
-                base.profile = last;
-            }
-        }
-    }
 }

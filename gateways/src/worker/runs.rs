@@ -15,8 +15,9 @@ use tracing::{Instrument, debug, error, info_span, warn};
 
 use super::Leases;
 use crate::link::{self, Link, Terms, backoff};
-use crate::reconcile::{Reconciler, Run, RunError, reconcile};
-use crate::{CallError, error_chain, pause};
+use crate::reconcile::{Reconciler, Run, RunError, reconcile, take_in};
+use crate::rest::{self, Resting};
+use crate::{CallError, RemoteChange, error_chain, pause};
 
 /// One gateway's runs in this process. Cheap to clone; when the last clone is dropped, its runs end wherever they are.
 #[derive(Clone)]
@@ -40,6 +41,7 @@ pub(crate) struct Links {
     pub pool: PgPool,
     pub relaxed: Relaxed,
     pub leases: Leases,
+    pub resting: Resting,
 }
 
 impl Runs {
@@ -62,6 +64,28 @@ impl Runs {
     fn turn(&self) -> Option<Turn<'_>> {
         let permit = Arc::clone(&self.turns).try_acquire_owned().ok()?;
         Some(Turn { runs: self, permit })
+    }
+
+    /// Takes in what was told of a link that rests, without a turn or a lease, if that is all there is to do: it is stored then.
+    pub async fn take_in(&self, change: &RemoteChange) -> bool {
+        let Runs { with, links, .. } = self;
+        let Some(rest) = links.resting.of(&change.remote_id) else { return false };
+        let gateway = with.gateway.name();
+        let span = info_span!("take_in", customer.id = %rest.link.customer_id, %gateway);
+        match take_in(with, &rest, change).instrument(span).await {
+            Ok(None) => false,
+            Ok(Some(taken)) => {
+                crash::at("taken-at-once");
+                counter!("tandem_changes_taken_at_once_total", "gateway" => gateway.to_string()).increment(1);
+                links.resting.set(&change.remote_id, Some(taken));
+                true
+            }
+            Err(error) => {
+                debug!(error = %error_chain(&error), "what was told may be stored or not");
+                links.resting.set(&change.remote_id, None);
+                false
+            }
+        }
     }
 
     /// Waits until a turn is free.
@@ -136,7 +160,11 @@ async fn one(with: &Reconciler, links: &Links, link: Link) {
     let ended = match result {
         Ok(contested) => {
             crash::at("link-settled");
-            link::release(&links.relaxed, &run.link, contested).await
+            rest::release(&links.relaxed, &run.link, contested).await.map(|rest| {
+                if let Some(remote_id) = &run.link.remote_id {
+                    links.resting.set(remote_id, rest);
+                }
+            })
         }
         Err(RunError::LeaseLost) => Ok(()),
         Err(RunError::Paused(on)) => pause::wait(&links.pool, with.gateway.name(), &run.link, on).await,

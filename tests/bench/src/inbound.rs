@@ -59,8 +59,8 @@ pub async fn measure(world: &World, rate: Rate) -> anyhow::Result<Stages> {
     Stages::of(
         &moments.collect::<anyhow::Result<Vec<_>>>()?,
         &[
-            "edited, webhook sent and verified, inbox row inserted",
-            "committed, routed, leased, merged, event inserted",
+            "edited, webhook sent, verified and merged, inbox row inserted",
+            "event inserted, mostly by the same statement",
             "committed, numbered, published",
             "delivered, projected, answered",
         ],

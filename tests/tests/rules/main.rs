@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test has nothing better to do, in its helper functions neither")]
 
+mod at_once;
 mod calls;
 mod conflicts;
 mod deletes;
