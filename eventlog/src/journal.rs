@@ -2,6 +2,7 @@
 
 use crate::context::CommandKey;
 use crate::database::{signed, unsigned};
+use crate::relaxed::Relaxed;
 use crate::zoo::plays;
 use cqrs_es::Aggregate;
 use cqrs_es::persist::{PersistedEventRepository, PersistenceError, ReplayStream, SerializedEvent, SerializedSnapshot};
@@ -19,14 +20,14 @@ pub(crate) enum Place<'p, 't> {
     Alone,
     /// Inside the caller's transaction, whose commit is the caller's.
     Within(&'p mut PgTransaction<'t>),
-    /// In one statement with common table expressions of the caller's, whose answer goes into the mark.
+    /// In one statement with common table expressions of the caller's, whose answer goes into the number.
     Beside(&'p mut PgConnection, Query<'t, Postgres, PgArguments>, &'p mut i64),
 }
 
 /// One command's view of the event log: reads from the pool, appends to its place.
 pub(crate) struct Journal<'a, 'p, 't> {
     reads: PostgresEventRepository,
-    pool: PgPool,
+    relaxed: &'a Relaxed,
     place: Mutex<Place<'p, 't>>,
     key: Option<&'a CommandKey>,
     last: Option<Uuid>,
@@ -34,9 +35,9 @@ pub(crate) struct Journal<'a, 'p, 't> {
 }
 
 impl<'a, 'p, 't> Journal<'a, 'p, 't> {
-    pub(crate) fn of(pool: &PgPool) -> Self {
+    pub(crate) fn of(pool: &PgPool, relaxed: &'a Relaxed) -> Self {
         let reads = PostgresEventRepository::new(pool.clone());
-        Self { reads, pool: pool.clone(), place: Mutex::new(Place::Alone), key: None, last: None, ids: &[] }
+        Self { reads, relaxed, place: Mutex::new(Place::Alone), key: None, last: None, ids: &[] }
     }
 
     /// Appends there.
@@ -89,13 +90,11 @@ impl PersistedEventRepository for Journal<'_, '_, '_> {
     ) -> Result<(), PersistenceError> {
         let Some(newest) = events.last() else { return Ok(()) };
         let mut place = self.place.lock().await;
-        let waits = !matches!(*place, Place::Alone);
-        let batch = Batch { key: self.key, behind: self.last, newest, events, ids: self.ids, waits };
+        let batch = Batch { key: self.key, behind: self.last, newest, events, ids: self.ids };
         let appended = match &mut *place {
-            Place::Alone if plays("key-apart-from-the-events") => append_apart(&self.pool, batch).await,
-            Place::Alone => append(&self.pool, batch).await,
+            Place::Alone => append_alone(self.relaxed, batch).await,
             Place::Within(transaction) => append(&mut ***transaction, batch).await,
-            Place::Beside(connection, query, mark) => append_beside(connection, query, mark, batch).await,
+            Place::Beside(connection, query, answer) => append_beside(connection, query, answer, batch).await,
         };
         match appended {
             Ok(0) => Err(PersistenceError::OptimisticLockError),
@@ -120,26 +119,37 @@ struct Batch<'a> {
     newest: &'a SerializedEvent,
     events: &'a [SerializedEvent],
     ids: &'a [Uuid],
-    /// The commit waits for the disk, if it would by itself.
-    waits: bool,
+}
+
+async fn append_alone(relaxed: &Relaxed, batch: Batch<'_>) -> Result<u64, sqlx::Error> {
+    let mut lent = relaxed.lend_in_turn().await?;
+    let appended = if plays("key-apart-from-the-events") {
+        append_apart(&mut lent, batch).await
+    } else {
+        append(&mut *lent, batch).await
+    };
+    let conflicts = |error: &sqlx::Error| error.as_database_error().is_some_and(|error| error.is_unique_violation());
+    if appended.as_ref().map_or_else(conflicts, |_| true) {
+        lent.give_back();
+    }
+    appended
 }
 
 /// Key and events in one statement: one round trip, one commit, and nothing held between them. Returns how many events
 /// were stored: all, or none if the one before them is not there, or another in its place. Whoever remembers it has
 /// outlived a database that was restored from a backup, or lost it in a crash.
 async fn append(database: impl PgExecutor<'_>, batch: Batch<'_>) -> Result<u64, sqlx::Error> {
-    let Batch { key, behind, newest, events, ids, waits } = batch;
+    let Batch { key, behind, newest, events, ids } = batch;
     if let ([event], [id], None) = (events, ids, key) {
-        return append_one(database, event, *id, behind, waits).await;
+        return append_one(database, event, *id, behind).await;
     }
     let first = events.iter().map(|event| event.sequence).min().unwrap_or_default();
     let column = |of: fn(&SerializedEvent) -> String| events.iter().map(of).collect::<Vec<_>>();
     sqlx::query(
         "WITH follows AS MATERIALIZED (
-            SELECT WHERE ($13 = 1
+            SELECT WHERE $13 = 1
                 OR EXISTS (SELECT FROM events WHERE (aggregate_type, aggregate_id, sequence) = ($3, $4, $13 - 1)
-                                                AND event_id = COALESCE($14, event_id)))
-            AND ($15 OR set_config('synchronous_commit', 'off', true) IS NOT NULL)
+                                                AND event_id = COALESCE($14, event_id))
          ), keyed AS (
             INSERT INTO command_keys (key, fingerprint, aggregate_type, aggregate_id, version, events)
             SELECT $1, $2, $3, $4, $5, $6 FROM follows WHERE $1 IS NOT NULL
@@ -164,18 +174,17 @@ async fn append(database: impl PgExecutor<'_>, batch: Batch<'_>) -> Result<u64, 
     .bind(ids)
     .bind(signed(first as u64))
     .bind(behind)
-    .bind(waits)
     .execute(database)
     .await
     .map(|stored| stored.rows_affected())
 }
 
 /// For the zoo: the key in a transaction of its own.
-async fn append_apart(pool: &PgPool, batch: Batch<'_>) -> Result<u64, sqlx::Error> {
+async fn append_apart(connection: &mut PgConnection, batch: Batch<'_>) -> Result<u64, sqlx::Error> {
     let (key, newest) = (batch.key, batch.newest);
-    let stored = append(pool, Batch { key: None, ..batch }).await?;
+    let stored = append(&mut *connection, Batch { key: None, ..batch }).await?;
     if let Some(key) = key {
-        store_key(pool, key, &newest.aggregate_type, &newest.aggregate_id, newest.sequence as u64).await?;
+        store_key(connection, key, &newest.aggregate_type, &newest.aggregate_id, newest.sequence as u64).await?;
     }
     Ok(stored)
 }
@@ -185,7 +194,7 @@ async fn append_apart(pool: &PgPool, batch: Batch<'_>) -> Result<u64, sqlx::Erro
 async fn append_beside(
     connection: &mut PgConnection,
     beside: &mut Query<'_, Postgres, PgArguments>,
-    mark: &mut i64,
+    answer: &mut i64,
     batch: Batch<'_>,
 ) -> Result<u64, sqlx::Error> {
     let arguments = beside.take_arguments().map_err(sqlx::Error::Encode)?.unwrap_or_default();
@@ -205,10 +214,10 @@ async fn append_beside(
          )
          INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata, event_id)
          SELECT ${kind}, ${id}, sequence, event_type, event_version, payload, ${metadata}, event_id
-         FROM new ORDER BY sequence RETURNING (SELECT mark FROM held)",
+         FROM new ORDER BY sequence RETURNING (SELECT answer FROM held)",
         beside.sql()
     );
-    let Batch { key, behind, newest, events, ids, waits: _ } = batch;
+    let Batch { key, behind, newest, events, ids } = batch;
     let first = events.iter().map(|event| event.sequence).min().unwrap_or_default();
     let new = events.iter().zip(ids).map(|(event, id)| {
         let SerializedEvent { sequence, event_type, event_version, payload, .. } = event;
@@ -220,7 +229,7 @@ async fn append_beside(
             "event_id": id,
         })
     });
-    let marks: Vec<i64> = sqlx::query_scalar_with(&statement, arguments)
+    let answers: Vec<i64> = sqlx::query_scalar_with(&statement, arguments)
         .bind(&newest.aggregate_type)
         .bind(&newest.aggregate_id)
         .bind(signed(first as u64))
@@ -231,10 +240,10 @@ async fn append_beside(
         .bind(key.map(|key| &key.fingerprint))
         .fetch_all(connection)
         .await?;
-    if let Some(answer) = marks.first() {
-        *mark = *answer;
+    if let Some(first) = answers.first() {
+        *answer = *first;
     }
-    Ok(marks.len() as u64)
+    Ok(answers.len() as u64)
 }
 
 /// Most commands: one event and no key. Arrays would cost a tenth of the append.
@@ -243,14 +252,12 @@ async fn append_one(
     event: &SerializedEvent,
     id: Uuid,
     behind: Option<Uuid>,
-    waits: bool,
 ) -> Result<u64, sqlx::Error> {
     sqlx::query(
         "INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata, event_id)
          SELECT $1, $2, $3, $4, $5, $6, $7, $8
-         WHERE ($3 = 1 OR EXISTS (SELECT FROM events WHERE (aggregate_type, aggregate_id, sequence) = ($1, $2, $3 - 1)
-                                                       AND event_id = COALESCE($9, event_id)))
-           AND ($10 OR set_config('synchronous_commit', 'off', true) IS NOT NULL)",
+         WHERE $3 = 1 OR EXISTS (SELECT FROM events WHERE (aggregate_type, aggregate_id, sequence) = ($1, $2, $3 - 1)
+                                                      AND event_id = COALESCE($9, event_id))",
     )
     .bind(&event.aggregate_type)
     .bind(&event.aggregate_id)
@@ -261,7 +268,6 @@ async fn append_one(
     .bind(&event.metadata)
     .bind(id)
     .bind(behind)
-    .bind(waits)
     .execute(database)
     .await
     .map(|stored| stored.rows_affected())

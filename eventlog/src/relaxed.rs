@@ -4,11 +4,12 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Connection, PgConnection, PgPool, Postgres};
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// Connections whose commits do not wait for the disk: for what is made again from what is durable, should the database
-/// lose it in a crash. Nothing that is only there may be written through them. Cheap to clone. None is made yet.
+/// lose it in a crash, and for what is promised to nobody before [`crate::Disk::reached`]. Cheap to clone. None is made yet.
 #[derive(Debug, Clone)]
 pub struct Relaxed {
     pool: PgPool,
@@ -18,15 +19,22 @@ pub struct Relaxed {
 /// A few connections beside the pool, lent last in, first out.
 #[derive(Debug, Clone)]
 struct Kept {
-    idle: Arc<Mutex<Vec<PgConnection>>>,
+    idle: Arc<Mutex<Vec<(PgConnection, Instant)>>>,
     turns: Arc<Semaphore>,
 }
 
-/// How many are kept beside the pool.
-const KEPT: usize = 2;
+/// How many are kept beside the pool: they keep more cores busy than a small server has, and do not crowd a larger one.
+const KEPT: usize = 8;
+
+/// How long after its last use a kept one is taken for one that is still there. Later it is asked first: the server may have been
+/// started anew, and a person who waits a moment does not notice.
+const FRESH: Duration = Duration::from_millis(100);
+
+/// How long it may take to answer that.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Relaxed {
-    /// To the same database; `most` at once in the pool, and two beside it.
+    /// To the same database; `most` at once in the pool, and eight beside it.
     pub fn of(pool: &PgPool, most: u32) -> Self {
         let connect = (*pool.connect_options()).clone().options([("synchronous_commit", "off")]);
         let pool = pool.options().clone().max_connections(most).connect_lazy_with(connect);
@@ -47,30 +55,54 @@ impl Relaxed {
     /// # Errors
     /// The database is unavailable.
     pub async fn lend(&self) -> Result<Lent, sqlx::Error> {
-        let kept = match Arc::clone(&self.kept.turns).try_acquire_owned() {
-            Ok(turn) => self.last_or_new().await?.map(|connection| (connection, turn)),
-            Err(_) => None,
+        let turn = Arc::clone(&self.kept.turns).try_acquire_owned();
+        self.in_time(self.lend_for(turn.ok())).await
+    }
+
+    /// The same for what many do at once: it waits for one of the kept to come back. More server processes than these would only take
+    /// turns, each with cold caches.
+    ///
+    /// # Errors
+    /// The database is unavailable.
+    pub async fn lend_in_turn(&self) -> Result<Lent, sqlx::Error> {
+        let turns = Arc::clone(&self.kept.turns);
+        self.in_time(async { self.lend_for(turns.acquire_owned().await.ok()).await }).await
+    }
+
+    async fn in_time(&self, lending: impl Future<Output = Result<Lent, sqlx::Error>>) -> Result<Lent, sqlx::Error> {
+        let longest = self.pool.options().get_acquire_timeout();
+        timeout(longest, lending).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    }
+
+    async fn lend_for(&self, turn: Option<OwnedSemaphorePermit>) -> Result<Lent, sqlx::Error> {
+        let kept = match turn {
+            Some(turn) => self.last_or_new().await.map(|connection| (connection, turn)),
+            None => None,
         };
         Ok(Lent(match kept {
-            Some((connection, turn)) => Place::Kept { connection, kept: self.kept.clone(), turn },
+            Some((connection, turn)) => {
+                Place::Kept { connection, lost: Lost { kept: self.kept.clone(), is_so: true }, turn }
+            }
             // A pool also waits until a server that is starting lets us in.
             None => Place::Pool(self.pool.acquire().await?),
         }))
     }
 
-    async fn last_or_new(&self) -> Result<Option<PgConnection>, sqlx::Error> {
+    async fn last_or_new(&self) -> Option<PgConnection> {
         let last = self.kept.idle().pop();
-        if last.is_some() {
-            return Ok(last);
+        if let Some((mut last, used)) = last {
+            if used.elapsed() < FRESH || matches!(timeout(PATIENCE, last.ping()).await, Ok(Ok(()))) {
+                return Some(last);
+            }
+            // All others are older.
+            self.kept.idle().clear();
         }
-        let options = self.pool.connect_options();
-        let connecting = timeout(self.pool.options().get_acquire_timeout(), PgConnection::connect_with(&options));
-        Ok(connecting.await.map_err(|_| sqlx::Error::PoolTimedOut)?.ok())
+        PgConnection::connect_with(&self.pool.connect_options()).await.ok()
     }
 }
 
 impl Kept {
-    fn idle(&self) -> MutexGuard<'_, Vec<PgConnection>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<(PgConnection, Instant)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -81,16 +113,32 @@ pub struct Lent(Place);
 
 #[derive(Debug)]
 enum Place {
-    Kept { connection: PgConnection, kept: Kept, turn: OwnedSemaphorePermit },
+    Kept { connection: PgConnection, lost: Lost, turn: OwnedSemaphorePermit },
     Pool(PoolConnection<Postgres>),
 }
 
 impl Lent {
     /// Gives it back, once its statement was answered.
     pub fn give_back(self) {
-        if let Place::Kept { connection, kept, turn } = self.0 {
-            kept.idle().push(connection);
+        if let Place::Kept { connection, mut lost, turn } = self.0 {
+            lost.is_so = false;
+            lost.kept.idle().push((connection, Instant::now()));
             drop(turn);
+        }
+    }
+}
+
+/// What broke a connection that does not come back may have broken those that are idle: they are closed, too.
+#[derive(Debug)]
+struct Lost {
+    kept: Kept,
+    is_so: bool,
+}
+
+impl Drop for Lost {
+    fn drop(&mut self) {
+        if self.is_so {
+            self.kept.idle().clear();
         }
     }
 }

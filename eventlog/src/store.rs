@@ -11,6 +11,7 @@ use crate::crash;
 use crate::database::signed;
 use crate::disk::{Disk, Session};
 use crate::journal::{Journal, KeyOutcome, Place, find_key, store_key};
+use crate::relaxed::Relaxed;
 use crate::wake::Wake;
 use crate::zoo::plays;
 use backon::{ExponentialBuilder, Retryable};
@@ -33,6 +34,7 @@ const CONFLICT_RETRIES: usize = 20;
 /// The event log of one kind of aggregate. Cheap to clone.
 pub struct Store<A> {
     pool: PgPool,
+    relaxed: Relaxed,
     disk: Disk,
     wake: Wake,
     upcasters: fn() -> Vec<Box<dyn EventUpcaster>>,
@@ -54,6 +56,9 @@ pub struct Appended {
 
 /// How far those who listen for changes may be behind before they miss some.
 const NEWS: usize = 1024;
+
+/// How many commands may wait at once for a database that is starting.
+const STARTING: u32 = 8;
 
 /// How many aggregates are remembered.
 const RECENT: usize = 4096;
@@ -105,6 +110,7 @@ impl<A> Clone for Store<A> {
     fn clone(&self) -> Self {
         Self {
             pool: self.pool.clone(),
+            relaxed: self.relaxed.clone(),
             disk: self.disk.clone(),
             wake: self.wake.clone(),
             upcasters: self.upcasters,
@@ -129,7 +135,8 @@ where
     /// A store in that database, which rings that bell after each commit.
     pub fn new(pool: PgPool, wake: Wake, upcasters: fn() -> Vec<Box<dyn EventUpcaster>>) -> Self {
         let (recent, appended) = (Arc::new(Cache::new(RECENT)), broadcast::Sender::new(NEWS));
-        Self { disk: Disk::of(&pool), pool, wake, upcasters, recent, appended }
+        let relaxed = Relaxed::of(&pool, STARTING);
+        Self { disk: Disk::of(&pool), relaxed, pool, wake, upcasters, recent, appended }
     }
 
     /// Hears at once of what is appended in this process. No more than a hint: it may be missed, and other processes append,
@@ -270,7 +277,7 @@ where
     }
 
     /// Appends what a command led to in one statement, and so one commit, with what the caller stores: `beside` are common table
-    /// expressions, of which `held` has a row if the caller may go on, with a `mark` (`bigint`) that is answered. It must have
+    /// expressions, of which `held` has a row if the caller may go on, with an `answer` (`bigint`), which is returned. It must have
     /// none, and nothing may be stored, if `follows`, which they can select from, has none.
     ///
     /// `None`: nothing is stored. The caller may not go on, others have appended meanwhile, it is stored already, or there are no
@@ -282,13 +289,13 @@ where
         decided: Decided<A>,
         context: &Context,
     ) -> Result<Option<(Executed<A>, i64)>, ExecuteError<A::Error>> {
-        if decided.events.is_empty() {
+        if decided.is_nothing() {
             return Ok(None);
         }
-        let mut mark = 0;
-        match self.append(Place::Beside(connection, beside, &mut mark), decided, context).await {
+        let mut answer = 0;
+        match self.append(Place::Beside(connection, beside, &mut answer), decided, context).await {
             Err(ExecuteError::Conflict) => Ok(None),
-            appended => appended.map(|executed| Some((executed, mark))),
+            appended => appended.map(|executed| Some((executed, answer))),
         }
     }
 
@@ -316,7 +323,7 @@ where
             None => None,
         };
         // The append is refused if others have appended since. What appends nothing must see for itself.
-        let from_memory = match from_memory.filter(|decided| !decided.events.is_empty()) {
+        let from_memory = match from_memory.filter(|decided| !decided.is_nothing()) {
             Some(decided) => match self.append(Place::Alone, decided, context).await {
                 Err(ExecuteError::Conflict) => None,
                 appended => Some(appended?),
@@ -367,7 +374,8 @@ where
         }
         crash::at("command-decided");
         let ids: Vec<Uuid> = events.iter().map(|_| Uuid::now_v7()).collect();
-        let journal = Journal::of(&self.pool).at(place).keyed(context.key.as_ref()).behind(last).named(&ids);
+        let journal =
+            Journal::of(&self.pool, &self.relaxed).at(place).keyed(context.key.as_ref()).behind(last).named(&ids);
         let position = EventStoreAggregateContext {
             aggregate_id: id.clone(),
             // Only a snapshot would be made of it, and there are none.
@@ -397,7 +405,7 @@ where
     }
 
     async fn events(&self, id: &str) -> Result<Vec<EventEnvelope<A>>, StoreError> {
-        let events = PersistedEventStore::<_, A>::new_event_store(Journal::of(&self.pool))
+        let events = PersistedEventStore::<_, A>::new_event_store(Journal::of(&self.pool, &self.relaxed))
             .with_upcasters((self.upcasters)())
             .load_events(id)
             .await;
@@ -426,11 +434,16 @@ impl<A: Aggregate> Decided<A> {
         self.version + self.events.len() as u64
     }
 
+    /// Whether everything was so already.
+    pub fn is_nothing(&self) -> bool {
+        self.events.is_empty()
+    }
+
     /// What it will have led to, once it is stored.
     pub fn executed(self) -> Executed<A> {
         let version = self.version();
-        let Self { id, aggregate, events, .. } = self;
-        Executed { id, aggregate, version, last: None, events, replayed: false }
+        let Self { id, aggregate, last, events, .. } = self;
+        Executed { id, aggregate, version, last: last.filter(|_| events.is_empty()), events, replayed: false }
     }
 }
 

@@ -2,12 +2,13 @@
 
 mod route;
 
+use cqrs_es::Aggregate;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, PgPool, PgTransaction, Row as _};
-use tandem_domain::GatewayName;
+use tandem_domain::{Customer, GatewayName};
 
 use crate::RemoteChange;
-use crate::link::{DUE, LEASE, LEASED, Link, READY, Terms};
+use crate::link::{DUE, LEASE, LEASED, Link, READY, Rested, Terms};
 
 #[cfg(test)]
 pub(crate) use route::{Destination, by_our_id, owner};
@@ -65,18 +66,21 @@ pub(crate) async fn store_one(
     let row = sqlx::query(&format!(
         // Who holds the link is not waited for.
         "WITH known AS MATERIALIZED (
-             SELECT id, $4::integer IS NOT NULL AND {READY} AS free
+             SELECT id, $4::integer IS NOT NULL AND {READY} AS free,
+                    due_seq = done_seq AND state = 'active' AND NOT look AND asks IS NULL AS rested
              FROM links WHERE gateway = $1 AND remote_id = $6 FOR NO KEY UPDATE SKIP LOCKED
          ), stored AS (
              INSERT INTO inbox (gateway, event_id, change, state, link_id)
              SELECT $1, $2, $3, CASE WHEN known.id IS NULL THEN 'new' ELSE 'waiting' END, known.id
              FROM (SELECT) AS one LEFT JOIN known ON true
-             ON CONFLICT (gateway, event_id) DO NOTHING RETURNING link_id
+             ON CONFLICT (gateway, event_id) DO NOTHING RETURNING id AS inbox_id, link_id
          ), marked AS (
              UPDATE links SET {DUE}, {LEASE} FROM known WHERE links.id = known.id AND EXISTS (SELECT FROM stored)
-             RETURNING free, {LEASED}
+             RETURNING free, {LEASED}, CASE WHEN free AND rested THEN (
+                 SELECT event_id FROM events WHERE (aggregate_type, aggregate_id) = ($7, links.customer_id::text)
+                 ORDER BY sequence DESC LIMIT 1) END AS last_event
          )
-         SELECT link_id IS NOT NULL AS routed, marked.* FROM stored LEFT JOIN marked ON true"
+         SELECT inbox_id, link_id IS NOT NULL AS routed, marked.* FROM stored LEFT JOIN marked ON true"
     ))
     .bind(gateway.as_str())
     .bind(&change.event_id)
@@ -84,11 +88,20 @@ pub(crate) async fn store_one(
     .bind(terms.map(|terms| terms.holder))
     .bind(terms.map(|terms| terms.duration.as_secs_f64()))
     .bind(change.remote_id.as_str())
+    .bind(Customer::TYPE)
     .fetch_optional(relaxed)
     .await?;
     let Some(row) = row else { return Ok(Stored::Before) };
     if row.try_get::<Option<bool>, _>("free")?.unwrap_or_default() {
-        return Ok(Stored::Leased(Box::new(Link::from_row(&row)?)));
+        let mut link = Link::from_row(&row)?;
+        // What cannot be read leaves things waiting until it can.
+        if !link.refused.is_of_a_read()
+            && let Some(last) = row.try_get("last_event")?
+        {
+            let told = Row { id: row.try_get("inbox_id")?, change: change.clone() };
+            link.rested = Some(Rested { told, last });
+        }
+        return Ok(Stored::Leased(Box::new(link)));
     }
     Ok(if row.try_get("routed")? { Stored::Routed } else { Stored::New })
 }
@@ -113,8 +126,10 @@ mod tests {
     use std::collections::BTreeMap;
     use std::time::Duration;
 
+    use anyhow::Context;
     use chrono::DateTime;
     use tandem_domain::Profile;
+    use uuid::Uuid;
 
     use super::*;
     use crate::ChangeKind;
@@ -172,6 +187,45 @@ mod tests {
             .fetch_one(&pool)
             .await?;
         assert_eq!(leased, 0, "what came before changes nothing");
+        Ok(())
+    }
+
+    /// Fails if a run takes what leased it for all that waits while something else does: that is lost, or sent twice.
+    #[tokio::test]
+    async fn only_of_a_link_at_rest_the_lease_says_all_that_waits() -> anyhow::Result<()> {
+        let pool = tables().await?;
+        link(&pool, "rests", "", "").await?;
+        link(&pool, "unborn", "", "").await?;
+        link(&pool, "due", ", due_seq", ", 1").await?;
+        link(&pool, "unseen", ", look", ", true").await?;
+        link(&pool, "unlinked", ", state", ", 'unlinked'").await?;
+        link(&pool, "asked", ", asks", ", 'inbound'").await?;
+        link(&pool, "unread", ", refused", r#", '{"read": true}'"#).await?;
+        sqlx::raw_sql(
+            "INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata, event_id)
+             SELECT 'customer', customer_id, n, 'updated', '1.0', '{}', '{}', md5(remote_id || n)::uuid
+             FROM links, generate_series(1, 2) AS n WHERE remote_id <> 'unborn'",
+        )
+        .execute(&pool)
+        .await?;
+
+        let rested =
+            async |event_id: &str, remote_id: &str| match stored(&pool, event_id, remote_id, Some(TERMS)).await? {
+                Stored::Leased(link) => anyhow::Ok(link.rested),
+                other => anyhow::bail!("{remote_id}: {other:?}"),
+            };
+        let rests = rested("1", "rests").await?.context("it rested")?;
+        let (inbox, last): (i64, Uuid) =
+            sqlx::query_as("SELECT id, md5('rests' || 2)::uuid FROM inbox").fetch_one(&pool).await?;
+        assert_eq!((rests.told.id, rests.told.change.event_id.as_str(), rests.last), (inbox, "1", last));
+        for (event_id, remote_id) in
+            [("2", "unborn"), ("3", "due"), ("4", "unseen"), ("5", "unlinked"), ("6", "asked"), ("7", "unread")]
+        {
+            assert!(rested(event_id, remote_id).await?.is_none(), "{remote_id}");
+        }
+        // The one that leased it waits still.
+        sqlx::raw_sql("UPDATE links SET lease_token = NULL, lease_until = NULL").execute(&pool).await?;
+        assert!(rested("8", "rests").await?.is_none());
         Ok(())
     }
 }

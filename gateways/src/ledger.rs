@@ -12,7 +12,6 @@ use crate::inbox::Row;
 use crate::intent::{Intent, Outcome};
 use crate::link::{Base, Link, LinkState};
 use crate::parked::Refused;
-use crate::rest::AtRest;
 use crate::{Direction, RemoteChange, RunError};
 
 pub(crate) use postgres::Postgres;
@@ -66,14 +65,15 @@ pub(crate) trait Ledger: Send + Sync {
     /// The customer of a link at rest, if it is remembered: others may have appended to it since.
     fn remembered(&self, link: &Link) -> Option<Loaded<Customer>>;
 
-    /// Stores what was told of a link at rest, and what a run without a lease made of it, after which both sides differ on
-    /// so many contested fields. Returns the link's new mark.
+    /// Stores what was told of a link at rest with that seal, and what a run without a lease made of it, after which both sides
+    /// differ on so many contested fields. Returns the link's new seal.
     ///
-    /// `None`, and nothing is stored, if it was told before, the link has another mark, somebody holds it in this instant, its
+    /// `None`, and nothing is stored, if it was told before, the link has another seal by now, somebody holds it in this instant, its
     /// gateway is paused, or somebody else has appended to the customer.
     async fn take_in(
         &self,
-        rest: &AtRest,
+        link: &Link,
+        seal: i64,
         change: &RemoteChange,
         draft: Draft,
         contested: usize,

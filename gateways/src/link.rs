@@ -12,11 +12,12 @@ use uuid::Uuid;
 
 use crate::RunError;
 use crate::deletions::Asked;
+use crate::inbox::Row as Told;
 use crate::ledger::Sighting;
 use crate::parked::Refused;
 use crate::pause::Paused;
 
-/// One customer at one gateway, as it was when it was leased or last written.
+/// One customer at one gateway, as it was when it was leased, released, or last written.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
     pub id: i64,
@@ -38,12 +39,23 @@ pub(crate) struct Link {
     /// Up to which version of the customer it was marked due.
     pub due_version: u64,
     pub attempts: i32,
-    /// What of its gateway stood still when it was leased.
+    /// What of its gateway stood still when it was read.
     pub paused: Paused,
     /// Nobody's, which is nil, where it is not leased.
     pub token: Uuid,
-    /// How many steps were stored under leases of this link.
+    /// How many steps were stored of this link.
     pub step: i64,
+    /// If it was leased at rest.
+    pub rested: Option<Rested>,
+}
+
+/// What leased a link at rest: all that came before was taken in, and no call is open.
+#[derive(Clone, Debug)]
+pub(crate) struct Rested {
+    /// What came, and is all that waits.
+    pub told: Told,
+    /// The customer's last event.
+    pub last: Uuid,
 }
 
 impl Link {
@@ -118,6 +130,7 @@ impl FromRow<'_, PgRow> for Link {
             paused: Paused { inbound: row.try_get("inbound_paused")?, outbound: row.try_get("outbound_paused")? },
             token: row.try_get::<Option<Uuid>, _>("lease_token")?.unwrap_or_default(),
             step: row.try_get("lease_step")?,
+            rested: None,
         })
     }
 }

@@ -14,24 +14,24 @@ use crate::pause::Paused;
 #[derive(Clone, Debug)]
 pub(crate) struct AtRest {
     pub link: Link,
-    /// Of all that its row says: another says something else.
-    pub mark: i64,
+    /// Of all that its row says: under another it says something else.
+    pub seal: i64,
 }
 
 impl AtRest {
-    /// The link with that mark, if nothing but news can concern it.
-    pub fn of(link: Link, mark: i64) -> Option<Self> {
+    /// The link with that seal, if nothing but news can concern it.
+    pub fn of(link: Link, seal: i64) -> Option<Self> {
         let kept = link.state == LinkState::Active && link.remote_id.is_some() && link.base.is_some();
         // What cannot be read leaves things waiting until it can.
         let asks = link.look || link.ambiguous || link.asked.is_some() || link.refused.is_of_a_read();
-        (kept && !asks && link.paused == Paused::default()).then_some(Self { link, mark })
+        (kept && !asks && link.paused == Paused::default()).then_some(Self { link, seal })
     }
 }
 
-/// In a statement on links: the mark of a row.
-pub(crate) const MARK: &str = "hash_record_extended(links, 0)";
+/// In a statement on links: the seal of a row, a hash of all its values.
+pub(crate) const SEAL: &str = "hash_record_extended(links, 0)";
 
-/// The links at rest of one gateway that this process remembers. Others may have changed them since: their marks tell.
+/// The links at rest of one gateway that this process remembers. Others may have changed them since: their seals tell.
 #[derive(Clone)]
 pub(crate) struct Resting(Arc<Cache<RemoteId, AtRest>>);
 
@@ -68,7 +68,7 @@ pub(crate) async fn release(relaxed: &Relaxed, link: &Link, contested: usize) ->
                           last_error = NULL, synced_at = clock_timestamp(), contested = $4,
                           {FREE}
          WHERE id = $1 AND lease_token = $2 AND lease_step = $5
-         RETURNING due_seq = done_seq AS rests, {MARK} AS mark, {LEASED}"
+         RETURNING due_seq = done_seq AS rests, {SEAL} AS seal, {LEASED}"
     ))
     .bind(link.id)
     .bind(link.token)
@@ -79,7 +79,7 @@ pub(crate) async fn release(relaxed: &Relaxed, link: &Link, contested: usize) ->
     .await?;
     lent.give_back();
     match released {
-        Some(row) if row.try_get("rests")? => Ok(AtRest::of(Link::from_row(&row)?, row.try_get("mark")?)),
+        Some(row) if row.try_get("rests")? => Ok(AtRest::of(Link::from_row(&row)?, row.try_get("seal")?)),
         Some(_) | None => Ok(None),
     }
 }

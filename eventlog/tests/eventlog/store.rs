@@ -309,7 +309,7 @@ async fn beside_a_statement_all_is_stored_or_nothing() {
     let append = async |from: &Loaded<Counter>, turn: i64, command: Command, context: Context| {
         let decided = from.clone().decide(command, &context).await.unwrap();
         let take = sqlx::query(
-            "held AS (UPDATE turns SET turn = turn + 1 WHERE turn = $1 AND EXISTS (SELECT FROM follows) RETURNING turn AS mark)",
+            "held AS (UPDATE turns SET turn = turn + 1 WHERE turn = $1 AND EXISTS (SELECT FROM follows) RETURNING turn AS answer)",
         )
         .bind(turn);
         world.store.append_beside(&mut world.pool.acquire().await.unwrap(), take, decided, &context).await.unwrap()
@@ -320,8 +320,8 @@ async fn beside_a_statement_all_is_stored_or_nothing() {
     assert!(append(&empty, 2, Command::Add(1), context().key("k", b"1")).await.is_none());
     assert_eq!((turn().await, world.store.load(&id).await.unwrap().version), (1, 0));
 
-    let (executed, mark) = append(&empty, 1, Command::Count(2), context().key("k", b"2")).await.unwrap();
-    assert_eq!(mark, 2);
+    let (executed, answer) = append(&empty, 1, Command::Count(2), context().key("k", b"2")).await.unwrap();
+    assert_eq!(answer, 2);
     assert_eq!((executed.version, executed.aggregate.value, executed.events.len()), (2, 2, 2));
     assert_eq!((turn().await, world.store.load(&id).await.unwrap().version), (2, 2));
     let replayed = world.store.execute(&id, Command::Count(2), context().key("k", b"2")).await.unwrap();

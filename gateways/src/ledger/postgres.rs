@@ -7,7 +7,7 @@ use cqrs_es::Aggregate;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgPool, PgTransaction, Row as _};
+use sqlx::{FromRow, PgExecutor, PgPool, PgTransaction, Row as _};
 use tandem_domain::{Customer, CustomerId, GatewayName, RemoteId};
 use tandem_eventlog::zoo::plays;
 use tandem_eventlog::{Context, Decided, ExecuteError, Executed, Loaded, Relaxed, Store, checkpoint, crash, signed};
@@ -17,8 +17,8 @@ use super::{Change, Decision, Draft, Ledger, NotCommitted, Sighting, Step};
 use crate::due::projection_name;
 use crate::inbox::{self, Row};
 use crate::intent::{self, INTENTS, Intent};
-use crate::link::{self, HELD, Link, RENEW};
-use crate::rest::{AtRest, MARK};
+use crate::link::{self, HELD, Link, RENEW, Rested};
+use crate::rest::SEAL;
 use crate::{Direction, GuardConfig, RemoteChange, RunError, deletions, guard, join, parked, twins, zoo};
 
 /// One gateway's part of the database.
@@ -38,6 +38,11 @@ const FEED_PATIENCE: Duration = Duration::from_secs(2);
 #[async_trait]
 impl Ledger for Postgres {
     async fn look_around(&self, link: &Link) -> Result<(Option<Intent>, Vec<Row>, Loaded<Customer>), RunError> {
+        if let Some(Rested { told, last }) = &link.rested
+            && let Some(customer) = self.remembered(link).filter(|customer| customer.last == Some(*last))
+        {
+            return Ok((None, vec![told.clone()], customer));
+        }
         let id = link.customer_id.to_string();
         let open_and_told = async { Ok(open_and_told(self.relaxed.pool(), link).await?) };
         let customer = async { Ok::<_, RunError>(self.store.load_since(&id, link.due_version).await?) };
@@ -82,9 +87,12 @@ impl Ledger for Postgres {
         // The usual end of a run that takes something in: one statement, too. If it stores nothing, the steps below say why.
         if let (Some(seen), Some((decided, context)), None, [], true) =
             (&sighting, &decided, deletes, changes.as_slice(), relaxed)
-            && let Some(executed) = self.see_and_append(link, seen, decided.clone(), context).await?
         {
-            return Ok(Some(executed));
+            match self.see_and_append(link, seen, decided.clone(), context).await {
+                Err(error) if is_claimed(&error) => return Err(NotCommitted::Claimed),
+                Ok(None) => {}
+                stored => return Ok(stored?),
+            }
         }
         let mut tx = if relaxed { self.relaxed.pool() } else { &self.pool }.begin().await.map_err(RunError::from)?;
         // The guard first, then the link, as everywhere: whoever resumes a direction has the one and waits for the other.
@@ -94,8 +102,8 @@ impl Ledger for Postgres {
         match sighting {
             Some(seen) => {
                 let version = decided.as_ref().map(|(decided, _)| decided.version());
-                match store_sight(&mut tx, link, self.lease, &seen, version).await {
-                    Err(RunError::Database(sqlx::Error::Database(error))) if error.is_unique_violation() => {
+                match store_sight(&mut *tx, link, self.lease, &seen, version).await {
+                    Err(error) if is_claimed(&error) => {
                         tx.rollback().await.map_err(RunError::from)?;
                         return Err(NotCommitted::Claimed);
                     }
@@ -164,7 +172,8 @@ impl Ledger for Postgres {
 
     async fn take_in(
         &self,
-        rest: &AtRest,
+        link: &Link,
+        seal: i64,
         change: &RemoteChange,
         draft: Draft,
         contested: usize,
@@ -175,8 +184,8 @@ impl Ledger for Postgres {
             .bind(Json(&base.profile))
             .bind(base.interval.from())
             .bind(base.interval.until())
-            .bind(rest.link.id)
-            .bind(rest.mark)
+            .bind(link.id)
+            .bind(seal)
             .bind(self.gateway.as_str())
             .bind(&change.event_id)
             .bind(Json(change))
@@ -187,9 +196,9 @@ impl Ledger for Postgres {
         let mut lent = self.relaxed.lend().await?;
         let taken = self.store.append_beside(&mut lent, take, decided, &context).await?;
         lent.give_back();
-        Ok(taken.map(|(executed, mark)| {
+        Ok(taken.map(|(executed, seal)| {
             self.committed(&executed);
-            mark
+            seal
         }))
     }
 
@@ -211,9 +220,16 @@ impl Postgres {
         if crash::planned("merge-written") {
             return Ok(None);
         }
+        let mut lent = self.relaxed.lend().await?;
+        if decided.is_nothing() {
+            let held = store_sight(&mut *lent, link, self.lease, seen, Some(decided.version())).await;
+            if matches!(held, Ok(()) | Err(RunError::LeaseLost)) {
+                lent.give_back();
+            }
+            return held.map(|()| Some(decided.executed()));
+        }
         let see = see();
         let sight = sight(&see, link, self.lease, seen, Some(decided.version()));
-        let mut lent = self.relaxed.lend().await?;
         let stored = self.store.append_beside(&mut lent, sight, decided, context).await?;
         lent.give_back();
         Ok(stored.map(|(executed, _)| {
@@ -297,15 +313,20 @@ async fn open_and_told(relaxed: &PgPool, link: &Link) -> Result<(Option<Intent>,
 /// # Errors
 /// [`RunError::LeaseLost`] if somebody else has it.
 async fn store_sight(
-    tx: &mut PgTransaction<'_>,
+    database: impl PgExecutor<'_>,
     link: &Link,
     lease: Duration,
     seen: &Sighting,
     version: Option<u64>,
 ) -> Result<(), RunError> {
     let statement = format!("WITH follows AS (SELECT), {} SELECT FROM held", see());
-    let held = sight(&statement, link, lease, seen, version).fetch_optional(&mut **tx).await?;
+    let held = sight(&statement, link, lease, seen, version).fetch_optional(database).await?;
     if held.is_some() { Ok(()) } else { Err(RunError::LeaseLost) }
+}
+
+/// Whether the object is linked to another customer.
+fn is_claimed(error: &RunError) -> bool {
+    matches!(error, RunError::Database(sqlx::Error::Database(error)) if error.is_unique_violation())
 }
 
 /// What a sight stores, with the parameters of [`sight`]; `held` has a row if the lease is ours. Nothing, unless `follows` has
@@ -318,7 +339,7 @@ fn see() -> String {
                               base_from = CASE WHEN $9::jsonb IS NULL THEN base_from ELSE $10 END,
                               base_until = CASE WHEN $9::jsonb IS NULL THEN base_until ELSE $11 END,
                               look = look AND $12, due_version = greatest(due_version, $13)
-             WHERE {HELD} AND EXISTS (SELECT FROM follows) RETURNING id AS mark
+             WHERE {HELD} AND EXISTS (SELECT FROM follows) RETURNING id AS answer
          ), finished AS (
              UPDATE inbox SET state = 'done' FROM held WHERE inbox.id = ANY($14)
          )"
@@ -329,7 +350,7 @@ fn see() -> String {
 fn take() -> String {
     format!(
         "known AS MATERIALIZED (
-             SELECT id FROM links WHERE id = $4 AND ({MARK} = $5 OR $12) AND EXISTS (SELECT FROM follows)
+             SELECT id FROM links WHERE id = $4 AND ({SEAL} = $5 OR $12) AND EXISTS (SELECT FROM follows)
                                     AND NOT EXISTS (SELECT FROM pauses WHERE gateway = $6)
              FOR NO KEY UPDATE SKIP LOCKED
          ), stored AS (
@@ -339,7 +360,7 @@ fn take() -> String {
              UPDATE links SET base = $1, base_from = $2, base_until = $3, spellings = $9,
                               due_version = greatest(due_version, $10), lease_step = lease_step + 1,
                               contested = $11, synced_at = clock_timestamp()
-             FROM stored WHERE id = link_id RETURNING {MARK} AS mark
+             FROM stored WHERE id = link_id RETURNING {SEAL} AS answer
          )"
     )
 }

@@ -14,7 +14,6 @@ use crate::inbox::Row;
 use crate::intent::{Intent, Outcome};
 use crate::ledger::{Change, Decision, Draft, Ledger, NotCommitted, Sighting, Step};
 use crate::link::Link;
-use crate::rest::AtRest;
 use crate::{RemoteChange, RunError};
 
 /// How long a link is kept from others.
@@ -126,18 +125,19 @@ impl Ledger for Memory {
 
     async fn take_in(
         &self,
-        rest: &AtRest,
+        link: &Link,
+        seal: i64,
         change: &RemoteChange,
         draft: Draft,
         _contested: usize,
     ) -> Result<Option<i64>, RunError> {
         pause().await;
-        let (mark, lost) = {
+        let (seal, lost) = {
             let mut state = self.world.lock();
-            (state.take_in(self.side, rest, change, draft), state.fails(0.02))
+            (state.take_in(self.side, (link, seal), change, draft), state.fails(0.02))
         };
         pause().await;
-        if lost { Err(RunError::Database(sqlx::Error::WorkerCrashed)) } else { Ok(mark) }
+        if lost { Err(RunError::Database(sqlx::Error::WorkerCrashed)) } else { Ok(seal) }
     }
 
     async fn last_origin(&self, customer: &str) -> Result<Option<String>, RunError> {
@@ -231,26 +231,26 @@ impl State {
         Ok(executed)
     }
 
-    fn take_in(&mut self, nth: usize, rest: &AtRest, change: &RemoteChange, draft: Draft) -> Option<i64> {
+    fn take_in(&mut self, nth: usize, (link, seal): (&Link, i64), change: &RemoteChange, draft: Draft) -> Option<i64> {
         let Draft { base, spellings, decided, .. } = draft;
-        let (id, version) = (rest.link.customer_id, decided.version());
+        let (id, version) = (link.customer_id, decided.version());
         let events = decided.executed().events;
         let others_appended = self.load(id).version + events.len() as u64 != version;
         let side = &mut self.sides[nth];
         let told_before = side.inbox.iter().any(|told| told.change.event_id == change.event_id);
-        let row = side.row(rest.link.id)?;
-        let is_as_remembered = row.mark() == rest.mark || plays("at-rest-as-remembered");
+        let row = side.row(link.id)?;
+        let is_as_remembered = row.seal() == seal || plays("at-rest-as-remembered");
         if others_appended || told_before || !is_as_remembered {
             return None;
         }
         (row.link.base, row.link.spellings) = (Some(base), spellings);
         (row.link.due_version, row.link.step) = (row.link.due_version.max(version), row.link.step + 1);
-        let mark = row.mark();
-        side.inbox.push(Told { change: change.clone(), link_id: Some(rest.link.id), ended: true, held: false });
+        let seal = row.seal();
+        side.inbox.push(Told { change: change.clone(), link_id: Some(link.id), ended: true, held: false });
         let origin = side.name.clone();
-        self.tell(|| format!("link {} of gateway {nth} took in {} at once", rest.link.id, change.event_id));
+        self.tell(|| format!("link {} of gateway {nth} took in {} at once", link.id, change.event_id));
         self.append(id, &events, Some(&origin));
-        Some(mark)
+        Some(seal)
     }
 
     fn decide(&self, id: CustomerId, decision: Decision) -> Result<Executed<Customer>, NotCommitted> {

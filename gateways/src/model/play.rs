@@ -162,7 +162,7 @@ impl Play {
         let (with, world) = (Arc::clone(&self.with[side]), self.world.clone());
         self.runs.push(Box::pin(async move {
             let rest = world.lock().sides[side].resting.get(&change.remote_id).cloned();
-            let taken = match &rest {
+            let taken = match rest {
                 Some(rest) => take_in(&with, rest, &change).await,
                 None => Ok(None),
             };
@@ -397,7 +397,7 @@ impl State {
                 row.not_before = now;
                 row.leased_until = None;
                 let rests = row.link.due_seq == row.done_seq;
-                let rest = AtRest::of(row.link.clone(), row.mark()).filter(|_| rests);
+                let rest = AtRest::of(row.link.clone(), row.seal()).filter(|_| rests);
                 if let (true, Some(rest), Some(remote_id)) = (remembers, rest, &link.remote_id) {
                     side.resting.insert(remote_id.clone(), rest);
                 }

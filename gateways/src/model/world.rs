@@ -78,7 +78,7 @@ pub(super) struct Row {
 
 impl Row {
     /// Of all that it says.
-    pub fn mark(&self) -> i64 {
+    pub fn seal(&self) -> i64 {
         let mut hasher = DefaultHasher::new();
         format!("{:?} {} {:?}", self.link, self.done_seq, self.leased_until).hash(&mut hasher);
         hasher.finish().cast_signed()
@@ -196,6 +196,7 @@ impl Side {
             apart: false,
             ambiguous: false,
             asked: None,
+            rested: None,
             due_seq: 0,
             due_version: 0,
             attempts: 0,

@@ -27,18 +27,18 @@ use crate::rest::AtRest;
 /// The database's answer is missing: all of it may be stored, or nothing.
 pub(crate) async fn take_in(
     with: &Reconciler,
-    rest: &AtRest,
+    AtRest { link, seal }: AtRest,
     change: &RemoteChange,
 ) -> Result<Option<AtRest>, RunError> {
-    let Some(customer) = with.ledger.remembered(&rest.link) else { return Ok(None) };
+    let Some(customer) = with.ledger.remembered(&link) else { return Ok(None) };
     let paper = Arc::new(Paper { change: change.clone(), customer, draft: Mutex::default() });
     let on_paper = Reconciler { ledger: Arc::clone(&paper) as Arc<dyn Ledger>, ..with.clone() };
-    let mut run = Run::without_lease(&on_paper, rest.link.clone());
+    let mut run = Run::without_lease(&on_paper, link);
     // Of a panic the run under a lease tells.
     let ended = AssertUnwindSafe(rounds(&mut run)).catch_unwind().await;
     let (Ok(Ok(contested)), Some(draft)) = (ended, paper.draft()) else { return Ok(None) };
-    let mark = with.ledger.take_in(rest, change, draft, contested).await?;
-    Ok(mark.and_then(|mark| AtRest::of(run.link, mark)))
+    let sealed = with.ledger.take_in(&run.link, seal, change, draft, contested).await?;
+    Ok(sealed.and_then(|seal| AtRest::of(run.link, seal)))
 }
 
 /// What a run without a lease reads, and what it would store. Everything else is refused.
@@ -71,14 +71,14 @@ impl Ledger for Paper {
         };
         let base = Base { profile, interval };
         let decided = decision.customer.decide(decision.command, &decision.context).await.map_err(RunError::from)?;
+        if !changes.is_empty() || decided.is_nothing() {
+            return Err(RunError::LeaseLost.into());
+        }
         let executed = decided.clone().executed();
         let draft = Draft { base, spellings: seen.spellings, decided, context: decision.context };
         let earlier = self.draft.lock().unwrap_or_else(PoisonError::into_inner).replace(draft);
         // One step is all that one statement stores.
-        if earlier.is_some() || !changes.is_empty() || executed.events.is_empty() {
-            return Err(RunError::LeaseLost.into());
-        }
-        Ok(Some(executed))
+        if earlier.is_none() { Ok(Some(executed)) } else { Err(RunError::LeaseLost.into()) }
     }
 
     async fn look_again(&self, _: &Link) -> Result<(Vec<Row>, Loaded<Customer>), RunError> {
@@ -125,7 +125,7 @@ impl Ledger for Paper {
         None
     }
 
-    async fn take_in(&self, _: &AtRest, _: &RemoteChange, _: Draft, _: usize) -> Result<Option<i64>, RunError> {
+    async fn take_in(&self, _: &Link, _: i64, _: &RemoteChange, _: Draft, _: usize) -> Result<Option<i64>, RunError> {
         Err(RunError::LeaseLost)
     }
 

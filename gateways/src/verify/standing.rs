@@ -11,8 +11,10 @@ pub(crate) struct Standing {
     pub customer_id: Uuid,
     pub remote_id: Option<String>,
     pub state: String,
-    /// Every change of either side raises it.
+    /// With the steps, whatever changes either side raises it.
     pub due_seq: i64,
+    #[sqlx(rename = "lease_step")]
+    pub step: i64,
     #[sqlx(json)]
     pub spellings: Spellings,
     /// Something is on its way: it is due, a call is open, the inbox or the feed holds something for it.
@@ -26,7 +28,7 @@ pub(crate) struct Standing {
 /// The link with that number.
 pub(crate) async fn standing(database: impl PgExecutor<'_>, id: i64) -> Result<Option<Standing>, sqlx::Error> {
     sqlx::query_as(
-        "SELECT l.id, l.customer_id, l.remote_id, l.state, l.due_seq, l.spellings,
+        "SELECT l.id, l.customer_id, l.remote_id, l.state, l.due_seq, l.lease_step, l.spellings,
                 l.due_seq > l.done_seq
                 OR EXISTS (SELECT FROM intents i WHERE i.link_id = l.id AND i.state = 'open')
                 OR EXISTS (SELECT FROM inbox b WHERE b.link_id = l.id AND b.state = 'waiting')

@@ -72,7 +72,7 @@ impl Runs {
         let Some(rest) = links.resting.of(&change.remote_id) else { return false };
         let gateway = with.gateway.name();
         let span = info_span!("take_in", customer.id = %rest.link.customer_id, %gateway);
-        match take_in(with, &rest, change).instrument(span).await {
+        match take_in(with, rest, change).instrument(span).await {
             Ok(None) => false,
             Ok(Some(taken)) => {
                 crash::at("taken-at-once");

@@ -38,7 +38,7 @@ pub async fn measure(servers: &Servers, quick: bool) -> anyhow::Result<Vec<Row>>
             let limit = if counted { turn } else { turn / 3 };
             let inserted = insert(&url, &sample, tasks, limit).await?;
             let executed = execute(&store, tasks, limit).await?;
-            let appended = append(&store, &pool, tasks, limit).await?;
+            let appended = append(&store, &url, tasks, limit).await?;
             if counted {
                 bare += inserted;
                 commands += executed;
@@ -80,18 +80,19 @@ async fn execute(store: &Store<Customer>, tasks: u32, limit: Duration) -> anyhow
     total(work).await
 }
 
-/// Events alone, inside transactions of ours: begin, append, commit, each sent and awaited.
-async fn append(store: &Store<Customer>, pool: &PgPool, tasks: u32, limit: Duration) -> anyhow::Result<u64> {
+/// Events alone, inside transactions of ours: begin, append, commit, each sent and awaited, on a connection of the task's own.
+async fn append(store: &Store<Customer>, url: &str, tasks: u32, limit: Duration) -> anyhow::Result<u64> {
+    let connections = connections(url, tasks).await?;
     let deadline = Instant::now() + limit;
-    let work = (0..tasks).map(|_| {
-        let (store, pool) = (store.clone(), pool.clone());
+    let work = connections.into_iter().map(|mut connection| {
+        let store = store.clone();
         async move {
             let mut appended = 0;
             while Instant::now() < deadline {
                 let (id, aggregate) = (Uuid::now_v7().to_string(), Customer::default());
                 let mut loaded = Loaded { id, aggregate, version: 0, last: None };
                 for n in 0..LIFE {
-                    let mut transaction = pool.begin().await?;
+                    let mut transaction = connection.begin().await?;
                     let context = Context::from_origin("api");
                     let decided = loaded.decide(command(n), &context).await?;
                     loaded = store.append_in(&mut transaction, decided, &context).await?.into();
@@ -99,6 +100,7 @@ async fn append(store: &Store<Customer>, pool: &PgPool, tasks: u32, limit: Durat
                     appended += 1;
                 }
             }
+            connection.close().await?;
             anyhow::Ok(appended)
         }
     });
@@ -107,7 +109,7 @@ async fn append(store: &Store<Customer>, pool: &PgPool, tasks: u32, limit: Durat
 
 /// The bare transaction: begin, insert, commit, each sent and awaited, on a connection of the task's own.
 async fn insert(url: &str, sample: &[Recorded], tasks: u32, limit: Duration) -> anyhow::Result<u64> {
-    let connections = try_join_all((0..tasks).map(|_| PgConnection::connect(url))).await?;
+    let connections = connections(url, tasks).await?;
     let deadline = Instant::now() + limit;
     let work = connections.into_iter().map(|mut connection| {
         let sample = sample.to_vec();
@@ -127,6 +129,10 @@ async fn insert(url: &str, sample: &[Recorded], tasks: u32, limit: Duration) -> 
         }
     });
     total(work).await
+}
+
+async fn connections(url: &str, count: u32) -> Result<Vec<PgConnection>, sqlx::Error> {
+    try_join_all((0..count).map(|_| PgConnection::connect(url))).await
 }
 
 /// Inserts a row like that event's, of another customer.

@@ -89,7 +89,7 @@ async fn what_is_told_while_inbound_is_paused_waits() {
     assert_eq!(tandem.get(&ada.id).await.name.as_deref(), Some("Countess"));
 }
 
-/// An edit of the same field here is not on its way yet, and Stripe's came first: it loses, and is told so.
+/// An edit of the same field here waits to be sent, and Stripe's came first: it loses, and is told so.
 #[tokio::test]
 async fn news_that_a_newer_edit_here_outdoes_is_written_over_there() {
     let (tandem, ada, remote) = with_ada().await;
@@ -107,5 +107,4 @@ async fn news_that_a_newer_edit_here_outdoes_is_written_over_there() {
     tandem.settled().await;
     tandem.assert_equal(&ada.id).await;
     assert_eq!(tandem.get(&ada.id).await.name.as_deref(), Some("Lady Lovelace"));
-    assert_eq!(taken_at_once(&tandem).await, 0.0, "there was something to push");
 }
