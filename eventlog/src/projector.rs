@@ -113,7 +113,7 @@ impl Projector {
     /// Its commits do not wait for the disk: rows and checkpoint are lost together, and made again.
     pub fn new(pool: PgPool, nats: Client, feed: Feed, projection: Arc<dyn Projection>) -> Self {
         Self {
-            relaxed: Relaxed::of(&pool, CONNECTIONS),
+            relaxed: Relaxed::of(&pool, CONNECTIONS, 1),
             nats,
             feed,
             projection,

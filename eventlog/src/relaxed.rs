@@ -23,9 +23,6 @@ struct Kept {
     turns: Arc<Semaphore>,
 }
 
-/// How many are kept beside the pool: they keep more cores busy than a small server has, and do not crowd a larger one.
-const KEPT: usize = 8;
-
 /// How long after its last use a kept one is taken for one that is still there. Later it is asked first: the server may have been
 /// started anew, and a person who waits a moment does not notice.
 const FRESH: Duration = Duration::from_millis(100);
@@ -34,11 +31,11 @@ const FRESH: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Relaxed {
-    /// To the same database; `most` at once in the pool, and eight beside it.
-    pub fn of(pool: &PgPool, most: u32) -> Self {
+    /// To the same database; `most` at once in the pool, and `kept` beside it.
+    pub fn of(pool: &PgPool, most: u32, kept: usize) -> Self {
         let connect = (*pool.connect_options()).clone().options([("synchronous_commit", "off")]);
         let pool = pool.options().clone().max_connections(most).connect_lazy_with(connect);
-        Self { pool, kept: Kept { idle: Arc::default(), turns: Arc::new(Semaphore::new(KEPT)) } }
+        Self { pool, kept: Kept { idle: Arc::default(), turns: Arc::new(Semaphore::new(kept)) } }
     }
 
     /// For what takes a while, or several statements.

@@ -57,6 +57,9 @@ pub struct Appended {
 /// How far those who listen for changes may be behind before they miss some.
 const NEWS: usize = 1024;
 
+/// How many commands are stored at once: more than a small server's cores do, and no crowd for a larger one.
+const APPENDING: usize = 8;
+
 /// How many commands may wait at once for a database that is starting.
 const STARTING: u32 = 8;
 
@@ -135,7 +138,7 @@ where
     /// A store in that database, which rings that bell after each commit.
     pub fn new(pool: PgPool, wake: Wake, upcasters: fn() -> Vec<Box<dyn EventUpcaster>>) -> Self {
         let (recent, appended) = (Arc::new(Cache::new(RECENT)), broadcast::Sender::new(NEWS));
-        let relaxed = Relaxed::of(&pool, STARTING);
+        let relaxed = Relaxed::of(&pool, STARTING, APPENDING);
         Self { disk: Disk::of(&pool), relaxed, pool, wake, upcasters, recent, appended }
     }
 

@@ -68,6 +68,9 @@ pub struct Gateways {
     runs: Arc<Mutex<BTreeMap<GatewayName, Runs>>>,
 }
 
+/// Connections for single statements, beside those of the pool: two keep what an edit meets warm.
+const KEPT: usize = 2;
+
 impl Gateways {
     /// These gateways, not yet at work.
     ///
@@ -83,7 +86,7 @@ impl Gateways {
     ) -> Self {
         let due = Wake::new(nats.clone(), &format!("{}.links", feed.stream));
         let projectors = configured.iter().map(|one| (one.gateway.name().clone(), watch::Sender::default())).collect();
-        let relaxed = Relaxed::of(&pool, pool.options().get_max_connections() / 2);
+        let relaxed = Relaxed::of(&pool, pool.options().get_max_connections() / 2, KEPT);
         let inbox = Inbox {
             relaxed: relaxed.clone(),
             disk: store.disk().clone(),

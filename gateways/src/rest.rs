@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use quick_cache::sync::Cache;
 use sqlx::{FromRow, Row};
-use tandem_domain::RemoteId;
+use tandem_domain::{Interval, Order, RemoteId};
 use tandem_eventlog::Relaxed;
 
+use crate::RemoteChange;
 use crate::link::{FREE, LEASED, Link, LinkState};
 use crate::pause::Paused;
 
@@ -25,6 +26,14 @@ impl AtRest {
         // What cannot be read leaves things waiting until it can.
         let asks = link.look || link.ambiguous || link.asked.is_some() || link.refused.is_of_a_read();
         (kept && !asks && link.paused == Paused::default()).then_some(Self { link, seal })
+    }
+
+    /// Whether that change is surely later than what the link says of the object, and no call of ours: only such can be taken
+    /// in at once.
+    pub fn is_outdated_by(&self, change: &RemoteChange) -> bool {
+        let base = self.link.base.as_ref();
+        let order = base.map(|base| Interval::of_event(change.created).order(&base.interval));
+        change.idempotency_key.is_none() && order == Some(Order::After)
     }
 }
 

@@ -105,7 +105,7 @@ async fn what_a_crash_of_postgresql_took_is_not_built_upon() {
     let mut server = tandem_local::test::own_forgetful_postgres().await;
     let world = World::on(&server.url("postgres"), &tandem_local::test::nats().await).await;
     let id = world.count(1).await;
-    let mut transaction = Relaxed::of(&world.pool, 1).pool().begin().await.unwrap();
+    let mut transaction = Relaxed::of(&world.pool, 1, 1).pool().begin().await.unwrap();
     let loaded = world.store.load(&id).await.unwrap();
     let context = Context::from_origin("test");
     let executed = execute_in(&world.store, &mut transaction, loaded, Command::Add(5), context).await.unwrap();
@@ -169,7 +169,7 @@ async fn what_a_repeat_was_answered_outlives_a_crash_of_postgresql() {
     let world = World::on(&server.url("postgres"), &tandem_local::test::nats().await).await;
     let id = Uuid::new_v4().to_string();
     let context = || Context::from_origin("test").key("key", b"add");
-    let mut transaction = Relaxed::of(&world.pool, 1).pool().begin().await.unwrap();
+    let mut transaction = Relaxed::of(&world.pool, 1, 1).pool().begin().await.unwrap();
     let unborn = world.store.load(&id).await.unwrap();
     execute_in(&world.store, &mut transaction, unborn, Command::Add(1), context()).await.unwrap();
     transaction.commit().await.unwrap();

@@ -27,9 +27,14 @@ use crate::rest::AtRest;
 /// The database's answer is missing: all of it may be stored, or nothing.
 pub(crate) async fn take_in(
     with: &Reconciler,
-    AtRest { link, seal }: AtRest,
+    rest: AtRest,
     change: &RemoteChange,
 ) -> Result<Option<AtRest>, RunError> {
+    // A run on paper would find the same, and cost more.
+    if !rest.is_outdated_by(change) {
+        return Ok(None);
+    }
+    let AtRest { link, seal } = rest;
     let Some(customer) = with.ledger.remembered(&link) else { return Ok(None) };
     let paper = Arc::new(Paper { change: change.clone(), customer, draft: Mutex::default() });
     let on_paper = Reconciler { ledger: Arc::clone(&paper) as Arc<dyn Ledger>, ..with.clone() };
