@@ -10,7 +10,7 @@ use postgres_es::PostgresEventRepository;
 use serde_json::{Value, json};
 use sqlx::postgres::{PgArguments, Postgres};
 use sqlx::query::Query;
-use sqlx::{Arguments, Execute, PgConnection, PgExecutor, PgPool, PgTransaction};
+use sqlx::{Arguments, Execute, PgConnection, PgExecutor, PgTransaction};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
@@ -24,9 +24,9 @@ pub(crate) enum Place<'p, 't> {
     Beside(&'p mut PgConnection, Query<'t, Postgres, PgArguments>, &'p mut i64),
 }
 
-/// One command's view of the event log: reads from the pool, appends to its place.
+/// One command's view of the event log: reads from the repository, appends to its place.
 pub(crate) struct Journal<'a, 'p, 't> {
-    reads: PostgresEventRepository,
+    reads: &'a PostgresEventRepository,
     relaxed: &'a Relaxed,
     place: Mutex<Place<'p, 't>>,
     key: Option<&'a CommandKey>,
@@ -35,8 +35,7 @@ pub(crate) struct Journal<'a, 'p, 't> {
 }
 
 impl<'a, 'p, 't> Journal<'a, 'p, 't> {
-    pub(crate) fn of(pool: &PgPool, relaxed: &'a Relaxed) -> Self {
-        let reads = PostgresEventRepository::new(pool.clone());
+    pub(crate) fn of(reads: &'a PostgresEventRepository, relaxed: &'a Relaxed) -> Self {
         Self { reads, relaxed, place: Mutex::new(Place::Alone), key: None, last: None, ids: &[] }
     }
 
@@ -121,6 +120,13 @@ struct Batch<'a> {
     ids: &'a [Uuid],
 }
 
+impl Batch<'_> {
+    /// The sequence of its first event.
+    fn first(&self) -> usize {
+        self.events.iter().map(|event| event.sequence).min().unwrap_or_default()
+    }
+}
+
 async fn append_alone(relaxed: &Relaxed, batch: Batch<'_>) -> Result<u64, sqlx::Error> {
     let mut lent = relaxed.lend_in_turn().await?;
     let appended = if plays("key-apart-from-the-events") {
@@ -139,17 +145,15 @@ async fn append_alone(relaxed: &Relaxed, batch: Batch<'_>) -> Result<u64, sqlx::
 /// were stored: all, or none if the one before them is not there, or another in its place. Whoever remembers it has
 /// outlived a database that was restored from a backup, or lost it in a crash.
 async fn append(database: impl PgExecutor<'_>, batch: Batch<'_>) -> Result<u64, sqlx::Error> {
+    let first = batch.first();
     let Batch { key, behind, newest, events, ids } = batch;
     if let ([event], [id], None) = (events, ids, key) {
         return append_one(database, event, *id, behind).await;
     }
-    let first = events.iter().map(|event| event.sequence).min().unwrap_or_default();
     let column = |of: fn(&SerializedEvent) -> String| events.iter().map(of).collect::<Vec<_>>();
-    sqlx::query(
+    let statement = format!(
         "WITH follows AS MATERIALIZED (
-            SELECT WHERE $13 = 1
-                OR EXISTS (SELECT FROM events WHERE (aggregate_type, aggregate_id, sequence) = ($3, $4, $13 - 1)
-                                                AND event_id = COALESCE($14, event_id))
+            SELECT {}
          ), keyed AS (
             INSERT INTO command_keys (key, fingerprint, aggregate_type, aggregate_id, version, events)
             SELECT $1, $2, $3, $4, $5, $6 FROM follows WHERE $1 IS NOT NULL
@@ -159,24 +163,26 @@ async fn append(database: impl PgExecutor<'_>, batch: Batch<'_>) -> Result<u64, 
          FROM unnest($8::bigint[], $9::text[], $10::text[], $11::jsonb[], $12::uuid[])
               AS e(sequence, event_type, event_version, payload, event_id), follows
          ORDER BY e.sequence",
-    )
-    .bind(key.map(|key| &key.key))
-    .bind(key.map(|key| &key.fingerprint))
-    .bind(&newest.aggregate_type)
-    .bind(&newest.aggregate_id)
-    .bind(signed(newest.sequence as u64))
-    .bind(i32::try_from(events.len()).unwrap_or(i32::MAX))
-    .bind(&newest.metadata)
-    .bind(events.iter().map(|event| signed(event.sequence as u64)).collect::<Vec<_>>())
-    .bind(column(|event| event.event_type.clone()))
-    .bind(column(|event| event.event_version.clone()))
-    .bind(events.iter().map(|event| event.payload.clone()).collect::<Vec<_>>())
-    .bind(ids)
-    .bind(signed(first as u64))
-    .bind(behind)
-    .execute(database)
-    .await
-    .map(|stored| stored.rows_affected())
+        from_before(first, [3, 4, 13, 14]),
+    );
+    sqlx::query(&statement)
+        .bind(key.map(|key| &key.key))
+        .bind(key.map(|key| &key.fingerprint))
+        .bind(&newest.aggregate_type)
+        .bind(&newest.aggregate_id)
+        .bind(signed(newest.sequence as u64))
+        .bind(i32::try_from(events.len()).unwrap_or(i32::MAX))
+        .bind(&newest.metadata)
+        .bind(events.iter().map(|event| signed(event.sequence as u64)).collect::<Vec<_>>())
+        .bind(column(|event| event.event_type.clone()))
+        .bind(column(|event| event.event_version.clone()))
+        .bind(events.iter().map(|event| event.payload.clone()).collect::<Vec<_>>())
+        .bind(ids)
+        .bind(signed(first as u64))
+        .bind(behind)
+        .execute(database)
+        .await
+        .map(|stored| stored.rows_affected())
 }
 
 /// For the zoo: the key in a transaction of its own.
@@ -199,11 +205,10 @@ async fn append_beside(
 ) -> Result<u64, sqlx::Error> {
     let arguments = beside.take_arguments().map_err(sqlx::Error::Encode)?.unwrap_or_default();
     let [kind, id, first, behind, metadata, new, key, fingerprint] = std::array::from_fn(|n| arguments.len() + 1 + n);
+    let before = from_before(batch.first(), [kind, id, first, behind]);
     let statement = format!(
         "WITH follows AS MATERIALIZED (
-             SELECT WHERE ${first} = 1 OR EXISTS (
-                 SELECT FROM events WHERE (aggregate_type, aggregate_id, sequence) = (${kind}, ${id}, ${first} - 1)
-                                      AND event_id = COALESCE(${behind}, event_id))
+             SELECT {before}
          ), {}, new AS MATERIALIZED (
              SELECT new.* FROM held, jsonb_to_recordset(${new})
                  AS new (sequence bigint, event_type text, event_version text, payload jsonb, event_id uuid)
@@ -217,9 +222,7 @@ async fn append_beside(
          FROM new ORDER BY sequence RETURNING (SELECT answer FROM held)",
         beside.sql()
     );
-    let Batch { key, behind, newest, events, ids } = batch;
-    let first = events.iter().map(|event| event.sequence).min().unwrap_or_default();
-    let new = events.iter().zip(ids).map(|(event, id)| {
+    let new = batch.events.iter().zip(batch.ids).map(|(event, id)| {
         let SerializedEvent { sequence, event_type, event_version, payload, .. } = event;
         json!({
             "sequence": sequence,
@@ -230,14 +233,14 @@ async fn append_beside(
         })
     });
     let answers: Vec<i64> = sqlx::query_scalar_with(&statement, arguments)
-        .bind(&newest.aggregate_type)
-        .bind(&newest.aggregate_id)
-        .bind(signed(first as u64))
-        .bind(behind)
-        .bind(&newest.metadata)
+        .bind(&batch.newest.aggregate_type)
+        .bind(&batch.newest.aggregate_id)
+        .bind(signed(batch.first() as u64))
+        .bind(batch.behind)
+        .bind(&batch.newest.metadata)
         .bind(Value::from_iter(new))
-        .bind(key.map(|key| &key.key))
-        .bind(key.map(|key| &key.fingerprint))
+        .bind(batch.key.map(|key| &key.key))
+        .bind(batch.key.map(|key| &key.fingerprint))
         .fetch_all(connection)
         .await?;
     if let Some(first) = answers.first() {
@@ -253,24 +256,37 @@ async fn append_one(
     id: Uuid,
     behind: Option<Uuid>,
 ) -> Result<u64, sqlx::Error> {
-    sqlx::query(
+    let statement = format!(
         "INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata, event_id)
-         SELECT $1, $2, $3, $4, $5, $6, $7, $8
-         WHERE $3 = 1 OR EXISTS (SELECT FROM events WHERE (aggregate_type, aggregate_id, sequence) = ($1, $2, $3 - 1)
-                                                      AND event_id = COALESCE($9, event_id))",
+         SELECT $1, $2, $3, $4, $5, $6, $7, $8 {}",
+        from_before(event.sequence, [1, 2, 3, 9]),
+    );
+    sqlx::query(&statement)
+        .bind(&event.aggregate_type)
+        .bind(&event.aggregate_id)
+        .bind(signed(event.sequence as u64))
+        .bind(&event.event_type)
+        .bind(&event.event_version)
+        .bind(&event.payload)
+        .bind(&event.metadata)
+        .bind(id)
+        .bind(behind)
+        .execute(database)
+        .await
+        .map(|stored| stored.rows_affected())
+}
+
+/// What ends a `SELECT` that has a row if the event before the first one is there; of the parameters of those numbers: the kind of
+/// aggregate, its id, the first event's sequence, and the id that the event before must have, if any. One statement for
+/// both would be planned anew each time, and cost a tenth of the append.
+fn from_before(first: usize, [kind, id, sequence, last]: [usize; 4]) -> String {
+    if first == 1 {
+        return String::new();
+    }
+    format!(
+        "FROM events WHERE (aggregate_type, aggregate_id, sequence) = (${kind}, ${id}, ${sequence} - 1)
+                       AND event_id = COALESCE(${last}, event_id)"
     )
-    .bind(&event.aggregate_type)
-    .bind(&event.aggregate_id)
-    .bind(signed(event.sequence as u64))
-    .bind(&event.event_type)
-    .bind(&event.event_version)
-    .bind(&event.payload)
-    .bind(&event.metadata)
-    .bind(id)
-    .bind(behind)
-    .execute(database)
-    .await
-    .map(|stored| stored.rows_affected())
 }
 
 /// What a key led to.

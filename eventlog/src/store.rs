@@ -19,6 +19,7 @@ use cqrs_es::event_sink::EventSink;
 use cqrs_es::persist::{EventStoreAggregateContext, EventUpcaster, PersistedEventStore};
 use cqrs_es::{Aggregate, EventEnvelope, EventStore};
 use error::{database_error, execute_error};
+use postgres_es::PostgresEventRepository;
 use quick_cache::sync::Cache;
 use sqlx::postgres::{PgArguments, Postgres};
 use sqlx::query::Query;
@@ -34,6 +35,7 @@ const CONFLICT_RETRIES: usize = 20;
 /// The event log of one kind of aggregate. Cheap to clone.
 pub struct Store<A> {
     pool: PgPool,
+    reads: Arc<PostgresEventRepository>,
     relaxed: Relaxed,
     disk: Disk,
     wake: Wake,
@@ -113,6 +115,7 @@ impl<A> Clone for Store<A> {
     fn clone(&self) -> Self {
         Self {
             pool: self.pool.clone(),
+            reads: Arc::clone(&self.reads),
             relaxed: self.relaxed.clone(),
             disk: self.disk.clone(),
             wake: self.wake.clone(),
@@ -139,7 +142,8 @@ where
     pub fn new(pool: PgPool, wake: Wake, upcasters: fn() -> Vec<Box<dyn EventUpcaster>>) -> Self {
         let (recent, appended) = (Arc::new(Cache::new(RECENT)), broadcast::Sender::new(NEWS));
         let relaxed = Relaxed::of(&pool, STARTING, APPENDING);
-        Self { disk: Disk::of(&pool), relaxed, pool, wake, upcasters, recent, appended }
+        let reads = Arc::new(PostgresEventRepository::new(pool.clone()));
+        Self { disk: Disk::of(&pool), reads, relaxed, pool, wake, upcasters, recent, appended }
     }
 
     /// Hears at once of what is appended in this process. No more than a hint: it may be missed, and other processes append,
@@ -378,7 +382,7 @@ where
         crash::at("command-decided");
         let ids: Vec<Uuid> = events.iter().map(|_| Uuid::now_v7()).collect();
         let journal =
-            Journal::of(&self.pool, &self.relaxed).at(place).keyed(context.key.as_ref()).behind(last).named(&ids);
+            Journal::of(&self.reads, &self.relaxed).at(place).keyed(context.key.as_ref()).behind(last).named(&ids);
         let position = EventStoreAggregateContext {
             aggregate_id: id.clone(),
             // Only a snapshot would be made of it, and there are none.
@@ -408,7 +412,7 @@ where
     }
 
     async fn events(&self, id: &str) -> Result<Vec<EventEnvelope<A>>, StoreError> {
-        let events = PersistedEventStore::<_, A>::new_event_store(Journal::of(&self.pool, &self.relaxed))
+        let events = PersistedEventStore::<_, A>::new_event_store(Journal::of(&self.reads, &self.relaxed))
             .with_upcasters((self.upcasters)())
             .load_events(id)
             .await;

@@ -1,5 +1,6 @@
 //! (a) Events appended through the event log, against bare transactions that insert the same rows.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -8,6 +9,7 @@ use futures::future::try_join_all;
 use sqlx::{Connection, PgConnection, PgExecutor, PgPool};
 use tandem_domain::{Create, Customer, CustomerCommand, Field, Patch, Profile, Update, Value, upcasters};
 use tandem_eventlog::{Context, Loaded, Recorded, Store, Wake, history};
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use crate::quantiles::now_us;
@@ -17,13 +19,13 @@ use crate::servers::{Servers, pool};
 /// How many events each customer gets: its creation, then updates. Later ones must load the earlier ones first.
 const LIFE: usize = 5;
 
-/// How often each is measured, in turns, so that what slows the machine slows both.
-const TURNS: u32 = 3;
+/// How often each is measured, in short turns, so that what slows the machine slows all.
+const TURNS: u32 = 18;
 
 /// Appends per second of 1, 8 and 32 tasks: as the API appends, which loads and decides before, and as the reconciler does,
-/// which knows the customer already and is in a transaction.
+/// which knows the customer already and stores the events with what is its own: mostly in one statement, else in a transaction.
 pub async fn measure(servers: &Servers, quick: bool) -> anyhow::Result<Vec<Row>> {
-    let turn = Duration::from_millis(if quick { 400 } else { 1500 });
+    let turn = Duration::from_millis(if quick { 75 } else { 250 });
     let url = servers.database("appends").await?;
     let nats = async_nats::connect(servers.nats_url()).await?;
     let mut rows = vec![];
@@ -32,25 +34,26 @@ pub async fn measure(servers: &Servers, quick: bool) -> anyhow::Result<Vec<Row>>
         tandem_eventlog::migrate(&pool).await?;
         let store = Store::new(pool.clone(), Wake::new(nats.clone(), "BENCH"), upcasters);
         let sample = sample(&store, &pool).await?;
-        let (mut commands, mut appends, mut bare) = (0, 0, 0);
-        // Both once for nothing: caches fill, plans are made.
-        for counted in (0..=TURNS).map(|turn| turn > 0) {
-            let limit = if counted { turn } else { turn / 3 };
-            let inserted = insert(&url, &sample, tasks, limit).await?;
-            let executed = execute(&store, tasks, limit).await?;
-            let appended = append(&store, &url, tasks, limit).await?;
+        let connections = connections(&url, tasks).await?;
+        let mut sums = [0.0; 4];
+        // Some for nothing: caches fill, plans are made.
+        for counted in (0..TURNS + 3).map(|turn| turn >= 3) {
+            let paces = [
+                insert(&connections, &sample, turn).await?,
+                execute(&store, tasks, turn).await?,
+                append(&store, &connections, Within::Statement, turn).await?,
+                append(&store, &connections, Within::Transaction, turn).await?,
+            ];
             if counted {
-                bare += inserted;
-                commands += executed;
-                appends += appended;
+                sums.iter_mut().zip(paces).for_each(|(sum, pace)| *sum += pace);
             }
         }
-        let per_second = |count: u64| count as f64 / (turn * TURNS).as_secs_f64();
-        for (what, count) in [("commands executed (load, decide, append)", commands), ("events appended", appends)] {
-            let row =
-                Row::new("a", format!("{what}, {}", tell(tasks)), per_second(count), "/s").against(per_second(bare));
-            rows.push(if tasks == 32 { row.at_least(0.8) } else { row });
-        }
+        let [bare, commands, beside, within] = sums.map(|sum| sum / f64::from(TURNS));
+        let row = |what, pace| Row::new("a", format!("{what}, {}", tell(tasks)), pace, "/s").against(bare);
+        let asked = |row: Row| if tasks == 32 { row.at_least(0.8) } else { row };
+        rows.push(asked(row("commands executed (load, decide, append)", commands)));
+        rows.push(asked(row("events appended in a caller's statement", beside)));
+        rows.push(row("events appended in a caller's transaction", within));
         pool.close().await;
     }
     Ok(rows)
@@ -61,8 +64,8 @@ fn tell(tasks: u32) -> String {
 }
 
 /// Commands, as the API sends them, one after the other in each task.
-async fn execute(store: &Store<Customer>, tasks: u32, limit: Duration) -> anyhow::Result<u64> {
-    let deadline = Instant::now() + limit;
+async fn execute(store: &Store<Customer>, tasks: u32, limit: Duration) -> anyhow::Result<f64> {
+    let (began, deadline) = (Instant::now(), Instant::now() + limit);
     let work = (0..tasks).map(|_| {
         let store = store.clone();
         async move {
@@ -70,50 +73,71 @@ async fn execute(store: &Store<Customer>, tasks: u32, limit: Duration) -> anyhow
             while Instant::now() < deadline {
                 let id = Uuid::now_v7().to_string();
                 for n in 0..LIFE {
-                    store.execute(&id, command(n), Context::from_origin("api")).await?;
+                    let context = Context::from_origin("api");
+                    let context = if n == 0 { context.expecting(0) } else { context };
+                    store.execute(&id, command(n), context).await?;
                     appended += 1;
                 }
             }
             anyhow::Ok(appended)
         }
     });
-    total(work).await
+    per_second(began, work).await
 }
 
-/// Events alone, inside transactions of ours: begin, append, commit, each sent and awaited, on a connection of the task's own.
-async fn append(store: &Store<Customer>, url: &str, tasks: u32, limit: Duration) -> anyhow::Result<u64> {
-    let connections = connections(url, tasks).await?;
-    let deadline = Instant::now() + limit;
-    let work = connections.into_iter().map(|mut connection| {
-        let store = store.clone();
+/// What of a caller's the events are stored with.
+#[derive(Clone, Copy)]
+enum Within {
+    /// One statement, which commits by itself.
+    Statement,
+    /// Begin, append, commit, each sent and awaited.
+    Transaction,
+}
+
+/// Events alone, on a connection of the task's own.
+async fn append(store: &Store<Customer>, connections: &[Own], within: Within, limit: Duration) -> anyhow::Result<f64> {
+    let (began, deadline) = (Instant::now(), Instant::now() + limit);
+    let work = connections.iter().map(|connection| {
+        let (store, connection) = (store.clone(), Arc::clone(connection));
         async move {
+            let mut connection = connection.lock().await;
             let mut appended = 0;
             while Instant::now() < deadline {
                 let (id, aggregate) = (Uuid::now_v7().to_string(), Customer::default());
                 let mut loaded = Loaded { id, aggregate, version: 0, last: None };
                 for n in 0..LIFE {
-                    let mut transaction = connection.begin().await?;
                     let context = Context::from_origin("api");
                     let decided = loaded.decide(command(n), &context).await?;
-                    loaded = store.append_in(&mut transaction, decided, &context).await?.into();
-                    transaction.commit().await?;
+                    let executed = match within {
+                        Within::Statement => {
+                            let held = sqlx::query("held AS (SELECT $1::bigint AS answer FROM follows)").bind(1_i64);
+                            let appended = store.append_beside(&mut connection, held, decided, &context).await?;
+                            appended.context("nobody else appends to this customer")?.0
+                        }
+                        Within::Transaction => {
+                            let mut transaction = connection.begin().await?;
+                            let executed = store.append_in(&mut transaction, decided, &context).await?;
+                            transaction.commit().await?;
+                            executed
+                        }
+                    };
+                    loaded = executed.into();
                     appended += 1;
                 }
             }
-            connection.close().await?;
             anyhow::Ok(appended)
         }
     });
-    total(work).await
+    per_second(began, work).await
 }
 
 /// The bare transaction: begin, insert, commit, each sent and awaited, on a connection of the task's own.
-async fn insert(url: &str, sample: &[Recorded], tasks: u32, limit: Duration) -> anyhow::Result<u64> {
-    let connections = connections(url, tasks).await?;
-    let deadline = Instant::now() + limit;
-    let work = connections.into_iter().map(|mut connection| {
-        let sample = sample.to_vec();
+async fn insert(connections: &[Own], sample: &[Recorded], limit: Duration) -> anyhow::Result<f64> {
+    let (began, deadline) = (Instant::now(), Instant::now() + limit);
+    let work = connections.iter().map(|connection| {
+        let (sample, connection) = (sample.to_vec(), Arc::clone(connection));
         async move {
+            let mut connection = connection.lock().await;
             let mut appended = 0;
             while Instant::now() < deadline {
                 let id = Uuid::now_v7().to_string();
@@ -124,15 +148,18 @@ async fn insert(url: &str, sample: &[Recorded], tasks: u32, limit: Duration) -> 
                     appended += 1;
                 }
             }
-            connection.close().await?;
             anyhow::Ok(appended)
         }
     });
-    total(work).await
+    per_second(began, work).await
 }
 
-async fn connections(url: &str, count: u32) -> Result<Vec<PgConnection>, sqlx::Error> {
-    try_join_all((0..count).map(|_| PgConnection::connect(url))).await
+/// A connection that one task of each kind uses, in turns: they are opened before anything is measured.
+type Own = Arc<Mutex<PgConnection>>;
+
+async fn connections(url: &str, count: u32) -> Result<Vec<Own>, sqlx::Error> {
+    let opened = try_join_all((0..count).map(|_| PgConnection::connect(url))).await?;
+    Ok(opened.into_iter().map(|connection| Arc::new(Mutex::new(connection))).collect())
 }
 
 /// Inserts a row like that event's, of another customer.
@@ -180,13 +207,14 @@ fn command(n: usize) -> CustomerCommand {
     CustomerCommand::Update(Update { patch, at })
 }
 
-async fn total<F>(work: impl Iterator<Item = F>) -> anyhow::Result<u64>
+/// What all have done, by how long it took: each life that was begun by the deadline is lived to its end.
+async fn per_second<F>(began: Instant, work: impl Iterator<Item = F>) -> anyhow::Result<f64>
 where
-    F: Future<Output = anyhow::Result<u64>> + Send + 'static,
+    F: Future<Output = anyhow::Result<u32>> + Send + 'static,
 {
     let mut sum = 0;
     for task in work.map(tokio::spawn).collect::<Vec<_>>() {
         sum += task.await.context("a task ended badly")??;
     }
-    Ok(sum)
+    Ok(f64::from(sum) / began.elapsed().as_secs_f64())
 }
