@@ -206,17 +206,22 @@ async fn append_beside(
     let arguments = beside.take_arguments().map_err(sqlx::Error::Encode)?.unwrap_or_default();
     let [kind, id, first, behind, metadata, new, key, fingerprint] = std::array::from_fn(|n| arguments.len() + 1 + n);
     let before = from_before(batch.first(), [kind, id, first, behind]);
+    let mut keyed = String::new();
+    if batch.key.is_some() {
+        keyed = format!(
+            ", keyed AS (
+                 INSERT INTO command_keys (key, fingerprint, aggregate_type, aggregate_id, version, events)
+                 SELECT ${key}, ${fingerprint}, ${kind}, ${id}, max(sequence), count(*) FROM new HAVING count(*) > 0
+             )"
+        );
+    }
     let statement = format!(
         "WITH follows AS MATERIALIZED (
              SELECT {before}
          ), {}, new AS MATERIALIZED (
              SELECT new.* FROM held, jsonb_to_recordset(${new})
                  AS new (sequence bigint, event_type text, event_version text, payload jsonb, event_id uuid)
-         ), keyed AS (
-             INSERT INTO command_keys (key, fingerprint, aggregate_type, aggregate_id, version, events)
-             SELECT ${key}, ${fingerprint}, ${kind}, ${id}, max(sequence), count(*) FROM new
-             HAVING ${key} IS NOT NULL AND count(*) > 0
-         )
+         ){keyed}
          INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata, event_id)
          SELECT ${kind}, ${id}, sequence, event_type, event_version, payload, ${metadata}, event_id
          FROM new ORDER BY sequence RETURNING (SELECT answer FROM held)",
