@@ -122,8 +122,8 @@ pub async fn summary(pool: &PgPool, plan: i64) -> Result<Plan, SurveyError> {
     let differing = sqlx::query_as(
         "SELECT field, count(*) AS pairs
          FROM plan_items i CROSS JOIN LATERAL (
-             SELECT COALESCE(h.key, t.key) AS field FROM jsonb_each(i.here) h FULL JOIN jsonb_each(i.there) t ON t.key = h.key
-             WHERE h.value IS DISTINCT FROM t.value) d
+             SELECT key AS field FROM jsonb_each(i.here) WHERE i.there -> key IS DISTINCT FROM value
+             UNION ALL SELECT key FROM jsonb_object_keys(i.there) AS key WHERE NOT i.here ? key) d
          WHERE i.plan_id = $1 AND i.action = 'link' AND i.here <> i.there GROUP BY field ORDER BY pairs DESC, field",
     )
     .bind(plan)

@@ -19,12 +19,16 @@ pub(super) async fn write(survey: &Survey<'_>) -> Result<(), SurveyError> {
     }
     by_key(&mut tx, "email", "email_key").await?;
     alone(&mut tx).await?;
+    // The planner still believes that nobody has a fate.
+    sqlx::query("ANALYZE plan_here, plan_there").execute(&mut *tx).await?;
     end(&mut tx, survey.id).await?;
     tx.commit().await?;
     Ok(())
 }
 
 async fn begin(tx: &mut PgTransaction<'_>, survey: i64, match_key: Option<&str>) -> Result<(), sqlx::Error> {
+    // Both sides fit into it, up to some 100,000 customers; more are sorted on disk.
+    sqlx::query("SET LOCAL work_mem = '64MB'").execute(&mut **tx).await?;
     let outcome = "fate text, partner text, matched_by text, reason text";
     for statement in [
         format!("CREATE TEMPORARY TABLE plan_here (id text, email_key text, match_key text, {outcome}) ON COMMIT DROP"),
