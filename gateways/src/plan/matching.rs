@@ -20,7 +20,7 @@ pub(super) async fn write(survey: &Survey<'_>) -> Result<(), SurveyError> {
     by_key(&mut tx, "email", "email_key").await?;
     alone(&mut tx).await?;
     // The planner still believes that nobody has a fate.
-    sqlx::query("ANALYZE plan_here, plan_there").execute(&mut *tx).await?;
+    sqlx::query("ANALYZE plan_here (fate), plan_there (fate)").execute(&mut *tx).await?;
     end(&mut tx, survey.id).await?;
     tx.commit().await?;
     Ok(())

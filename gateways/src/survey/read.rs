@@ -33,7 +33,12 @@ impl Survey<'_> {
         let counts = Counts::default();
         tokio::try_join!(self.read_there(&counts, tell), self.read_here(&counts, tell))?;
         // The planner knows nothing of tables that were empty a moment ago.
-        sqlx::query("ANALYZE survey_objects, survey_customers").execute(self.pool()).await?;
+        sqlx::query(
+            "ANALYZE survey_objects (survey_id, remote_id, customer_id, email_key),
+                     survey_customers (survey_id, customer_id, email_key)",
+        )
+        .execute(self.pool())
+        .await?;
         Ok(())
     }
 
