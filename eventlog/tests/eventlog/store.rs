@@ -332,9 +332,14 @@ async fn beside_a_statement_all_is_stored_or_nothing() {
     // What it follows on is not there.
     let lost = Loaded { version: 7, ..executed.clone().into() };
     assert!(append(&lost, 2, Command::Add(1), context()).await.is_none());
-    let other = Loaded { last: Some(Uuid::now_v7()), ..executed.into() };
+    let other = Loaded { last: Some(Uuid::now_v7()), ..executed.clone().into() };
     assert!(append(&other, 2, Command::Add(1), context()).await.is_none());
     assert_eq!((turn().await, world.store.load(&id).await.unwrap().version), (2, 2));
+
+    // One event and no key: by a shorter statement.
+    let (one, answer) = append(&executed.into(), 2, Command::Add(1), context()).await.unwrap();
+    assert_eq!((answer, one.version, one.aggregate.value), (3, 3, 3));
+    assert_eq!((turn().await, world.store.load(&id).await.unwrap().last), (3, one.last));
 }
 
 /// Fails without the tables' checks: such an event would hold up the feed for ever.
