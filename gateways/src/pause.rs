@@ -193,8 +193,8 @@ pub(crate) async fn wait(pool: &PgPool, gateway: &GatewayName, link: &Link, on: 
 }
 
 impl Link {
-    /// Whether a run may begin: with an open call it would send, with news it would take in.
-    pub(crate) fn may_begin(&self, open: bool, news: bool) -> Result<(), RunError> {
+    /// Whether a run may begin, or go on: with an open call it would send, with news it would take in.
+    pub(crate) fn may_go_on(&self, open: bool, news: bool) -> Result<(), RunError> {
         if open {
             self.may(Direction::Outbound)?;
         }

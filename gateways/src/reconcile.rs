@@ -50,12 +50,14 @@ pub(crate) async fn reconcile(run: &mut Run<'_>) -> Result<usize, RunError> {
 
 async fn rounds(run: &mut Run<'_>) -> Result<usize, RunError> {
     let (mut open, mut told, mut customer) = run.with.ledger.look_around(&run.link).await?;
-    run.link.may_begin(open.is_some(), run.link.look || !told.is_empty())?;
+    run.link.may_go_on(open.is_some(), run.link.look || !told.is_empty())?;
     for _ in 0..ROUNDS {
         // An open call first: nobody knows what the remote holds while it is out.
         if let Some(intent) = open {
             settle::settle(run, &intent).await?;
             (told, customer) = run.with.ledger.look_again(&run.link).await?;
+            // Told of while the call was out.
+            run.link.may_go_on(false, run.link.look || !told.is_empty())?;
         }
         if deletions::waits(run, &mut told, &mut customer).await? {
             return Ok(held(run, &customer));

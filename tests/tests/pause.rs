@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test has nothing better to do, in its helper functions neither")]
 
 use serde_json::{Value, json};
+use stripe_sim::Fault;
 use tandem_tests::{Customer, Setup, Tandem};
 
 async fn with(env: &[(&'static str, &str)]) -> Tandem {
@@ -98,6 +99,30 @@ async fn inbound_changes_wait_and_go_on_together() {
     tandem.assert_equal(&ada.id).await;
     assert_eq!(tandem.get(&ada.id).await.phone.as_deref(), Some("1"));
     assert_eq!(tandem.rows("links", &format!("remote_id = '{bob}' AND base IS NOT NULL")).await, 1);
+}
+
+/// Fails if only the beginning of a run looks whether the direction is paused.
+#[tokio::test]
+async fn what_is_told_while_a_call_is_out_waits_too() {
+    let tandem = Tandem::start().await;
+    let (ada, remote) = linked(&tandem, 1).await.remove(0);
+    ask(&tandem, "pause", json!({"direction": "inbound"})).await;
+    let out = tandem.stripe.fault(Fault::HangReply.on("POST", "/v1/customers/*")).await.unwrap();
+    tandem.patch(&ada.id, json!({"phone": "1"})).await;
+    tandem.stripe.fault_reached(out, 1).await.unwrap();
+    tandem.stripe.customer_when(&remote, |there| there.phone.as_deref() == Some("1")).await.unwrap();
+    tandem.stripe.edit(&remote, &[("name", "Countess")]).await.unwrap();
+    tandem.stripe.webhooks_idle().await.unwrap();
+    tandem.stripe.release_fault(out).await.unwrap();
+
+    tandem.until("the call's end", || async { tandem.rows("intents", "state = 'open'").await == 0 }).await;
+    at_rest(&tandem).await;
+    assert_eq!(tandem.get(&ada.id).await.name.as_deref(), Some("c0"));
+
+    ask(&tandem, "resume", json!({})).await;
+    tandem.settled().await;
+    tandem.assert_equal(&ada.id).await;
+    assert_eq!(tandem.get(&ada.id).await.name.as_deref(), Some("Countess"));
 }
 
 #[tokio::test]

@@ -34,8 +34,10 @@ async fn what_was_done_long_ago_is_forgotten_and_what_waits_is_not() {
     assert_eq!(tandem.post(&dismiss, json!({})).await.status(), 204);
     // Eve's edit was called for; its echo and another edit there wait for a person to resume.
     tandem.settled().await;
+    let called = tandem.rows("intents", "state = 'executed'").await;
     assert_eq!(tandem.post("/gateways/stripe/pause", json!({"direction": "inbound"})).await.status(), 204);
     tandem.patch(&eve.id, json!({"phone": "1"})).await;
+    tandem.until("the call", || async { tandem.rows("intents", "state = 'executed'").await == called + 1 }).await;
     tandem.stripe.webhooks_idle().await.unwrap();
     tandem.stripe.edit(&eve_there, &[("name", "Eve of Stripe")]).await.unwrap();
     tandem.until("waiting", || async { tandem.rows("inbox", "state = 'waiting'").await > 0 }).await;
