@@ -123,9 +123,9 @@ async fn one_beside(
     arguments: PgArguments,
     batch: &Batch<'_>,
     event: &SerializedEvent,
-    event_id: Uuid,
+    given: Uuid,
 ) -> Result<Vec<i64>, sqlx::Error> {
-    let [kind, id, sequence, behind, metadata, event_type, event_version, payload, new] =
+    let [kind, id, sequence, behind, metadata, event_type, event_version, payload, event_id] =
         std::array::from_fn(|n| arguments.len() + 1 + n);
     let before = from_before(event.sequence, [kind, id, sequence, behind]);
     let statement = format!(
@@ -133,7 +133,7 @@ async fn one_beside(
              SELECT {before}
          ), {beside}
          INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata, event_id)
-         SELECT ${kind}, ${id}, ${sequence}, ${event_type}, ${event_version}, ${payload}, ${metadata}, ${new}
+         SELECT ${kind}, ${id}, ${sequence}, ${event_type}, ${event_version}, ${payload}, ${metadata}, ${event_id}
          FROM held RETURNING (SELECT answer FROM held)"
     );
     sqlx::query_scalar_with(&statement, arguments)
@@ -145,7 +145,7 @@ async fn one_beside(
         .bind(&event.event_type)
         .bind(&event.event_version)
         .bind(&event.payload)
-        .bind(event_id)
+        .bind(given)
         .fetch_all(connection)
         .await
 }

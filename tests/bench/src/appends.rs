@@ -16,7 +16,7 @@ use crate::quantiles::now_us;
 use crate::row::Row;
 use crate::servers::{Servers, pool};
 
-/// How many events each customer gets: its creation, then updates. Later ones must load the earlier ones first.
+/// How many events each customer gets: its creation, then updates. Later ones build on the earlier ones.
 const LIFE: usize = 5;
 
 /// How often each is measured, in short turns, so that what slows the machine slows all.
