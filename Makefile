@@ -27,7 +27,7 @@ soak: ## Play new random histories of edits and faults on both sides (HOURS=1; S
 	@cd "$(ROOT)" && deploy/bootstrap
 	@cd "$(ROOT)" && cargo build --workspace --bins
 	@cd "$(ROOT)" && TANDEM_TEST_SEEDS=$(SEEDS) TANDEM_TEST_HOURS=$(HOURS) cargo run --quiet -p tandem-local -- test -- \
-		cargo test --workspace --test convergence -- --nocapture new_seeds
+		cargo test --workspace --test tandem -- --nocapture new_seeds
 
 model: ## Play random histories without servers, on a model of Stripe, network and database (HISTORIES=1000000)
 	@cd "$(ROOT)" && TANDEM_TEST_MODEL_SEEDS=$${TANDEM_TEST_MODEL_SEEDS:-0..$(HISTORIES)} \

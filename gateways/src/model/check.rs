@@ -1,4 +1,4 @@
-//! What holds at rest, whatever happened. The same promises as of `tests/tests/convergence/check.rs`.
+//! What holds at rest, whatever happened. The same promises as of `tests/tests/tandem/convergence/check.rs`.
 
 use chrono::TimeDelta;
 use tandem_domain::{Customer, CustomerEvent, CustomerId, Field, Policy, Value};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::wrong::Wrong;
+use super::wrong::Wrong;
 
 /// A history to play.
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! Who wins does not depend on what arrives first.
 
-use crate::written::{Line, Written, same};
+use super::written::{Line, Written, same};
 
 /// How far clocks may differ, in milliseconds. Here all are one; so this only leaves room for the rounding of times.
 const ERROR_MS: i64 = 1000;

@@ -10,7 +10,7 @@ macro_rules! caught {
         $(
             #[test]
             fn $variant() {
-                let caught = fails(&stringify!($variant).replace('_', "-"), concat!(stringify!($module), "::", stringify!($test)));
+                let caught = fails(&stringify!($variant).replace('_', "-"), concat!("rules::", stringify!($module), "::", stringify!($test)));
                 assert!(caught, "nobody noticed");
             }
         )*

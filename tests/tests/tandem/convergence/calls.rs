@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use reqwest::Url;
 use stripe_sim::Call;
 
-use crate::play::{World, account_of};
+use super::play::{World, account_of};
 
 /// An intent is stored in one statement that holds the link by its lease. So a call whose intent is there was decided under
 /// a valid lease, whoever sent it, and however late.

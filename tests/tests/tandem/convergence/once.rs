@@ -3,9 +3,9 @@
 use serde_json::Value;
 use tandem_tests::Tandem;
 
-use crate::check::{FIELDS, plain};
-use crate::people::{Answer, Asked, People};
-use crate::play::Born;
+use super::check::{FIELDS, plain};
+use super::people::{Answer, Asked, People};
+use super::play::Born;
 
 pub async fn asked_once(tandem: &Tandem, people: &People, born: &[Born]) -> Result<(), String> {
     for asked in &people.asked {

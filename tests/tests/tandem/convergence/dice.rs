@@ -3,8 +3,8 @@
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::history::{History, Side, Step, Way};
-use crate::wrong::{ALWAYS, CUTS, KILLS, Wrong};
+use super::history::{History, Side, Step, Way};
+use super::wrong::{ALWAYS, CUTS, KILLS, Wrong};
 
 /// What people edit; the first most of all, so that edits meet. Of an address one part, or all of it.
 const FIELDS: [&str; 10] = [

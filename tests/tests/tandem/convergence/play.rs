@@ -7,10 +7,10 @@ use stripe_sim::{Control, Order, Settings};
 use tandem_local::test;
 use tandem_tests::{Account, Setup, Tandem};
 
-use crate::check::check;
-use crate::history::{History, Side, Step};
-use crate::people::{People, address};
-use crate::wrong::Servers;
+use super::check::check;
+use super::history::{History, Side, Step};
+use super::people::{People, address};
+use super::wrong::Servers;
 
 /// A customer of the history, by its name on the side where it was born.
 #[derive(Clone, Debug, PartialEq, Eq)]

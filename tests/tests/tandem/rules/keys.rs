@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use stripe_sim::Fault;
 use tandem_tests::Tandem;
 
-use crate::with_ada;
+use super::with_ada;
 
 async fn keyed(tandem: &Tandem, path: &str, key: &str, body: Value) -> Response {
     tandem.http().post(tandem.at(path)).header("Idempotency-Key", key).json(&body).send().await.unwrap()

@@ -7,7 +7,7 @@ use tandem_local::test::Own;
 use tandem_local::{Nats, Postgres};
 use tandem_tests::{Tandem, Wire};
 
-use crate::play::{World, account_of};
+use super::play::{World, account_of};
 
 /// One thing that goes wrong.
 #[derive(Clone, Copy, Debug)]

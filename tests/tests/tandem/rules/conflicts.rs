@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use stripe_sim::{Call, ClockChange, Fault, Order, Settings};
 use tandem_tests::{Setup, Tandem, others_change};
 
-use crate::{ada_at, conflicts, with_ada};
+use super::{ada_at, conflicts, with_ada};
 
 const HOUR_MS: i64 = 3_600_000;
 

@@ -4,7 +4,7 @@ use serde_json::json;
 use stripe_sim::{Fault, Order};
 use tandem_tests::{Customer, Setup, Tandem};
 
-use crate::{no_twins, with_ada};
+use super::{no_twins, with_ada};
 
 /// Variant: one refused field holds up all others.
 #[tokio::test]

@@ -6,7 +6,7 @@ use serde_json::json;
 use stripe_sim::Order;
 use tandem_tests::{Customer, Tandem};
 
-use crate::with_ada;
+use super::with_ada;
 
 const MINUTE: Duration = Duration::from_secs(60);
 

@@ -7,7 +7,7 @@ use stripe_sim::{Call, ClockChange, Fault, Order, Settings};
 use tandem_local::test;
 use tandem_tests::{Customer, KEY, Setup, Tandem};
 
-use crate::{conflicts, no_twins, with_ada};
+use super::{conflicts, no_twins, with_ada};
 
 /// In seconds.
 const DAY: u64 = 24 * 60 * 60;

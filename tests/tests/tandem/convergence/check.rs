@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 use stripe_sim::Call;
 use tandem_tests::Tandem;
 
-use crate::history::History;
-use crate::lost::nothing_lost;
-use crate::play::{Born, World, account_of, here, there};
-use crate::winner::last_wins;
-use crate::written::lines;
-use crate::{calls, once};
+use super::history::History;
+use super::lost::nothing_lost;
+use super::play::{Born, World, account_of, here, there};
+use super::winner::last_wins;
+use super::written::lines;
+use super::{calls, once};
 
 /// What people edit.
 pub const FIELDS: [&str; 6] = ["name", "phone", "email", "metadata.plan", "metadata.seat", "address"];

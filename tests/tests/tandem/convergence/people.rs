@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tandem_tests::Tandem;
 
-use crate::history::Way;
+use super::history::Way;
 
 /// How often a request is sent, once all is healed, before that is a failure.
 const PATIENCE: usize = 50;

@@ -7,8 +7,8 @@ use serde_json::Value;
 use stripe_sim::Event;
 use tandem_tests::Tandem;
 
-use crate::check::{FIELDS, plain};
-use crate::play::{Born, account_of, there};
+use super::check::{FIELDS, plain};
+use super::play::{Born, account_of, there};
 
 /// One field of one customer, from birth to now.
 #[derive(Debug)]

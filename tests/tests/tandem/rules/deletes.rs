@@ -4,7 +4,7 @@ use serde_json::json;
 use stripe_sim::{Fault, Order};
 use tandem_tests::{Setup, Tandem};
 
-use crate::{conflicts, with_ada};
+use super::{conflicts, with_ada};
 
 /// Variant: an older event of a deleted customer, delivered last, imports it again.
 #[tokio::test]

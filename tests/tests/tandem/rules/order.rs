@@ -2,7 +2,7 @@
 
 use stripe_sim::Order;
 
-use crate::with_ada;
+use super::with_ada;
 
 /// Variant: take every snapshot as it comes, or order by `created` with `<`.
 #[tokio::test]

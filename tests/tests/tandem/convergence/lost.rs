@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::written::{Line, same};
+use super::written::{Line, same};
 
 /// Every value that a person wrote is there still, or was replaced by somebody who could see it, or is in a conflict.
 pub fn nothing_lost(id: &str, line: &Line) -> Result<(), String> {
