@@ -193,15 +193,6 @@ pub(crate) async fn wait(pool: &PgPool, gateway: &GatewayName, link: &Link, on: 
 }
 
 impl Link {
-    /// Whether a run may begin, or go on: with an open call it would send, with news it would take in.
-    pub(crate) fn may_go_on(&self, open: bool, news: bool) -> Result<(), RunError> {
-        if open {
-            self.may(Direction::Outbound)?;
-        }
-        // What waits inbound also keeps a push back: it might write over it.
-        if news { self.may(Direction::Inbound) } else { Ok(()) }
-    }
-
     /// Whether that direction goes on.
     pub(crate) fn may(&self, direction: Direction) -> Result<(), RunError> {
         let paused = match direction {

@@ -22,6 +22,7 @@ use futures::future::{Either, select};
 use tandem_domain::{Customer, CustomerError, GatewayName, Policies};
 use tandem_eventlog::{ExecuteError, Executed, Loaded, StoreError};
 
+use crate::inbox::Row;
 use crate::ledger::{Change, Ledger, NotCommitted, Step};
 use crate::link::Link;
 use crate::timer::Timer;
@@ -50,14 +51,14 @@ pub(crate) async fn reconcile(run: &mut Run<'_>) -> Result<usize, RunError> {
 
 async fn rounds(run: &mut Run<'_>) -> Result<usize, RunError> {
     let (mut open, mut told, mut customer) = run.with.ledger.look_around(&run.link).await?;
-    run.link.may_go_on(open.is_some(), run.link.look || !told.is_empty())?;
+    may_go_on(run, open.is_some(), &told).await?;
     for _ in 0..ROUNDS {
         // An open call first: nobody knows what the remote holds while it is out.
         if let Some(intent) = open {
             settle::settle(run, &intent).await?;
             (told, customer) = run.with.ledger.look_again(&run.link).await?;
             // Told of while the call was out.
-            run.link.may_go_on(false, run.link.look || !told.is_empty())?;
+            may_go_on(run, false, &told).await?;
         }
         if deletions::waits(run, &mut told, &mut customer).await? {
             return Ok(held(run, &customer));
@@ -76,6 +77,18 @@ async fn rounds(run: &mut Run<'_>) -> Result<usize, RunError> {
         told = vec![];
     }
     Err(RunError::Restless)
+}
+
+/// Whether a run may begin, or go on: with an open call it would send, with news it would take in.
+async fn may_go_on(run: &Run<'_>, open: bool, told: &[Row]) -> Result<(), RunError> {
+    if open {
+        run.link.may(Direction::Outbound)?;
+    }
+    // What waits inbound also keeps a push back: it might write over it.
+    match run.link.may(Direction::Inbound) {
+        Err(paused) if run.link.look || observe::is_news(run, told).await? => Err(paused),
+        _ => Ok(()),
+    }
 }
 
 /// On how many fields both sides differ until a person decides.

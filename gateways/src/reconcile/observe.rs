@@ -61,6 +61,13 @@ pub(super) async fn observe(run: &mut Run<'_>, mut rows: Vec<Row>) -> Result<Opt
     Ok(Some(observation))
 }
 
+/// Whether the inbox says more than that our own calls did what their replies told.
+pub(super) async fn is_news(run: &Run<'_>, rows: &[Row]) -> Result<bool, RunError> {
+    let echoes = echoes::among(run, rows).await?;
+    let wrote_over = |row: &Row| echoes.get(&row.id).is_some_and(|echo| !echo.overwritten(run, &row.change).is_empty());
+    Ok(!matches!(judge(run, rows, &echoes), Judgement::Known) || rows.iter().any(wrote_over))
+}
+
 /// Asks the remote. Taken without comparing: nobody else can have seen anything later under our lease.
 pub(super) async fn look(run: &mut Run<'_>, remote_id: RemoteId) -> Result<Observation, RunError> {
     let seen = run.call(run.gateway().retrieve(&remote_id)).await??;
