@@ -1,7 +1,9 @@
 //! Waiting for the work: until nothing is due anywhere.
 
-use sqlx::Row;
 use std::time::Duration;
+
+use sqlx::Row;
+use tandem_local::test::Pauses;
 
 use crate::Tandem;
 
@@ -23,7 +25,7 @@ impl Tandem {
     /// # Panics
     /// When that does not come, saying what is left.
     pub async fn settled(&self) {
-        let mut before = String::new();
+        let (mut before, mut pauses) = (String::new(), Pauses::default());
         let waited = tokio::time::timeout(patience(), async {
             loop {
                 for gateway in self.gateways() {
@@ -35,7 +37,7 @@ impl Tandem {
                     return;
                 }
                 before = now;
-                self.moment().await;
+                pauses.pause().await;
             }
         });
         if waited.await.is_err() {
@@ -76,11 +78,12 @@ impl Tandem {
     /// When it does not come.
     pub async fn find<T, F: Future<Output = Option<T>>>(&self, what: &str, mut look: impl FnMut() -> F) -> T {
         let found = tokio::time::timeout(patience(), async {
+            let mut pauses = Pauses::default();
             loop {
                 if let Some(found) = look().await {
                     return found;
                 }
-                self.moment().await;
+                pauses.pause().await;
             }
         });
         found.await.unwrap_or_else(|_| panic!("never came: {what}\n{}", self.log()))
@@ -115,11 +118,6 @@ impl Tandem {
             .fetch_one(&self.database)
             .await
             .expect("the database")
-    }
-
-    /// The pause between two looks.
-    pub(crate) async fn moment(&self) {
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 
     async fn work_left(&self) -> (bool, String) {

@@ -8,7 +8,7 @@ use tandem_api::Config;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-use crate::service::{PATIENCE, Service, database, fresh_config};
+use crate::service::{PATIENCE, Service, database, fresh_config, fresh_config_without_tables};
 
 fn tandem(config: &Config, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));
@@ -221,7 +221,7 @@ async fn a_command_says_where_it_looked_for_postgresql() {
 
 #[tokio::test]
 async fn migrate_makes_the_tables_and_ends() {
-    let config = fresh_config().await;
+    let config = fresh_config_without_tables().await;
     for _ in 0..2 {
         let (code, text, told) = run(&config, &["migrate"]).await;
         assert_eq!((code, text.trim()), (0, "All tables are up to date."), "{told}");

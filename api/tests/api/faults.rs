@@ -4,7 +4,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::service::{PATIENCE, Service, fresh_config};
+use crate::service::{PATIENCE, Service, fresh_config, fresh_config_without_tables};
 
 #[tokio::test]
 async fn a_database_that_is_away_is_told_and_waited_for() {
@@ -103,7 +103,7 @@ async fn a_database_that_refuses_us_ends_the_start() {
 
 #[tokio::test]
 async fn many_services_start_at_once_on_an_empty_database() {
-    let config = fresh_config().await;
+    let config = fresh_config_without_tables().await;
     let starting = (0..4).map(|_| Service::run(config.clone()));
     let services = futures::future::join_all(starting.collect::<Vec<_>>()).await;
     for service in &services {

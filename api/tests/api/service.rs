@@ -6,6 +6,7 @@ use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use serde_json::{Value, json};
 use tandem_api::{Clock, Config, ServeError, serve};
+use tandem_local::test::Pauses;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -78,7 +79,7 @@ impl Service {
 
     /// Asks again and again until the answer is so.
     pub async fn until(&self, path: &str, wanted: impl Fn(&Answer) -> bool) -> Answer {
-        let mut last = None;
+        let (mut last, mut pauses) = (None, Pauses::default());
         let asking = async {
             loop {
                 let answer = self.get(path).await;
@@ -86,7 +87,7 @@ impl Service {
                     return answer;
                 }
                 last = Some(answer);
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                pauses.pause().await;
             }
         };
         match tokio::time::timeout(PATIENCE, asking).await {
@@ -207,6 +208,13 @@ pub async fn fresh_config() -> Config {
     config.nats.root = unique();
     config.nats.stream = config.nats.root.to_uppercase();
     config.database.max_connections = 10;
+    config
+}
+
+/// The same with an empty database, which nobody has migrated.
+pub async fn fresh_config_without_tables() -> Config {
+    let mut config = fresh_config().await;
+    config.database.url = tandem_local::test::empty_database().await.url.into();
     config
 }
 

@@ -4,11 +4,19 @@ use sqlx::{ConnectOptions, Connection, PgConnection};
 
 use crate::Error;
 
-/// Makes a database on the server of `server_url` (the URL of any database there) unless it exists, and returns its URL.
+/// The database without anything in it, which every server has.
+pub(crate) const EMPTY: &str = "template0";
+
+/// Makes an empty database on the server of `server_url` (the URL of any database there) unless it exists, and returns its URL.
 ///
 /// # Errors
 /// When the text is no URL, the server is away, or its user may not make databases.
 pub async fn create_database(server_url: &str, name: &str) -> Result<String, Error> {
+    copy_database(server_url, name, EMPTY).await
+}
+
+/// The same with what is in another one, to which nobody may be connected meanwhile.
+pub(crate) async fn copy_database(server_url: &str, name: &str, of: &str) -> Result<String, Error> {
     let mut url = url::Url::parse(server_url).map_err(|_| Error::Url("the given text"))?;
     let failed = |source| Error::Database { name: name.to_owned(), source };
     let options = sqlx::postgres::PgConnectOptions::from_url(&url).map_err(failed)?.disable_statement_logging();
@@ -19,12 +27,15 @@ pub async fn create_database(server_url: &str, name: &str) -> Result<String, Err
         .await
         .map_err(failed)?;
     if !exists {
-        // A name can't be bound; quoted like this it can hold anything.
-        let quoted = name.replace('"', "\"\"");
-        let statement = format!("CREATE DATABASE \"{quoted}\" TEMPLATE template0");
+        let statement = format!("CREATE DATABASE {} TEMPLATE {}", quoted(name), quoted(of));
         sqlx::query(&statement).execute(&mut connection).await.map_err(failed)?;
     }
     connection.close().await.map_err(failed)?;
     url.set_path(name);
     Ok(url.into())
+}
+
+/// A name can't be bound; quoted like this it can hold anything.
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }

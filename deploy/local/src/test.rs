@@ -3,21 +3,26 @@
 //!
 //! These functions panic when a server does not start: a test has nothing better to do.
 
+mod pauses;
 mod proxy;
 
 use std::env;
 use std::ops::{Deref, DerefMut};
 use std::sync::OnceLock;
 
+use crate::database::{EMPTY, copy_database};
 use crate::error::io;
-use crate::{Error, Nats, NatsOptions, Postgres, PostgresOptions, Scratch, create_database, port, tools};
+use crate::{Error, Nats, NatsOptions, Postgres, PostgresOptions, Scratch, port, tools};
 
+pub use pauses::Pauses;
 pub use proxy::Proxy;
 
 /// Names a PostgreSQL server for tests, by the URL of any database on it; its user must be allowed to make databases.
 pub const DATABASE_URL: &str = "TANDEM_TEST_DATABASE_URL";
 /// Names a nats-server with JetStream for tests.
 pub const NATS_URL: &str = "TANDEM_TEST_NATS_URL";
+/// Names a database on that PostgreSQL server that tests copy instead of migrating one each: `tandem migrate` has made it.
+pub const TEMPLATE: &str = "TANDEM_TEST_TEMPLATE";
 
 /// An empty database of one test's own.
 #[derive(Debug, Clone)]
@@ -34,18 +39,32 @@ pub struct Own<S> {
     _scratch: Scratch,
 }
 
-/// A fresh empty database on the shared server. Tests of one process may hold some 400 connections together.
+/// A fresh database on the shared server, to migrate: it is empty, or migrated and otherwise empty. Tests of one process may
+/// hold some 400 connections together.
 ///
 /// # Panics
 /// When PostgreSQL can't be started or reached.
 pub async fn database() -> TestDatabase {
+    let template = env::var(TEMPLATE).ok().filter(|name| !name.is_empty());
+    copy_of(template.as_deref().unwrap_or(EMPTY)).await
+}
+
+/// A fresh empty database on the shared server, with a history (`epoch`) of its own once it is migrated.
+///
+/// # Panics
+/// When PostgreSQL can't be started or reached.
+pub async fn empty_database() -> TestDatabase {
+    copy_of(EMPTY).await
+}
+
+async fn copy_of(template: &str) -> TestDatabase {
     let server = shared(env::var(DATABASE_URL), || {
         static SHARED: OnceLock<Own<Postgres>> = OnceLock::new();
         SHARED.get_or_init(|| or_panic(start_postgres())).url("postgres")
     })
     .await;
     let name = format!("tandem_test_{:016x}", rand::random::<u64>());
-    TestDatabase { url: or_panic(create_database(&server, &name).await) }
+    TestDatabase { url: or_panic(copy_database(&server, &name, template).await) }
 }
 
 /// The URL of the shared nats-server: use a stream name and subjects of your own.
@@ -60,7 +79,7 @@ pub async fn nats() -> String {
     .await
 }
 
-/// A PostgreSQL server that this test may kill. It has the database `postgres`; more by [`create_database`].
+/// A PostgreSQL server that this test may kill. It has the database `postgres`; more by [`crate::create_database`].
 ///
 /// # Panics
 /// When it can't be started.
@@ -95,6 +114,8 @@ pub fn start_postgres() -> Result<Own<Postgres>, Error> {
 fn start_postgres_with(mut settings: Vec<(&'static str, String)>) -> Result<Own<Postgres>, Error> {
     let scratch = Scratch::new()?;
     settings.extend([("max_connections", "400".to_owned()), ("shared_buffers", "64MB".to_owned())]);
+    // Its launcher visits each database once a minute: of hundreds that live for seconds, one every tenth of a second.
+    settings.push(("autovacuum", "off".to_owned()));
     let options =
         PostgresOptions { settings, sync_new_data: false, ..PostgresOptions::new(scratch.path().join("postgres")) };
     Ok(Own { server: Postgres::start(&tools()?, options)?, _scratch: scratch })

@@ -2,11 +2,16 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::num::NonZero;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use anyhow::Context;
-use tandem_local::test;
+use anyhow::{Context, bail};
+use tandem_local::{create_database, test};
+
+/// How many tests a test binary runs at once ("The rustc book", Tests).
+const TEST_THREADS: &str = "RUST_TEST_THREADS";
 
 /// Runs the command and returns its exit code; 128 + the signal's number if one ended it, as a shell would.
 pub fn run(command: &[OsString]) -> anyhow::Result<ExitCode> {
@@ -19,10 +24,16 @@ pub fn run(command: &[OsString]) -> anyhow::Result<ExitCode> {
 
         let mut command = tokio::process::Command::from(Command::new(program));
         command.args(arguments);
+        if env::var_os(TEST_THREADS).is_none() {
+            command.env(TEST_THREADS, test_threads().to_string());
+        }
         let (mut postgres, mut nats) = (None, None);
         if env::var_os(test::DATABASE_URL).is_none() {
             let server = postgres.insert(test::start_postgres()?);
             command.env(test::DATABASE_URL, server.url("postgres"));
+            if let Some(template) = template(&server.url("postgres")).await? {
+                command.env(test::TEMPLATE, template);
+            }
         }
         if env::var_os(test::NATS_URL).is_none() {
             let server = nats.insert(test::start_nats()?);
@@ -40,6 +51,33 @@ pub fn run(command: &[OsString]) -> anyhow::Result<ExitCode> {
         };
         Ok(ExitCode::from(exit_code(status)))
     })
+}
+
+/// More than there are processors, since a test waits for its servers most of its time; no more than PostgreSQL has connections
+/// for, of which a test with a service needs some 30.
+fn test_threads() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    (3 * processors).min(12)
+}
+
+/// Makes the database that tests copy, if the `tandem` beside this program is built: migrating each would be a third of what
+/// PostgreSQL has to do for them.
+async fn template(server_url: &str) -> anyhow::Result<Option<&'static str>> {
+    const NAME: &str = "tandem_template";
+    let tandem = env::current_exe()?.with_file_name("tandem");
+    if !tandem.is_file() {
+        return Ok(None);
+    }
+    let url = create_database(server_url, NAME).await?;
+    let mut migrate = tokio::process::Command::new(&tandem);
+    // No settings but these: neither the environment's nor those of a `tandem.toml` here.
+    migrate.arg("migrate").env_clear().env("TANDEM_DATABASE__URL", url);
+    migrate.current_dir(tandem.parent().unwrap_or(Path::new("/"))).kill_on_drop(true);
+    let output = migrate.output().await.with_context(|| format!("could not run {}", tandem.display()))?;
+    if !output.status.success() {
+        bail!("`tandem migrate` failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(Some(NAME))
 }
 
 fn exit_code(status: std::process::ExitStatus) -> u8 {

@@ -24,6 +24,7 @@ async fn erased_events_keep_their_places_and_say_nothing() {
     .unwrap();
 
     assert_eq!(erased, 3);
+    relay.reaches("published", |status| status.published == 6).await;
     let jetstream = jetstream::new(world.nats.clone());
     let messages = jetstream.get_stream(&world.feed.stream).await.unwrap();
     assert!(messages.get_raw_message(2).await.is_ok());
@@ -43,7 +44,6 @@ async fn erased_events_keep_their_places_and_say_nothing() {
     );
 
     // A stream that is filled again has the blank events.
-    relay.reaches("published", |status| status.published == 6).await;
     jetstream.delete_stream(&world.feed.stream).await.unwrap();
     world.settles_at(6).await;
     let refilled = jetstream.get_stream(&world.feed.stream).await.unwrap().get_raw_message(3).await.unwrap();

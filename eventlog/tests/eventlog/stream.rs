@@ -198,7 +198,7 @@ async fn a_stream_rebuilt_while_it_is_empty_gets_no_message_of_the_epoch_before(
 #[tokio::test]
 async fn a_stream_of_another_database_is_refused() {
     let world = World::new().await;
-    let other = World::on(&tandem_local::test::database().await.url, &world.nats_url).await;
+    let other = World::on(&tandem_local::test::empty_database().await.url, &world.nats_url).await;
     prepare(&other.pool, &other.nats, &other.feed).await.unwrap();
 
     let refused = prepare(&world.pool, &world.nats, &other.feed).await.unwrap_err();
