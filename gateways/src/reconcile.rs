@@ -23,6 +23,7 @@ use tandem_domain::{Customer, CustomerError, GatewayName, Policies};
 use tandem_eventlog::{ExecuteError, Executed, Loaded, StoreError};
 
 use crate::inbox::Row;
+use crate::intent::Intent;
 use crate::ledger::{Change, Ledger, NotCommitted, Step};
 use crate::link::Link;
 use crate::timer::Timer;
@@ -51,18 +52,18 @@ pub(crate) async fn reconcile(run: &mut Run<'_>) -> Result<usize, RunError> {
 
 async fn rounds(run: &mut Run<'_>) -> Result<usize, RunError> {
     let (mut open, mut told, mut customer) = run.with.ledger.look_around(&run.link).await?;
-    may_go_on(run, open.is_some(), &told).await?;
+    may_go_on(run, open.as_ref(), &told).await?;
     for _ in 0..ROUNDS {
         // An open call first: nobody knows what the remote holds while it is out.
         if let Some(intent) = open {
             settle::settle(run, &intent).await?;
             (told, customer) = run.with.ledger.look_again(&run.link).await?;
-            // Told of while the call was out.
-            may_go_on(run, false, &told).await?;
         }
         if deletions::waits(run, &mut told, &mut customer).await? {
             return Ok(held(run, &customer));
         }
+        // Told of while the call was out, or held until now.
+        may_go_on(run, None, &told).await?;
         // What the remote is known to hold now, merged into the catalog. One transaction.
         if let Some(observation) = observe::observe(run, told).await?
             && let Some(observation) = twins::may_be_imported(run, observation, &customer).await?
@@ -80,13 +81,13 @@ async fn rounds(run: &mut Run<'_>) -> Result<usize, RunError> {
 }
 
 /// Whether a run may begin, or go on: with an open call it would send, with news it would take in.
-async fn may_go_on(run: &Run<'_>, open: bool, told: &[Row]) -> Result<(), RunError> {
-    if open {
+async fn may_go_on(run: &Run<'_>, open: Option<&Intent>, told: &[Row]) -> Result<(), RunError> {
+    if open.is_some() {
         run.link.may(Direction::Outbound)?;
     }
     // What waits inbound also keeps a push back: it might write over it.
     match run.link.may(Direction::Inbound) {
-        Err(paused) if run.link.look || observe::is_news(run, told).await? => Err(paused),
+        Err(paused) if run.link.look || observe::is_news(run, open, told).await? => Err(paused),
         _ => Ok(()),
     }
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use tandem_domain::{
-    Customer, CustomerCommand, Field, Interval, Observe, Overwritten, Profile, RemoteId, Sight, Spellings, Unlink,
+    Customer, CustomerCommand, CustomerEvent, Field, Interval, Observe, Overwritten, Profile, RemoteId, Sight,
+    Spellings, Unlink,
 };
 use tandem_eventlog::zoo::plays;
 use tandem_eventlog::{Context, Loaded};
@@ -98,6 +99,9 @@ pub(super) async fn merge(
     for _ in 0..ATTEMPTS {
         let alive = matches!(loaded.aggregate, Customer::Active { .. });
         let dies = gone && alive && !unlinked;
+        if dies {
+            run.link.may(Direction::Inbound)?;
+        }
         let on_delete = run.on_delete(Direction::Inbound);
         if dies && on_delete == OnDelete::Ask {
             return match deletions::ask_here(run, &observation).await {
@@ -116,6 +120,11 @@ pub(super) async fn merge(
             looked_up = true;
             loaded = run.load().await?;
             continue;
+        }
+        let only_linked = intake.events.iter().all(|event| matches!(event, CustomerEvent::Linked { .. }));
+        if alive && !only_linked {
+            // The end of a call of ours may show what nobody has told of.
+            run.link.may(Direction::Inbound)?;
         }
         // What is told of an unlinked one later links nothing again.
         let unlinks = alive && (unlinked || gone && on_delete == OnDelete::Unlink);

@@ -12,6 +12,7 @@ use super::merge::{Observation, Sighted};
 use super::settle::spellings_of;
 use super::{Run, RunError};
 use crate::inbox::Row;
+use crate::intent::Intent;
 use crate::ledger::Change;
 use crate::link::LinkState;
 use crate::{ChangeKind, Object, RemoteChange, zoo};
@@ -61,11 +62,22 @@ pub(super) async fn observe(run: &mut Run<'_>, mut rows: Vec<Row>) -> Result<Opt
     Ok(Some(observation))
 }
 
-/// Whether the inbox says more than that our own calls did what their replies told.
-pub(super) async fn is_news(run: &Run<'_>, rows: &[Row]) -> Result<bool, RunError> {
-    let echoes = echoes::among(run, rows).await?;
+/// Whether the inbox says anything that is to be taken in: more than our last sight includes, or of an edit that a call of
+/// ours wrote over. That the open call arrived is no news: its repeat is answered as it was.
+pub(super) async fn is_news(run: &Run<'_>, open: Option<&Intent>, told: &[Row]) -> Result<bool, RunError> {
+    let ours = |row: &&Row| run.link.remote_id.as_ref().is_none_or(|ours| row.change.remote_id == *ours);
+    let arrived = |row: &&Row| open.is_some_and(|open| row.change.idempotency_key.as_ref() == Some(&open.key));
+    let rows: Vec<Row> = told.iter().filter(ours).filter(|row| !arrived(row)).cloned().collect();
+    let echoes = echoes::among(run, &rows).await?;
     let wrote_over = |row: &Row| echoes.get(&row.id).is_some_and(|echo| !echo.overwritten(run, &row.change).is_empty());
-    Ok(!matches!(judge(run, rows, &echoes), Judgement::Known) || rows.iter().any(wrote_over))
+    Ok(match judge(run, &rows, &echoes) {
+        Judgement::Known => rows.iter().any(wrote_over),
+        // Our own delete, which was told to end what we knew.
+        Judgement::Gone(change) if run.link.state == LinkState::Deleted => {
+            run.link.base.as_ref().is_none_or(|base| base.profile != change.profile)
+        }
+        Judgement::Gone(_) | Judgement::News(_) | Judgement::Unclear(_) => true,
+    })
 }
 
 /// Asks the remote. Taken without comparing: nobody else can have seen anything later under our lease.

@@ -1,5 +1,7 @@
 //! All of Tandem, on real servers. One program: it is linked once, and no processor waits for the last test of a part.
 
+#![allow(clippy::unwrap_used, reason = "a test has nothing better to do, in its helper functions neither")]
+
 mod accounts;
 mod backup;
 mod conflicts;
@@ -9,6 +11,7 @@ mod deletions;
 mod erase;
 mod faults;
 mod pause;
+mod paused_inbound;
 mod plan;
 mod retention;
 mod rules;
