@@ -242,9 +242,12 @@ fn major_version(bin: &Path) -> Result<u32, Error> {
     let mut command = Command::new(bin.join("initdb"));
     let output = command.arg("--version").stdin(Stdio::null()).output().map_err(io("run initdb"))?;
     let said = String::from_utf8_lossy(&output.stdout);
-    let digits = said.trim_start_matches(|letter: char| !letter.is_ascii_digit());
-    let major = digits.split(|letter: char| !letter.is_ascii_digit()).next().and_then(|major| major.parse().ok());
-    major.ok_or_else(|| Error::Failed { program: "initdb", status: output.status, output: said.into_owned() })
+    let major = said.split(|letter: char| !letter.is_ascii_digit()).find_map(|number| number.parse().ok());
+    major.ok_or_else(|| Error::Failed {
+        program: "initdb",
+        status: output.status,
+        output: format!("no version: {said}"),
+    })
 }
 
 #[cfg(target_os = "linux")]

@@ -24,7 +24,7 @@ pub const NATS_URL: &str = "TANDEM_TEST_NATS_URL";
 /// Names a database on that PostgreSQL server that tests copy instead of migrating one each: `tandem migrate` has made it.
 pub const TEMPLATE: &str = "TANDEM_TEST_TEMPLATE";
 
-/// An empty database of one test's own.
+/// A database of one test's own.
 #[derive(Debug, Clone)]
 pub struct TestDatabase {
     /// Where to connect.
@@ -114,7 +114,7 @@ pub fn start_postgres() -> Result<Own<Postgres>, Error> {
 fn start_postgres_with(mut settings: Vec<(&'static str, String)>) -> Result<Own<Postgres>, Error> {
     let scratch = Scratch::new()?;
     settings.extend([("max_connections", "400".to_owned()), ("shared_buffers", "64MB".to_owned())]);
-    // Its launcher visits each database once a minute: of hundreds that live for seconds, one every tenth of a second.
+    // Its launcher visits each database once a minute: of hundreds that are used for seconds, one every tenth of a second.
     settings.push(("autovacuum", "off".to_owned()));
     let options =
         PostgresOptions { settings, sync_new_data: false, ..PostgresOptions::new(scratch.path().join("postgres")) };

@@ -31,6 +31,7 @@ pub fn run(command: &[OsString]) -> anyhow::Result<ExitCode> {
         if env::var_os(test::DATABASE_URL).is_none() {
             let server = postgres.insert(test::start_postgres()?);
             command.env(test::DATABASE_URL, server.url("postgres"));
+            command.env_remove(test::TEMPLATE);
             if let Some(template) = template(&server.url("postgres")).await? {
                 command.env(test::TEMPLATE, template);
             }
@@ -53,8 +54,8 @@ pub fn run(command: &[OsString]) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// More than there are processors, since a test waits for its servers most of its time; no more than PostgreSQL has connections
-/// for, of which a test with a service needs some 30.
+/// Three a processor, since a test waits for its servers most of its time; no more than PostgreSQL has connections for, of which
+/// a test with a service needs some 30.
 fn test_threads() -> usize {
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
     (3 * processors).min(12)

@@ -1,7 +1,5 @@
 //! Several Stripe accounts: a change at one reaches the others through the catalog, and then there is rest.
 
-#![allow(clippy::unwrap_used, reason = "a test has nothing better to do, in its helper functions neither")]
-
 use std::time::Duration;
 
 use serde_json::json;

@@ -1,8 +1,6 @@
 //! A backup of PostgreSQL is restored that is older than the stream and older than Stripe: noticed, said, mended, and what
 //! Stripe knows comes back from there.
 
-#![allow(clippy::unwrap_used, reason = "a test has nothing better to do, in its helper functions neither")]
-
 use std::path::{Path, PathBuf};
 
 use async_nats::jetstream;

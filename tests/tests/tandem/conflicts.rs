@@ -1,7 +1,5 @@
 //! The conflict queue: what waits for a person, and what they decide.
 
-#![allow(clippy::unwrap_used, reason = "a test has nothing better to do, in its helper functions neither")]
-
 use serde_json::{Value, json};
 use tandem_tests::{Setup, Tandem};
 

@@ -3,8 +3,6 @@
 //! A history is made from its seed. One that fails is printed with its seed, and again as short as it still fails.
 //! `make soak HOURS=1` plays new ones; `make soak SEEDS=17` plays one again.
 
-#![allow(clippy::unwrap_used, reason = "a test has nothing better to do, in its helper functions neither")]
-
 mod calls;
 mod check;
 mod dice;

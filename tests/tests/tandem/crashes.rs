@@ -1,8 +1,6 @@
 //! `tandem serve` dies at an exact point of its work, is started again, and both sides end equal: nothing lost, nothing
 //! doubled. The points are in the code (`crash::at`), in a build with the feature `zoo`.
 
-#![allow(clippy::unwrap_used, reason = "a test has nothing better to do, in its helper functions neither")]
-
 use std::time::Duration;
 
 use serde_json::json;

@@ -1,8 +1,6 @@
 //! Deletions that are asked about: on one side a customer is deleted, and nothing happens on the other before a person has
 //! said so.
 
-#![allow(clippy::unwrap_used, reason = "a test has nothing better to do, in its helper functions neither")]
-
 use serde_json::{Value, json};
 use stripe_sim::{Call, ClockChange, Fault, Order};
 use tandem_tests::{Customer, Setup, Tandem};

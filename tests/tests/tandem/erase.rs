@@ -1,7 +1,5 @@
 //! Erasing a person: what is known of a deleted customer becomes blank, everywhere.
 
-#![allow(clippy::unwrap_used, reason = "a test has nothing better to do, in its helper functions neither")]
-
 use serde_json::json;
 use tandem_tests::Tandem;
 

@@ -1,7 +1,5 @@
 //! Kills and cuts in the middle: nothing lost, nothing doubled, nothing stuck.
 
-#![allow(clippy::unwrap_used, reason = "a test has nothing better to do, in its helper functions neither")]
-
 use serde_json::{Value, json};
 use stripe_sim::Fault;
 use tandem_local::Postgres;

@@ -1,7 +1,5 @@
 //! The first run: both sides have customers already. A plan says who is who, and changes nothing; apply does what it says.
 
-#![allow(clippy::unwrap_used, reason = "a test has nothing better to do, in its helper functions neither")]
-
 use serde_json::{Value, json};
 use stripe_sim::{ClockChange, Fault};
 use tandem_tests::{Setup, Tandem};

@@ -1,7 +1,5 @@
 //! What is done is forgotten after a while, and nothing that is still needed.
 
-#![allow(clippy::unwrap_used, reason = "a test has nothing better to do, in its helper functions neither")]
-
 use serde_json::json;
 use tandem_tests::{Customer, Tandem};
 

@@ -1,7 +1,5 @@
 //! One test a rule of two-way sync. Each names the variant that looked right, and that it is there to catch.
 
-#![allow(clippy::unwrap_used, reason = "a test has nothing better to do, in its helper functions neither")]
-
 mod at_once;
 mod calls;
 mod conflicts;

@@ -1,8 +1,6 @@
 //! What makes PostgreSQL stand still: seen in `/readyz`, `tandem status` and the measurements; nothing skipped; gone on by
 //! itself once it is healed.
 
-#![allow(clippy::unwrap_used, reason = "a test has nothing better to do, in its helper functions neither")]
-
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tandem_local::test::own_postgres;

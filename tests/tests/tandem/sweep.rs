@@ -1,7 +1,5 @@
 //! The sweep: what no webhook told is read from Stripe's list of events, however long the list is.
 
-#![allow(clippy::unwrap_used, reason = "a test has nothing better to do, in its helper functions neither")]
-
 use std::time::Duration;
 
 use stripe_sim::{Call, Fault};

@@ -1,7 +1,5 @@
 //! Twins: a customer here and an object in Stripe with one email, which no link knows as the same.
 
-#![allow(clippy::unwrap_used, reason = "a test has nothing better to do, in its helper functions neither")]
-
 use serde_json::{Value, json};
 use tandem_tests::{Account, Customer, Setup, Tandem};
 

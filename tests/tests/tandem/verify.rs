@@ -1,7 +1,5 @@
 //! Verify and repair: what differs is found, what is under way is not, and what was found is mended.
 
-#![allow(clippy::unwrap_used, reason = "a test has nothing better to do, in its helper functions neither")]
-
 use serde_json::{Value, json};
 use stripe_sim::{Fault, Settings};
 use tandem_tests::{Customer, Ran, Setup, Tandem};
