@@ -2,6 +2,11 @@
 
 ROOT := $(dir $(realpath $(lastword $(MAKEFILE_LIST))))
 PROFILE := $(if $(RELEASE),--release)
+# Programs are started from here, not by `cargo run`: for one package alone it builds what that needs with other features, and
+# what it sets makes a cargo within build once more what looks at it.
+export CARGO_TARGET_DIR ?= $(ROOT)target
+DEBUG := $(CARGO_TARGET_DIR)/debug
+OPTIMISED := $(CARGO_TARGET_DIR)/release
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 SEEDS := $(shell date +%s)000..
@@ -16,17 +21,17 @@ help: ## Show this list
 run: ## Start PostgreSQL, nats-server, a local Stripe and Tandem (RELEASE=1: optimised; STRIPE_SECRET_KEY: Stripe itself)
 	@cd "$(ROOT)" && deploy/bootstrap
 	@cd "$(ROOT)" && cargo build $(PROFILE) -p tandem-api -p stripe-sim -p tandem-local --bins
-	@cd "$(ROOT)" && exec cargo run --quiet $(PROFILE) -p tandem-local -- run
+	@cd "$(ROOT)" && exec "$(if $(RELEASE),$(OPTIMISED),$(DEBUG))/tandem-local" run
 
 test: lint ## Check everything: lint, then every test on real servers
 	cd "$(ROOT)" && deploy/bootstrap
 	cd "$(ROOT)" && cargo build --workspace --bins
-	cd "$(ROOT)" && cargo run --quiet -p tandem-local -- test -- cargo test --workspace
+	cd "$(ROOT)" && "$(DEBUG)/tandem-local" test -- cargo test --workspace
 
 soak: ## Play new random histories of edits and faults on both sides (HOURS=1; SEEDS=17 or SEEDS=100..200: those)
 	@cd "$(ROOT)" && deploy/bootstrap
 	@cd "$(ROOT)" && cargo build --workspace --bins
-	@cd "$(ROOT)" && TANDEM_TEST_SEEDS=$(SEEDS) TANDEM_TEST_HOURS=$(HOURS) cargo run --quiet -p tandem-local -- test -- \
+	@cd "$(ROOT)" && TANDEM_TEST_SEEDS=$(SEEDS) TANDEM_TEST_HOURS=$(HOURS) "$(DEBUG)/tandem-local" test -- \
 		cargo test --workspace --test tandem -- --nocapture new_seeds
 
 model: ## Play random histories without servers, on a model of Stripe, network and database (HISTORIES=1000000)
@@ -36,7 +41,7 @@ model: ## Play random histories without servers, on a model of Stripe, network a
 bench: ## Measure speed against the bare parts, on an optimised build (ARGS="...": options of tandem-bench)
 	@cd "$(ROOT)" && deploy/bootstrap
 	@cd "$(ROOT)" && cargo build --release -p tandem-api -p stripe-sim -p tandem-local -p tandem-bench --bins
-	@cd "$(ROOT)" && cargo run --quiet --release -p tandem-bench -- $(ARGS)
+	@cd "$(ROOT)" && "$(OPTIMISED)/tandem-bench" $(ARGS)
 
 lint: ## Check format, lints, docs, and dependencies if cargo-deny is installed
 	cd "$(ROOT)" && cargo fmt --all --check
