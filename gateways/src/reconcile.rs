@@ -52,17 +52,16 @@ pub(crate) async fn reconcile(run: &mut Run<'_>) -> Result<usize, RunError> {
 
 async fn rounds(run: &mut Run<'_>) -> Result<usize, RunError> {
     let (mut open, mut told, mut customer) = run.with.ledger.look_around(&run.link).await?;
-    may_go_on(run, open.as_ref(), &told).await?;
     for _ in 0..ROUNDS {
         // An open call first: nobody knows what the remote holds while it is out.
         if let Some(intent) = open {
+            may_go_on(run, Some(&intent), &told).await?;
             settle::settle(run, &intent).await?;
             (told, customer) = run.with.ledger.look_again(&run.link).await?;
         }
         if deletions::waits(run, &mut told, &mut customer).await? {
             return Ok(held(run, &customer));
         }
-        // Told of while the call was out, or held until now.
         may_go_on(run, None, &told).await?;
         // What the remote is known to hold now, merged into the catalog. One transaction.
         if let Some(observation) = observe::observe(run, told).await?

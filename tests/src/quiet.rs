@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::Row;
-use tandem_local::test::Pauses;
+use tandem_local::test::Looks;
 
 use crate::Tandem;
 
@@ -25,7 +25,7 @@ impl Tandem {
     /// # Panics
     /// When that does not come, saying what is left.
     pub async fn settled(&self) {
-        let (mut before, mut pauses) = (String::new(), Pauses::default());
+        let (mut before, mut looks) = (String::new(), Looks::default());
         let waited = tokio::time::timeout(patience(), async {
             loop {
                 for gateway in self.gateways() {
@@ -37,7 +37,7 @@ impl Tandem {
                     return;
                 }
                 before = now;
-                pauses.pause().await;
+                looks.pause().await;
             }
         });
         if waited.await.is_err() {
@@ -78,12 +78,12 @@ impl Tandem {
     /// When it does not come.
     pub async fn find<T, F: Future<Output = Option<T>>>(&self, what: &str, mut look: impl FnMut() -> F) -> T {
         let found = tokio::time::timeout(patience(), async {
-            let mut pauses = Pauses::default();
+            let mut looks = Looks::default();
             loop {
                 if let Some(found) = look().await {
                     return found;
                 }
-                pauses.pause().await;
+                looks.pause().await;
             }
         });
         found.await.unwrap_or_else(|_| panic!("never came: {what}\n{}", self.log()))

@@ -10,7 +10,7 @@ use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use stripe_sim::{Control, Options, Settings, Sim};
 use tandem_local::process::{Process, command};
-use tandem_local::test::Pauses;
+use tandem_local::test::Looks;
 use tandem_local::{Scratch, Signal, port, test};
 
 pub(crate) const WEBHOOK_SECRET: &str = "whsec_test";
@@ -204,13 +204,13 @@ impl Tandem {
         let mut env = self.env.clone();
         env.push((end.to_owned(), point.to_owned()));
         self.process = spawn(&env, self.without_gateway, self.port, self.scratch.path().join("tandem.log"));
-        let mut pauses = Pauses::default();
+        let mut looks = Looks::default();
         while self.process.ended().is_none() {
             let answer = self.http.get(self.at("/readyz")).send().await;
             if answer.is_ok_and(|answer| answer.status().is_success()) {
                 return;
             }
-            pauses.pause().await;
+            looks.pause().await;
         }
     }
 
@@ -258,14 +258,14 @@ impl Tandem {
     /// # Panics
     /// When it has ended instead.
     pub async fn ready(&mut self) {
-        let mut pauses = Pauses::default();
+        let mut looks = Looks::default();
         loop {
             assert!(self.process.ended().is_none(), "tandem serve has ended:\n{}", self.log());
             let answer = self.http.get(self.at("/readyz")).send().await;
             if answer.is_ok_and(|answer| answer.status().is_success()) {
                 return;
             }
-            pauses.pause().await;
+            looks.pause().await;
         }
     }
 
@@ -281,12 +281,12 @@ impl Tandem {
 
     async fn ended(&mut self) -> ExitStatus {
         let ended = tokio::time::timeout(Duration::from_secs(30), async {
-            let mut pauses = Pauses::default();
+            let mut looks = Looks::default();
             loop {
                 if let Some(ended) = self.process.ended() {
                     return ended;
                 }
-                pauses.pause().await;
+                looks.pause().await;
             }
         });
         ended.await.unwrap_or_else(|_| panic!("it lives on:\n{}", self.log()))

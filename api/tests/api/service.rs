@@ -6,7 +6,7 @@ use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use serde_json::{Value, json};
 use tandem_api::{Clock, Config, ServeError, serve};
-use tandem_local::test::Pauses;
+use tandem_local::test::Looks;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -79,7 +79,7 @@ impl Service {
 
     /// Asks again and again until the answer is so.
     pub async fn until(&self, path: &str, wanted: impl Fn(&Answer) -> bool) -> Answer {
-        let (mut last, mut pauses) = (None, Pauses::default());
+        let (mut last, mut looks) = (None, Looks::default());
         let asking = async {
             loop {
                 let answer = self.get(path).await;
@@ -87,7 +87,7 @@ impl Service {
                     return answer;
                 }
                 last = Some(answer);
-                pauses.pause().await;
+                looks.pause().await;
             }
         };
         match tokio::time::timeout(PATIENCE, asking).await {

@@ -3,7 +3,7 @@
 //!
 //! These functions panic when a server does not start: a test has nothing better to do.
 
-mod pauses;
+mod looks;
 mod proxy;
 
 use std::env;
@@ -14,7 +14,7 @@ use crate::database::{EMPTY, copy_database};
 use crate::error::io;
 use crate::{Error, Nats, NatsOptions, Postgres, PostgresOptions, Scratch, port, tools};
 
-pub use pauses::Pauses;
+pub use looks::Looks;
 pub use proxy::Proxy;
 
 /// Names a PostgreSQL server for tests, by the URL of any database on it; its user must be allowed to make databases.
@@ -113,9 +113,9 @@ pub fn start_postgres() -> Result<Own<Postgres>, Error> {
 
 fn start_postgres_with(mut settings: Vec<(&'static str, String)>) -> Result<Own<Postgres>, Error> {
     let scratch = Scratch::new()?;
-    settings.extend([("max_connections", "400".to_owned()), ("shared_buffers", "64MB".to_owned())]);
-    // Its launcher visits each database once a minute: of hundreds that are used for seconds, one every tenth of a second.
-    settings.push(("autovacuum", "off".to_owned()));
+    // Autovacuum visits each database once a minute: of hundreds that are used for seconds, one every tenth of a second.
+    let usual = [("max_connections", "400"), ("shared_buffers", "64MB"), ("autovacuum", "off")];
+    settings.extend(usual.map(|(key, value)| (key, value.to_owned())));
     let options =
         PostgresOptions { settings, sync_new_data: false, ..PostgresOptions::new(scratch.path().join("postgres")) };
     Ok(Own { server: Postgres::start(&tools()?, options)?, _scratch: scratch })

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tandem_eventlog::{
     Context, ExecuteError, Executed, Feed, Loaded, Relay, RelayStatus, Store, Wake, migrate, stream,
 };
-use tandem_local::test::Pauses;
+use tandem_local::test::Looks;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -136,9 +136,9 @@ pub fn store(pool: &PgPool, nats: &Client, feed: &Feed) -> Store<Counter> {
 /// Waits for a condition, never for time.
 pub async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
     let waiting = async {
-        let mut pauses = Pauses::default();
+        let mut looks = Looks::default();
         while !condition().await {
-            pauses.pause().await;
+            looks.pause().await;
         }
     };
     assert!(tokio::time::timeout(patience(), waiting).await.is_ok(), "never came true: {what}");

@@ -99,6 +99,7 @@ pub(super) async fn merge(
     for _ in 0..ATTEMPTS {
         let alive = matches!(loaded.aggregate, Customer::Active { .. });
         let dies = gone && alive && !unlinked;
+        // Here and below: while inbound is paused, what ends a call of ours may show what nobody has told of.
         if dies {
             run.link.may(Direction::Inbound)?;
         }
@@ -123,7 +124,6 @@ pub(super) async fn merge(
         }
         let only_linked = intake.events.iter().all(|event| matches!(event, CustomerEvent::Linked { .. }));
         if alive && !only_linked {
-            // The end of a call of ours may show what nobody has told of.
             run.link.may(Direction::Inbound)?;
         }
         // What is told of an unlinked one later links nothing again.

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-/// The pauses between two looks: short at first, longer for what takes long.
+/// Looks at what is waited for, with pauses between them: short at first, longer for what takes long.
 #[derive(Debug)]
-pub struct Pauses(Duration);
+pub struct Looks(Duration);
 
-impl Pauses {
+impl Looks {
     /// Waits, from 5 ms up to 100 ms.
     pub async fn pause(&mut self) {
         tokio::time::sleep(self.0).await;
@@ -14,7 +14,7 @@ impl Pauses {
     }
 }
 
-impl Default for Pauses {
+impl Default for Looks {
     fn default() -> Self {
         Self(Duration::from_millis(5))
     }
