@@ -239,6 +239,7 @@ pub(crate) fn gateways(config: &Config, stripes: &[Arc<Stripe>]) -> Result<Vec<C
             sweep_interval: Duration::from_millis(stripe.sweep_interval_ms),
             sweep_overlap: Duration::from_secs(stripe.sweep_overlap_s),
             verify_interval: (stripe.verify_interval_s > 0).then(|| Duration::from_secs(stripe.verify_interval_s)),
+            verify_grace: Duration::from_millis(stripe.verify_grace_ms),
             gateway: Arc::<Stripe>::clone(gateway),
         });
     }

@@ -48,6 +48,8 @@ pub struct Configured {
     pub sweep_overlap: Duration,
     /// From one verification to the next; never if `None`.
     pub verify_interval: Option<Duration>,
+    /// How long after a customer was seen to differ a verification looks again.
+    pub verify_grace: Duration,
 }
 
 /// All gateways. Cheap to clone.

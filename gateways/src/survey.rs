@@ -29,6 +29,8 @@ pub struct Sides {
     pub gateway: Arc<dyn Gateway>,
     /// Which customers are created there; all without one.
     pub filter: Option<Filter>,
+    /// How long a webhook may be on its way before a difference that it tells of is called one.
+    pub grace: Duration,
 }
 
 impl Sides {

@@ -17,7 +17,7 @@ use crate::survey::{Purpose, Survey};
 use crate::{Begin, Progress, Sides, SurveyError, Tell};
 
 use self::candidates::Candidate;
-use self::look::{GRACE, Look};
+use self::look::Look;
 
 pub use drifts::{Drift, DriftKind, FieldDrift, drifts};
 pub(crate) use repair::created;
@@ -94,7 +94,7 @@ async fn look_again(sides: &Sides, candidates: &[Candidate]) -> Result<Vec<Look>
     let mut looks: Vec<Look> =
         futures::stream::iter(candidates_again).map(look).buffered(AT_ONCE).try_collect().await?;
     if looks.iter().any(|look| matches!(look, Look::Drift(..))) {
-        tokio::time::sleep(GRACE).await;
+        tokio::time::sleep(sides.grace).await;
         for (look, candidate) in looks.iter_mut().zip(candidates) {
             if let Look::Drift(_, before) = look
                 && look::has_moved(sides, candidate, before.as_ref()).await?

@@ -108,6 +108,8 @@ impl Tandem {
             ("TANDEM_STRIPE__WEBHOOK_SECRETS", WEBHOOK_SECRET.to_owned()),
             ("TANDEM_STRIPE__REQUESTS_PER_SECOND", "10000".to_owned()),
             ("TANDEM_STRIPE__ENDPOINT_REQUESTS_PER_SECOND", "10000".to_owned()),
+            // Most tests verify when nothing is on its way.
+            ("TANDEM_STRIPE__VERIFY_GRACE_MS", "200".to_owned()),
             ("TANDEM_TEST_CLOCK_AHEAD", clock::file(&scratch).display().to_string()),
             ("TANDEM_TEST_GATE", gate::file(&scratch).display().to_string()),
         ]

@@ -28,7 +28,7 @@ pub(super) async fn open(config: &Config, gateway: &str) -> Result<Sides, Failur
     let pool = connect::postgres(config)?;
     let nats = connect::nats(config).await?;
     let store = Store::new(pool.clone(), Wake::new(nats, &config.feed().stream), upcasters);
-    Ok(Sides { pool, store, gateway: one.gateway.clone(), filter: one.filter.clone() })
+    Ok(Sides { pool, store, gateway: one.gateway.clone(), filter: one.filter.clone(), grace: one.verify_grace })
 }
 
 /// As `--resume` says.

@@ -50,7 +50,7 @@ impl Gateways {
             tasks.spawn(sweep_one(self.clone(), one.clone(), shutdown.clone()));
             if let Some(interval) = one.verify_interval {
                 let (pool, store, gateway) = (self.pool.clone(), self.store.clone(), Arc::clone(&one.gateway));
-                let sides = Sides { pool, store, gateway, filter: one.filter.clone() };
+                let sides = Sides { pool, store, gateway, filter: one.filter.clone(), grace: one.verify_grace };
                 tasks.spawn(watch(sides, interval, shutdown.clone()));
             }
             let ledger = Postgres {

@@ -109,6 +109,10 @@ pub struct StripeConfig {
     /// `TANDEM_STRIPE__VERIFY_INTERVAL_S`, default 0: never.
     #[serde(default)]
     pub verify_interval_s: u64,
+    /// How long after a customer was seen to differ a verification looks again, in milliseconds: a webhook may be on its way.
+    /// `TANDEM_STRIPE__VERIFY_GRACE_MS`, default 2000.
+    #[serde(default = "verify_grace_ms")]
+    pub verify_grace_ms: u64,
 }
 
 impl StripeConfig {
@@ -138,6 +142,7 @@ impl StripeConfig {
             sweep_interval_ms: sweep_interval_ms(),
             sweep_overlap_s: sweep_overlap_s(),
             verify_interval_s: 0,
+            verify_grace_ms: verify_grace_ms(),
         }
     }
 
@@ -203,4 +208,8 @@ fn sweep_interval_ms() -> u64 {
 
 fn sweep_overlap_s() -> u64 {
     120
+}
+
+fn verify_grace_ms() -> u64 {
+    2_000
 }

@@ -1,7 +1,5 @@
 //! The second look: both sides of what seemed to differ are read anew.
 
-use std::time::Duration;
-
 use tandem_domain::{Customer, CustomerId, Profile, RemoteId, differences};
 
 use super::candidates::Candidate;
@@ -9,9 +7,6 @@ use super::drifts::{Drift, DriftKind, FieldDrift};
 use super::standing::{Standing, link_of, standing, stray, unread};
 use crate::survey::patiently;
 use crate::{CallError, Object, Seen, Sides, SurveyError};
-
-/// How long a webhook may be on its way before a difference that it tells of is called one.
-pub(super) const GRACE: Duration = Duration::from_secs(2);
 
 /// What the second look found.
 #[derive(Debug)]

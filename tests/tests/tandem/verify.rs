@@ -4,6 +4,9 @@ use serde_json::{Value, json};
 use stripe_sim::{Fault, Settings};
 use tandem_tests::{Customer, Ran, Setup, Tandem};
 
+/// Its verifications give a webhook the time that they usually do.
+const PATIENT: (&str, &str) = ("TANDEM_STRIPE__VERIFY_GRACE_MS", "2000");
+
 /// A Tandem that hears of Stripe's changes by webhooks alone, so that a dropped one is not swept up.
 async fn unswept(env: &[(&'static str, &str)]) -> Tandem {
     let mut setup = Setup { stripe: Settings { normalise_email: true, ..Settings::default() }, ..Setup::default() };
@@ -267,7 +270,7 @@ async fn what_is_under_way_is_no_drift() {
 /// Variant: a difference is reported as it was read, although its webhook came a moment later.
 #[tokio::test]
 async fn a_webhook_on_its_way_is_no_drift() {
-    let tandem = unswept(&[]).await;
+    let tandem = unswept(&[PATIENT]).await;
     let pairs = created(&tandem, &["Ada"]).await;
     tandem.stripe.hold().await.unwrap();
     tandem.stripe.edit(&pairs[0].1, &[("name", "Countess")]).await.unwrap();
@@ -347,7 +350,7 @@ async fn a_verify_that_is_killed_while_it_looks_again_tells_each_difference_once
 /// Variants: a side is read before an edit and the other after it; a link is taken for idle that was due in between.
 #[tokio::test]
 async fn edits_on_both_sides_meanwhile_are_no_drift() {
-    let tandem = unswept(&[]).await;
+    let tandem = unswept(&[PATIENT]).await;
     let names: Vec<String> = (0..12).map(|n| format!("c{n}")).collect();
     let pairs = created(&tandem, &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let verified = std::sync::atomic::AtomicBool::new(false);

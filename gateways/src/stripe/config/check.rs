@@ -54,6 +54,7 @@ impl StripeConfig {
             return Err(wrong("TANDEM_STRIPE__GUARD_WINDOW_S", "must be at least 1"));
         }
         milliseconds("TANDEM_STRIPE__SWEEP_INTERVAL_MS", self.sweep_interval_ms)?;
+        milliseconds("TANDEM_STRIPE__VERIFY_GRACE_MS", self.verify_grace_ms)?;
         if self.sweep_overlap_s > EVENTS_KEPT_S {
             let reason = format!("must be at most {EVENTS_KEPT_S}: Stripe lists the events of 30 days");
             return Err(wrong("TANDEM_STRIPE__SWEEP_OVERLAP_S", reason));
@@ -209,6 +210,7 @@ mod tests {
             (config(|c| c.webhook_secrets = vec![String::new().into()]), "WEBHOOK_SECRETS"),
             (config(|c| c.sweep_interval_ms = 0), "SWEEP_INTERVAL_MS"),
             (config(|c| c.sweep_overlap_s = u64::MAX), "SWEEP_OVERLAP_S"),
+            (config(|c| c.verify_grace_ms = 0), "VERIFY_GRACE_MS"),
         ] {
             assert!(complaint.starts_with(&format!("TANDEM_STRIPE__{setting} ")), "{complaint}");
         }
