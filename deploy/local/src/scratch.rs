@@ -10,6 +10,11 @@ use crate::error::io;
 
 const PREFIX: &str = "tandem-test-";
 
+/// Linux's folder for what processes share in memory.
+const MEMORY: &str = "/dev/shm";
+/// A container without much memory has a small one: of 64 MiB usually.
+const PLENTY: u64 = 4 << 30;
+
 /// A folder below the system's temporary one. Removed when dropped; if its process was killed, by the next one that makes a
 /// scratch folder, which sees that nobody holds its lock.
 #[derive(Debug)]
@@ -24,8 +29,21 @@ impl Scratch {
     /// # Errors
     /// When the temporary folder can't be written.
     pub fn new() -> Result<Self, Error> {
-        let parent = std::env::temp_dir();
-        sweep(&parent);
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// The same in memory, if the system has a place for that with plenty of room, and `TMPDIR` names no other one.
+    ///
+    /// # Errors
+    /// When that folder can't be written.
+    pub fn in_memory() -> Result<Self, Error> {
+        let memory = Path::new(MEMORY);
+        let chosen = std::env::var_os("TMPDIR").is_some();
+        if !chosen && has_room(memory) { Self::below(memory) } else { Self::new() }
+    }
+
+    fn below(parent: &Path) -> Result<Self, Error> {
+        sweep(parent);
         let path = parent.join(format!("{PREFIX}{:016x}", rand::random::<u64>()));
         let make = || -> std::io::Result<File> {
             // Passable, so that PostgreSQL, which is never root, can reach its own folder within.
@@ -50,6 +68,10 @@ impl Drop for Scratch {
         // What stays is swept by the next run.
         let _ = std::fs::remove_dir_all(&self.path);
     }
+}
+
+fn has_room(folder: &Path) -> bool {
+    rustix::fs::statvfs(folder).is_ok_and(|system| system.f_bavail.saturating_mul(system.f_frsize) >= PLENTY)
 }
 
 fn sweep(parent: &Path) {

@@ -6,9 +6,11 @@
 mod looks;
 mod proxy;
 
+use std::cell::RefCell;
 use std::env;
 use std::ops::{Deref, DerefMut};
-use std::sync::OnceLock;
+use std::path::PathBuf;
+use std::sync::{Mutex, OnceLock};
 
 use crate::database::{EMPTY, copy_database};
 use crate::error::io;
@@ -39,8 +41,8 @@ pub struct Own<S> {
     _scratch: Scratch,
 }
 
-/// A fresh database on the shared server, to migrate: it is empty, or migrated and otherwise empty. Tests of one process may
-/// hold some 400 connections together.
+/// A fresh database on the shared server, to migrate: it is empty, or migrated and otherwise empty. It is there until the
+/// thread that asked for it ends, as a test's does. Tests of one process may hold some 400 connections together.
 ///
 /// # Panics
 /// When PostgreSQL can't be started or reached.
@@ -64,7 +66,28 @@ async fn copy_of(template: &str) -> TestDatabase {
     })
     .await;
     let name = format!("tandem_test_{:016x}", rand::random::<u64>());
-    TestDatabase { url: or_panic(copy_database(&server, &name, template).await) }
+    let ended = ENDED.lock().map(|mut ended| std::mem::take(&mut *ended)).unwrap_or_default();
+    let url = or_panic(copy_database(&server, &name, template, &ended).await);
+    IN_USE.with_borrow_mut(|in_use| in_use.0.push(name));
+    TestDatabase { url }
+}
+
+/// Databases of tests that are over: whoever makes the next one drops them.
+static ENDED: Mutex<Vec<String>> = Mutex::new(vec![]);
+
+thread_local! {
+    // A test is over when its thread ends, whichever way that happens.
+    static IN_USE: RefCell<InUse> = const { RefCell::new(InUse(vec![])) };
+}
+
+struct InUse(Vec<String>);
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        if let Ok(mut ended) = ENDED.lock() {
+            ended.append(&mut self.0);
+        }
+    }
 }
 
 /// The URL of the shared nats-server: use a stream name and subjects of your own.
@@ -103,7 +126,8 @@ pub async fn own_nats() -> Own<Nats> {
     or_panic(blocking(start_nats).await)
 }
 
-/// Starts a server as tests want it: all is durable as in production, with room for many tests at once.
+/// Starts a server as tests want it: all is written as in production (to memory, where there is plenty: what a killed server
+/// has written outlives it there, too), with room for many tests at once.
 ///
 /// # Errors
 /// When it can't be started.
@@ -111,14 +135,25 @@ pub fn start_postgres() -> Result<Own<Postgres>, Error> {
     start_postgres_with(vec![])
 }
 
-fn start_postgres_with(mut settings: Vec<(&'static str, String)>) -> Result<Own<Postgres>, Error> {
-    let scratch = Scratch::new()?;
-    // Autovacuum visits each database once a minute: of hundreds that are used for seconds, one every tenth of a second.
-    let usual = [("max_connections", "400"), ("shared_buffers", "64MB"), ("autovacuum", "off")];
-    settings.extend(usual.map(|(key, value)| (key, value.to_owned())));
-    let options =
-        PostgresOptions { settings, sync_new_data: false, ..PostgresOptions::new(scratch.path().join("postgres")) };
+fn start_postgres_with(settings: Vec<(&'static str, String)>) -> Result<Own<Postgres>, Error> {
+    let scratch = Scratch::in_memory()?;
+    let mut options = postgres_options(scratch.path().join("postgres"));
+    options.settings.extend(settings);
     Ok(Own { server: Postgres::start(&tools()?, options)?, _scratch: scratch })
+}
+
+/// How tests want it, with its data there.
+pub fn postgres_options(data_dir: impl Into<PathBuf>) -> PostgresOptions {
+    let settings = [
+        ("max_connections", "400"),
+        ("shared_buffers", "64MB"),
+        // It visits each database once a minute: of hundreds that are used for seconds, one every tenth of a second.
+        ("autovacuum", "off"),
+        // Among its data, to go with that: elsewhere it outlives a server that is killed.
+        ("dynamic_shared_memory_type", "mmap"),
+    ];
+    let settings = settings.map(|(key, value)| (key, value.to_owned())).into();
+    PostgresOptions { settings, sync_new_data: false, ..PostgresOptions::new(data_dir) }
 }
 
 /// Starts a nats-server as tests want it: as in production.
@@ -126,7 +161,7 @@ fn start_postgres_with(mut settings: Vec<(&'static str, String)>) -> Result<Own<
 /// # Errors
 /// When it can't be started.
 pub fn start_nats() -> Result<Own<Nats>, Error> {
-    let scratch = Scratch::new()?;
+    let scratch = Scratch::in_memory()?;
     let options = NatsOptions::new(scratch.path().join("nats"));
     Ok(Own { server: Nats::start(&tools()?, options)?, _scratch: scratch })
 }
@@ -144,7 +179,7 @@ fn start_nats_cluster() -> Result<[Own<Nats>; 3], Error> {
     let routes = [port::free()?, port::free()?, port::free()?];
     let urls = routes.map(|port| format!("nats://127.0.0.1:{port}")).join(", ");
     let start = |index: usize| {
-        let scratch = Scratch::new()?;
+        let scratch = Scratch::in_memory()?;
         let config = scratch.path().join("nats.conf");
         let listen = routes[index];
         let text = format!(

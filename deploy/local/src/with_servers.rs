@@ -54,11 +54,11 @@ pub fn run(command: &[OsString]) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Three a processor, since a test waits for its servers most of its time; no more than PostgreSQL has connections for, of which
+/// Five a processor, since a test waits for its servers most of its time; no more than PostgreSQL has connections for, of which
 /// a test with a service needs some 30.
 fn test_threads() -> usize {
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
-    (3 * processors).min(12)
+    (5 * processors).min(12)
 }
 
 /// Makes the database that tests copy, if the `tandem` beside this program is built: migrating each would be a third of what

@@ -83,14 +83,14 @@ fn an_initialisation_that_was_cut_short_is_begun_again() {
     std::fs::create_dir(scratch.path().join("postgres.new")).unwrap();
     std::fs::write(scratch.path().join("postgres.new/half"), "made").unwrap();
     std::fs::write(scratch.path().join("postgres.password"), "old").unwrap();
-    Postgres::start(&tools().unwrap(), PostgresOptions::new(data)).unwrap().stop();
+    Postgres::start(&tools().unwrap(), test::postgres_options(data)).unwrap().stop();
 }
 
 #[test]
 fn a_dead_servers_pid_file_does_not_block_its_data() {
     let scratch = Scratch::new().unwrap();
     let data = scratch.path().join("postgres");
-    let mut postgres = Postgres::start(&tools().unwrap(), PostgresOptions::new(&data)).unwrap();
+    let mut postgres = Postgres::start(&tools().unwrap(), test::postgres_options(&data)).unwrap();
     let pid_file = data.join("postmaster.pid");
     let left_behind = std::fs::read_to_string(&pid_file).unwrap();
     postgres.stop();
@@ -104,7 +104,7 @@ fn a_dead_servers_pid_file_does_not_block_its_data() {
 fn a_server_that_cannot_start_says_why() {
     let scratch = Scratch::new().unwrap();
     let settings = vec![("no_such_setting", "1".to_owned())];
-    let options = PostgresOptions { settings, ..PostgresOptions::new(scratch.path().join("postgres")) };
+    let options = PostgresOptions { settings, ..test::postgres_options(scratch.path().join("postgres")) };
     let error = Postgres::start(&tools().unwrap(), options).unwrap_err().to_string();
     assert!(error.contains("no_such_setting"), "{error}");
 }
@@ -116,7 +116,7 @@ fn data_below_a_closed_folder_can_be_served() {
     let closed = scratch.path().join("closed");
     std::fs::create_dir(&closed).unwrap();
     std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o700)).unwrap();
-    let mut postgres = Postgres::start(&tools().unwrap(), PostgresOptions::new(closed.join("postgres"))).unwrap();
+    let mut postgres = Postgres::start(&tools().unwrap(), test::postgres_options(closed.join("postgres"))).unwrap();
     postgres.stop();
     postgres.restart().unwrap();
 }
