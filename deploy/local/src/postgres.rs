@@ -33,9 +33,11 @@ pub struct PostgresOptions {
 }
 
 impl PostgresOptions {
-    /// A server with this data, on a free port, with PostgreSQL's own defaults.
+    /// A server with this data, on a free port, with PostgreSQL's own defaults, but for one: what its processes share is among
+    /// its data, and goes with that. Elsewhere it outlives a server that is killed.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
-        Self { data_dir: data_dir.into(), port: 0, log: None, sync_new_data: true, settings: vec![] }
+        let settings = vec![("dynamic_shared_memory_type", "mmap".to_owned())];
+        Self { data_dir: data_dir.into(), port: 0, log: None, sync_new_data: true, settings }
     }
 }
 

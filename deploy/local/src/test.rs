@@ -9,7 +9,6 @@ mod proxy;
 use std::cell::RefCell;
 use std::env;
 use std::ops::{Deref, DerefMut};
-use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock};
 
 use crate::database::{EMPTY, copy_database};
@@ -137,23 +136,13 @@ pub fn start_postgres() -> Result<Own<Postgres>, Error> {
 
 fn start_postgres_with(settings: Vec<(&'static str, String)>) -> Result<Own<Postgres>, Error> {
     let scratch = Scratch::in_memory()?;
-    let mut options = postgres_options(scratch.path().join("postgres"));
+    let data_dir = scratch.path().join("postgres");
+    let mut options = PostgresOptions { sync_new_data: false, ..PostgresOptions::new(data_dir) };
+    // Autovacuum visits each database once a minute: of hundreds that are used for seconds, one every tenth of a second.
+    let usual = [("max_connections", "400"), ("shared_buffers", "64MB"), ("autovacuum", "off")];
+    options.settings.extend(usual.map(|(key, value)| (key, value.to_owned())));
     options.settings.extend(settings);
     Ok(Own { server: Postgres::start(&tools()?, options)?, _scratch: scratch })
-}
-
-/// How tests want it, with its data there.
-pub fn postgres_options(data_dir: impl Into<PathBuf>) -> PostgresOptions {
-    let settings = [
-        ("max_connections", "400"),
-        ("shared_buffers", "64MB"),
-        // It visits each database once a minute: of hundreds that are used for seconds, one every tenth of a second.
-        ("autovacuum", "off"),
-        // Among its data, to go with that: elsewhere it outlives a server that is killed.
-        ("dynamic_shared_memory_type", "mmap"),
-    ];
-    let settings = settings.map(|(key, value)| (key, value.to_owned())).into();
-    PostgresOptions { settings, sync_new_data: false, ..PostgresOptions::new(data_dir) }
 }
 
 /// Starts a nats-server as tests want it: as in production.

@@ -22,21 +22,38 @@ async fn every_test_gets_a_database_of_its_own() {
     }
 }
 
-#[tokio::test]
-async fn the_shared_servers_outlive_the_test_that_started_them() {
-    // Each on a thread and runtime of its own, as tests are; the first starts the servers, and ends.
+/// Runs it on a thread and a runtime of its own, as tests are.
+fn as_a_test<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    let on_its_own = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(work)
+    };
+    std::thread::spawn(on_its_own).join().unwrap()
+}
+
+#[test]
+fn the_shared_servers_outlive_the_test_that_started_them() {
+    // The first starts them, and ends.
     for _ in 0..2 {
-        std::thread::spawn(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let database = test::database().await;
-                PgConnection::connect(&database.url).await.unwrap();
-                assert!(greets(&test::nats().await));
-            });
-        })
-        .join()
-        .unwrap();
+        as_a_test(async {
+            let database = test::database().await;
+            PgConnection::connect(&database.url).await.unwrap();
+            assert!(greets(&test::nats().await));
+        });
     }
+}
+
+#[test]
+fn a_database_is_dropped_when_its_test_is_over() {
+    let over = as_a_test(async { test::database().await.url });
+    as_a_test(async move {
+        let mut looks = test::Looks::default();
+        // Who makes the next one drops it: we, or another test that has begun to.
+        test::database().await;
+        while PgConnection::connect(&over).await.is_ok() {
+            looks.pause().await;
+        }
+    });
 }
 
 #[tokio::test]
@@ -83,14 +100,14 @@ fn an_initialisation_that_was_cut_short_is_begun_again() {
     std::fs::create_dir(scratch.path().join("postgres.new")).unwrap();
     std::fs::write(scratch.path().join("postgres.new/half"), "made").unwrap();
     std::fs::write(scratch.path().join("postgres.password"), "old").unwrap();
-    Postgres::start(&tools().unwrap(), test::postgres_options(data)).unwrap().stop();
+    Postgres::start(&tools().unwrap(), PostgresOptions::new(data)).unwrap().stop();
 }
 
 #[test]
 fn a_dead_servers_pid_file_does_not_block_its_data() {
     let scratch = Scratch::new().unwrap();
     let data = scratch.path().join("postgres");
-    let mut postgres = Postgres::start(&tools().unwrap(), test::postgres_options(&data)).unwrap();
+    let mut postgres = Postgres::start(&tools().unwrap(), PostgresOptions::new(&data)).unwrap();
     let pid_file = data.join("postmaster.pid");
     let left_behind = std::fs::read_to_string(&pid_file).unwrap();
     postgres.stop();
@@ -104,7 +121,7 @@ fn a_dead_servers_pid_file_does_not_block_its_data() {
 fn a_server_that_cannot_start_says_why() {
     let scratch = Scratch::new().unwrap();
     let settings = vec![("no_such_setting", "1".to_owned())];
-    let options = PostgresOptions { settings, ..test::postgres_options(scratch.path().join("postgres")) };
+    let options = PostgresOptions { settings, ..PostgresOptions::new(scratch.path().join("postgres")) };
     let error = Postgres::start(&tools().unwrap(), options).unwrap_err().to_string();
     assert!(error.contains("no_such_setting"), "{error}");
 }
@@ -116,7 +133,7 @@ fn data_below_a_closed_folder_can_be_served() {
     let closed = scratch.path().join("closed");
     std::fs::create_dir(&closed).unwrap();
     std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o700)).unwrap();
-    let mut postgres = Postgres::start(&tools().unwrap(), test::postgres_options(closed.join("postgres"))).unwrap();
+    let mut postgres = Postgres::start(&tools().unwrap(), PostgresOptions::new(closed.join("postgres"))).unwrap();
     postgres.stop();
     postgres.restart().unwrap();
 }
