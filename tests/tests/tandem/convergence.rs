@@ -99,16 +99,20 @@ async fn converges(seed: u64) -> Result<(), String> {
     Err(format!("seed {seed} fails still with\n{shortest}\n{reason}"))
 }
 
-/// A history that ends badly may do so anywhere.
+/// A history that ends badly may do so anywhere. Each has a thread of its own, as a test has: with that, what it used is gone.
 async fn attempt(history: &History) -> Result<(), String> {
     let history = history.clone();
-    match tokio::spawn(async move { play(&history).await }).await {
-        Ok(played) => played,
-        Err(panic) => Err(match panic.into_panic().downcast::<String>() {
+    let playing = move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        runtime.expect("a runtime").block_on(play(&history))
+    };
+    let played = tokio::task::spawn_blocking(|| std::thread::spawn(playing).join()).await.unwrap();
+    played.unwrap_or_else(|panic| {
+        Err(match panic.downcast::<String>() {
             Ok(said) => *said,
             Err(_) => "a panic".to_owned(),
-        }),
-    }
+        })
+    })
 }
 
 /// Leaves out steps, many at first and then one by one, as long as it goes on failing.
