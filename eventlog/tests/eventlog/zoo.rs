@@ -49,7 +49,7 @@ fn fails(variant: &str, test: &str) -> bool {
         .args([test, "--exact"])
         .env(tandem_eventlog::zoo::VARIANT, variant)
         // What never comes need not be waited for as long as usual.
-        .env("TANDEM_TEST_PATIENCE_S", "8")
+        .env("TANDEM_TEST_PATIENCE_S", "5")
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&ran.stdout);
