@@ -12,20 +12,14 @@ pub(crate) const EMPTY: &str = "template0";
 /// # Errors
 /// When the text is no URL, the server is away, or its user may not make databases.
 pub async fn create_database(server_url: &str, name: &str) -> Result<String, Error> {
-    copy_database(server_url, name, EMPTY, &[]).await
+    copy_database(server_url, name, EMPTY).await
 }
 
-/// The same with what is in another one, to which nobody may be connected meanwhile. First of all it drops those that nobody
-/// needs any more.
-pub(crate) async fn copy_database(server_url: &str, name: &str, of: &str, ended: &[String]) -> Result<String, Error> {
-    let mut url = url::Url::parse(server_url).map_err(|_| Error::Url("the given text"))?;
+/// The same with what is in another one, to which nobody may be connected meanwhile.
+pub(crate) async fn copy_database(server_url: &str, name: &str, of: &str) -> Result<String, Error> {
+    let mut url = parsed(server_url)?;
     let failed = |source| Error::Database { name: name.to_owned(), source };
-    let options = sqlx::postgres::PgConnectOptions::from_url(&url).map_err(failed)?.disable_statement_logging();
-    let mut connection = PgConnection::connect_with(&options).await.map_err(failed)?;
-    for name in ended {
-        let statement = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(name));
-        sqlx::query(&statement).execute(&mut connection).await.map_err(failed)?;
-    }
+    let mut connection = connect(&url).await.map_err(failed)?;
     let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
         .bind(name)
         .fetch_one(&mut connection)
@@ -39,6 +33,25 @@ pub(crate) async fn copy_database(server_url: &str, name: &str, of: &str, ended:
     connection.close().await.map_err(failed)?;
     url.set_path(name);
     Ok(url.into())
+}
+
+/// Drops a database if it exists, and cuts who is connected to it.
+pub(crate) async fn drop_database(server_url: &str, name: &str) -> Result<(), Error> {
+    let url = parsed(server_url)?;
+    let failed = |source| Error::Database { name: name.to_owned(), source };
+    let mut connection = connect(&url).await.map_err(failed)?;
+    let statement = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(name));
+    sqlx::query(&statement).execute(&mut connection).await.map_err(failed)?;
+    connection.close().await.map_err(failed)
+}
+
+fn parsed(server_url: &str) -> Result<url::Url, Error> {
+    url::Url::parse(server_url).map_err(|_| Error::Url("the given text"))
+}
+
+async fn connect(server: &url::Url) -> Result<PgConnection, sqlx::Error> {
+    let options = sqlx::postgres::PgConnectOptions::from_url(server)?.disable_statement_logging();
+    PgConnection::connect_with(&options).await
 }
 
 /// A name can't be bound; quoted like this it can hold anything.

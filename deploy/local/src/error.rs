@@ -71,7 +71,7 @@ pub enum Error {
         tail: String,
     },
     /// PostgreSQL answered, but would not do what was asked.
-    #[error("the database {name} could not be made")]
+    #[error("the database {name} could not be made or dropped")]
     Database {
         /// The database.
         name: String,

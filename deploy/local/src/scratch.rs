@@ -15,7 +15,7 @@ const MEMORY: &str = "/dev/shm";
 /// A container without much memory has a small one: of 64 MiB usually.
 const PLENTY: u64 = 4 << 30;
 
-/// A folder below the system's temporary one. Removed when dropped; if its process was killed, by the next one that makes a
+/// A folder below the system's temporary one, or in memory. Removed when dropped; if its process was killed, by the next one that makes a
 /// scratch folder, which sees that nobody holds its lock.
 #[derive(Debug)]
 pub struct Scratch {

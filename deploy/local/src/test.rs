@@ -11,7 +11,7 @@ use std::env;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, OnceLock};
 
-use crate::database::{EMPTY, copy_database};
+use crate::database::{EMPTY, copy_database, drop_database};
 use crate::error::io;
 use crate::{Error, Nats, NatsOptions, Postgres, PostgresOptions, Scratch, port, tools};
 
@@ -66,7 +66,10 @@ async fn copy_of(template: &str) -> TestDatabase {
     .await;
     let name = format!("tandem_test_{:016x}", rand::random::<u64>());
     let ended = ENDED.lock().map(|mut ended| std::mem::take(&mut *ended)).unwrap_or_default();
-    let url = or_panic(copy_database(&server, &name, template, &ended).await);
+    for ended in ended {
+        or_panic(drop_database(&server, &ended).await);
+    }
+    let url = or_panic(copy_database(&server, &name, template).await);
     IN_USE.with_borrow_mut(|in_use| in_use.0.push(name));
     TestDatabase { url }
 }

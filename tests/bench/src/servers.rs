@@ -1,4 +1,4 @@
-//! A PostgreSQL and a nats-server of the run's own, with the defaults that they ship with.
+//! A PostgreSQL and a nats-server of the run's own, with the defaults that they ship with, but for where PostgreSQL shares memory.
 
 use std::path::Path;
 
