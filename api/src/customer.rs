@@ -12,11 +12,11 @@ use crate::customer_body::CustomerBody;
 use crate::customer_patch::{CustomerPatch, NewCustomer};
 use crate::customers::get::Fresh;
 use crate::customers::{create, delete, get, update};
-use crate::problem::{Common, OfBody, OfCustomer, OfPrecondition, OfQuery, Problem, ProblemBody};
+use crate::problem::{Common, FieldError, OfBody, OfCustomer, OfPrecondition, OfQuery, Problem, ProblemBody};
 use crate::reply::{Versioned, gone, written};
 use crate::write::{IfMatchHeader, JsonBody, OnceHeader, Write};
 
-/// A new customer: both must be there.
+/// A new customer: both must be there, and not empty.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NamedCustomer {
@@ -26,7 +26,7 @@ pub(crate) struct NamedCustomer {
     email: String,
 }
 
-/// A change: what is not there stays.
+/// A change: what is null or not there stays, an empty text unsets.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Renamed {
@@ -79,6 +79,14 @@ pub(crate) async fn get(
 #[tracing::instrument(name = "customer.create", skip_all)]
 pub(crate) async fn create(State(app): State<App>, write: Write<NamedCustomer>) -> Result<Response, Problem> {
     let NamedCustomer { name, email } = write.body;
+    let missing: Vec<FieldError> = [("name", &name), ("email", &email)]
+        .into_iter()
+        .filter(|(_, text)| text.is_empty())
+        .map(|(field, _)| FieldError { field: field.to_owned(), message: "must not be empty".to_owned() })
+        .collect();
+    if !missing.is_empty() {
+        return Err(Problem::all_invalid(missing));
+    }
     let profile = NewCustomer::of_name_and_email(name, email).parse()?;
     written(&create::run(&app, profile, write.context).await?, Some("/customer"))
 }

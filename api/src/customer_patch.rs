@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
-use tandem_domain::{Address, Field, InvalidField, Patch, Profile, Value};
+use tandem_domain::{Address, Field, Patch, Profile, Value};
 use utoipa::ToSchema;
 
 use crate::body::Object;
 use crate::problem::{FieldError, Problem};
 use crate::write::JsonBody;
 
-/// A new customer. Name or email must be there.
+/// A new customer. Name or email must be there. An empty text is the same as null.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"name": "Ada Lovelace", "email": "ada@example.com", "metadata": {"plan": "pro"}}))]
@@ -46,8 +46,8 @@ pub(crate) struct NewAddress {
     country: Option<String>,
 }
 
-/// A change (JSON merge patch, RFC 7396): null unsets, what is not there stays; `address` and `metadata` are merged part
-/// by part.
+/// A change (JSON merge patch, RFC 7396): null or an empty text unsets, what is not there stays; `address` and `metadata`
+/// are merged part by part.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"email": "ada@example.com", "phone": null, "metadata": {"plan": null}}))]
@@ -74,7 +74,7 @@ pub(crate) struct CustomerPatch {
     metadata: Told<BTreeMap<String, Option<String>>>,
 }
 
-/// The parts of an address to change: null unsets, what is not there stays.
+/// The parts of an address to change: null or an empty text unsets, what is not there stays.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AddressPatch {
@@ -134,7 +134,7 @@ impl NewCustomer {
         checked.text(Field::Email, email);
         checked.text(Field::Phone, phone);
         if let Some(Object(NewAddress { line1, line2, city, state, postal_code, country })) = address {
-            checked.address(Address { line1, line2, city, state, postal_code, country });
+            checked.address(Address::from_parts([line1, line2, city, state, postal_code, country]));
         }
         for (key, value) in metadata.unwrap_or_default() {
             checked.text(Field::Metadata(key), value);
@@ -149,12 +149,12 @@ impl CustomerPatch {
         matches!(self.address, Some(Some(_))) || matches!(self.metadata, Some(None))
     }
 
-    /// What it changes in a customer that is so. Each field is checked when the customer takes it.
+    /// What it changes in a customer that is so. The customer checks each field that changes.
     pub(crate) fn against(&self, current: &Profile) -> Patch {
         let mut patch = Patch::default();
         for (field, told) in [(Field::Name, &self.name), (Field::Email, &self.email), (Field::Phone, &self.phone)] {
             if let Some(value) = told {
-                patch.set(field, value.clone().map(Value::Text));
+                patch.set(field, text(value));
             }
         }
         if let Some(address) = &self.address {
@@ -172,7 +172,7 @@ impl CustomerPatch {
             }
             Some(Some(keys)) => {
                 for (key, value) in keys {
-                    patch.set(Field::Metadata(key.clone()), value.clone().map(Value::Text));
+                    patch.set(Field::Metadata(key.clone()), text(value));
                 }
             }
         }
@@ -183,31 +183,24 @@ impl CustomerPatch {
     pub(crate) fn of_name_and_email(name: Told<String>, email: Told<String>) -> Self {
         Self { name, email, ..Self::default() }
     }
+}
 
-    /// # Errors
-    /// Every field that breaks its rule, whatever the customer is.
-    pub(crate) fn check(&self) -> Result<(), Problem> {
-        let mut checked = Checked::default();
-        for (field, value) in self.against(&Profile::default()).iter() {
-            if let Some(value) = value {
-                checked.check(field, value);
-            }
-        }
-        checked.done()
-    }
+/// Forms send an empty text for what is not there.
+fn text(value: &Option<String>) -> Option<Value> {
+    value.clone().filter(|text| !text.is_empty()).map(Value::Text)
 }
 
 impl AddressPatch {
     fn applied_to(&self, before: Address) -> Address {
         let part = |told: &Told<String>, before| told.clone().unwrap_or(before);
-        Address {
-            line1: part(&self.line1, before.line1),
-            line2: part(&self.line2, before.line2),
-            city: part(&self.city, before.city),
-            state: part(&self.state, before.state),
-            postal_code: part(&self.postal_code, before.postal_code),
-            country: part(&self.country, before.country),
-        }
+        Address::from_parts([
+            part(&self.line1, before.line1),
+            part(&self.line2, before.line2),
+            part(&self.city, before.city),
+            part(&self.state, before.state),
+            part(&self.postal_code, before.postal_code),
+            part(&self.country, before.country),
+        ])
     }
 }
 
@@ -219,9 +212,8 @@ struct Checked {
 }
 
 impl Checked {
-    fn text(&mut self, field: Field, text: Option<String>) {
-        if let Some(text) = text {
-            let value = Value::Text(text);
+    fn text(&mut self, field: Field, told: Option<String>) {
+        if let Some(value) = text(&told) {
             self.check(&field, &value);
             self.profile.set(field, Some(value));
         }
@@ -234,23 +226,14 @@ impl Checked {
     }
 
     fn check(&mut self, field: &Field, value: &Value) {
-        if let Err(InvalidField { field, reason }) = field.check(value) {
-            self.errors.push(FieldError { field, message: reason });
-        }
-    }
-
-    fn done(self) -> Result<(), Problem> {
-        if self.errors.is_empty() { Ok(()) } else { Err(Problem::all_invalid(self.errors)) }
+        self.errors.extend(field.broken_by(None, value).into_iter().map(Into::into));
     }
 
     fn profile(mut self) -> Result<Profile, Problem> {
-        if self.errors.is_empty()
-            && let Err(InvalidField { field, reason }) = self.profile.check()
-        {
-            self.errors.push(FieldError { field, message: reason });
+        if self.errors.is_empty() {
+            self.errors.extend(self.profile.check().err().map(Into::into));
         }
-        let profile = std::mem::take(&mut self.profile);
-        self.done().map(|()| profile)
+        if self.errors.is_empty() { Ok(self.profile) } else { Err(Problem::all_invalid(self.errors)) }
     }
 }
 
@@ -296,6 +279,18 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_text_unsets_as_null_does() {
+        let empty = patch(json!({"name": "", "address": {"line1": "", "city": ""}, "metadata": {"plan": ""}}));
+        let null = patch(json!({"name": null, "address": {"line1": null, "city": null}, "metadata": {"plan": null}}));
+        assert_eq!(empty.against(&ada()), null.against(&ada()));
+        let new: NewCustomer = serde_json::from_value(json!({
+            "name": "Ada", "email": "", "address": {"line1": ""}, "metadata": {"plan": ""}
+        }))
+        .unwrap();
+        assert_eq!(new.parse().unwrap(), Profile::default().with(Field::Name, Value::Text("Ada".to_owned())));
+    }
+
+    #[test]
     fn an_address_whose_last_part_is_unset_is_unset() {
         let patch = patch(json!({"address": {"line1": null, "city": null}})).against(&ada());
         assert_eq!(patch, Patch::default().with(Field::Address, None));
@@ -313,7 +308,7 @@ mod tests {
     #[test]
     fn every_wrong_field_is_told_at_once() {
         let new: NewCustomer =
-            serde_json::from_value(json!({"name": "", "email": "ada", "phone": "1".repeat(21)})).unwrap();
+            serde_json::from_value(json!({"name": " ", "email": "ada", "phone": "1".repeat(21)})).unwrap();
         let told = format!("{:?}", new.parse().unwrap_err());
         for field in ["name", "email", "phone"] {
             assert!(told.contains(&format!("field: \"{field}\"")), "{told}");

@@ -132,9 +132,19 @@ pub enum CustomerError {
     /// There is no such conflict, or it is decided.
     #[error("the conflict is no longer open")]
     NotContested,
-    /// A value breaks a rule of its field.
-    #[error(transparent)]
-    Invalid(#[from] InvalidField),
+    /// Values break the rules of their fields.
+    #[error("{}", told(.0))]
+    Invalid(Vec<InvalidField>),
+}
+
+impl From<InvalidField> for CustomerError {
+    fn from(broken: InvalidField) -> Self {
+        Self::Invalid(vec![broken])
+    }
+}
+
+fn told(broken: &[InvalidField]) -> String {
+    broken.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 impl Aggregate for Customer {

@@ -2,6 +2,7 @@
 
 mod address;
 mod field;
+mod invisible;
 mod patch;
 
 use std::collections::BTreeMap;

@@ -15,7 +15,8 @@ use crate::write::{IfMatchHeader, OnceHeader, Write};
 
 /// Change a customer
 ///
-/// A JSON merge patch (RFC 7396): null unsets a field, fields that are not there stay. Every linked gateway follows
+/// A JSON merge patch (RFC 7396): null or an empty text unsets a field, fields that are not there stay. Rules are applied
+/// to what changes alone: what Stripe holds under rules of its own may stay. Every linked gateway follows
 /// within moments. Setting what is already so changes nothing.
 #[utoipa::path(
     patch, path = "/customers/{id}", tag = "customers", operation_id = "update_customer",
@@ -47,7 +48,6 @@ pub(crate) async fn run(
     id: CustomerId,
     Write { body, context, if_match }: Write<CustomerPatch>,
 ) -> Result<Outcome, Problem> {
-    body.check()?;
     let at = app.clock.now();
     let decision = if body.is_relative() {
         Decision::Relative(Box::new(move |current| {

@@ -5,11 +5,17 @@ use tandem_eventlog::{ExecuteError, OnceError, RecordedError, StoreError, is_tra
 use tandem_gateways::{AcceptError, ParkedError, VerdictError};
 use tandem_projections::ReadError;
 
-use super::{Kind, Problem};
+use super::{FieldError, Kind, Problem};
+
+impl From<InvalidField> for FieldError {
+    fn from(InvalidField { field, reason }: InvalidField) -> Self {
+        Self { field, message: reason }
+    }
+}
 
 impl From<InvalidField> for Problem {
-    fn from(InvalidField { field, reason }: InvalidField) -> Self {
-        Self::invalid(field, reason)
+    fn from(broken: InvalidField) -> Self {
+        Self::all_invalid(vec![broken.into()])
     }
 }
 
@@ -18,7 +24,7 @@ impl From<CustomerError> for Problem {
         match error {
             CustomerError::Unborn => Self::no_customer(),
             CustomerError::Deleted => Self::deleted(),
-            CustomerError::Invalid(invalid) => invalid.into(),
+            CustomerError::Invalid(broken) => Self::all_invalid(broken.into_iter().map(Into::into).collect()),
             CustomerError::NotContested => {
                 Self::new(Kind::Decided, "the conflict no longer waits: GET /conflicts shows what came of it")
             }

@@ -66,7 +66,7 @@ async fn each_field_that_breaks_a_rule_is_named() {
         (json!({"metadata": {"plan": 4711}}), vec!["metadata.plan"]),
         (json!({"nmae": "4711"}), vec!["nmae"]),
         (json!({"id": "4711"}), vec!["id"]),
-        (json!({"name": "", "email": "4711", "phone": "4711".repeat(6)}), vec!["name", "email", "phone"]),
+        (json!({"name": " ", "email": "4711", "phone": "4711".repeat(6)}), vec!["name", "email", "phone"]),
         (json!({"name": "Ada", "address": {"country": "4711"}}), vec!["address.country"]),
         (json!({"name": "Ada", "metadata": {"tandem_id": "4711"}}), vec!["metadata.tandem_id"]),
         (json!({"name": "Ada", "metadata": {"plan": "4711".repeat(126)}}), vec!["metadata.plan"]),

@@ -47,7 +47,7 @@ mod tests {
     fn a_customer_without_name_and_email_is_refused() {
         given([])
             .when(create(Profile::default()))
-            .then_expect_error(CustomerError::Invalid(InvalidField::new("name", "name or email is required")));
+            .then_expect_error(InvalidField::new("name", "name or email is required").into());
     }
 
     #[test]

@@ -44,7 +44,10 @@ impl Customer {
             Keep::Gateway => open.remote.value.as_ref(),
             Keep::Value(value) => {
                 if let Some(value) = value {
-                    field.check(value)?;
+                    let broken = field.broken_by(ours, value);
+                    if !broken.is_empty() {
+                        return Err(CustomerError::Invalid(broken));
+                    }
                 }
                 value.as_ref()
             }

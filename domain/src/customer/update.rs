@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::{Change, Changes, Customer, CustomerError, CustomerEvent};
-use crate::Patch;
+use crate::{InvalidField, Patch};
 
 /// Set or unset some fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,10 +27,13 @@ impl Customer {
             return Ok(vec![]);
         }
         // Only what this change touches is checked: a remote may have filled the rest under other rules.
-        for (field, change) in &changes {
-            if let Some(after) = &change.after {
-                field.check(after)?;
-            }
+        let broken: Vec<InvalidField> = changes
+            .iter()
+            .filter_map(|(field, change)| Some(field.broken_by(change.before.as_ref(), change.after.as_ref()?)))
+            .flatten()
+            .collect();
+        if !broken.is_empty() {
+            return Err(CustomerError::Invalid(broken));
         }
         patch.applied_to(profile).check_not_worse_than(profile)?;
         let mut events = self.after_edits(&changes, None, at);
@@ -72,16 +75,34 @@ mod tests {
     fn name_and_email_cannot_both_be_unset() {
         given([created(ada()), updated(Field::Name, Some("Ada"), None)])
             .when(update(Field::Email, None))
-            .then_expect_error(CustomerError::Invalid(InvalidField::new("name", "name or email is required")));
+            .then_expect_error(InvalidField::new("name", "name or email is required").into());
+    }
+
+    #[test]
+    fn every_value_that_breaks_a_rule_is_told_and_what_stays_is_not_looked_at() {
+        let at_stripe = "not an email";
+        let odd = ada().with(Field::Email, text(at_stripe));
+        let given = || given([created(odd.clone())]);
+        let change = |phone: &str| {
+            Patch::default()
+                .with(Field::Email, Some(text(at_stripe)))
+                .with(Field::Phone, Some(text(phone)))
+                .with(Field::Name, Some(text(phone)))
+        };
+        let Err(CustomerError::Invalid(broken)) = given().when(patch(change(" "))).inspect_result() else {
+            panic!("blank")
+        };
+        assert_eq!(broken.iter().map(|broken| broken.field.as_str()).collect::<Vec<_>>(), ["name", "phone"]);
+        assert!(given().when(patch(change("7"))).inspect_result().is_ok());
     }
 
     #[test]
     fn a_metadata_key_too_many_is_refused() {
         let full =
             (0..METADATA_KEYS).fold(ada(), |profile, n| profile.with(Field::Metadata(format!("k{n}")), text("v")));
-        given([created(full)]).when(update(Field::Metadata("one_more".to_owned()), Some("v"))).then_expect_error(
-            CustomerError::Invalid(InvalidField::new("metadata", format!("at most {METADATA_KEYS} keys"))),
-        );
+        given([created(full)])
+            .when(update(Field::Metadata("one_more".to_owned()), Some("v")))
+            .then_expect_error(InvalidField::new("metadata", format!("at most {METADATA_KEYS} keys")).into());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::Value;
+use super::{Address, Value, invisible};
 
 /// Most metadata keys a customer may have: the gateways allow 50, and one of them is ours.
 pub const METADATA_KEYS: usize = 49;
@@ -61,39 +61,56 @@ impl Field {
         }
     }
 
-    /// Whether a person may set this field to this value.
+    /// Whether a person may set this field, which is unset, to this value.
     ///
     /// # Errors
-    /// The rule that it breaks.
+    /// The first rule that it breaks.
     pub fn check(&self, value: &Value) -> Result<(), InvalidField> {
-        if let Self::Metadata(key) = self {
-            check_metadata_key(key)?;
-        }
-        match (self, value) {
-            (Self::Address, Value::Address(address)) => {
-                for (part, text) in address.parts() {
-                    if let Some(text) = text {
-                        check_text(&format!("address.{part}"), text, self.max_chars())?;
-                    }
-                }
-                match address.country.as_deref() {
-                    Some(code) if code.len() != 2 || !code.bytes().all(|b| b.is_ascii_uppercase()) => {
-                        Err(InvalidField::new("address.country", "must be a two-letter country code, such as DE"))
-                    }
-                    _ => Ok(()),
-                }
-            }
-            (Self::Address, Value::Text(_)) => Err(InvalidField::new("address", "must be an object")),
-            (_, Value::Address(_)) => Err(InvalidField::new(self.to_string(), "must be a string")),
-            (_, Value::Text(text)) => {
-                check_text(&self.to_string(), text, self.max_chars())?;
-                if *self == Self::Email && !is_email(text) {
-                    return Err(InvalidField::new("email", "must be an email address"));
-                }
-                Ok(())
-            }
-        }
+        self.broken_by(None, value).into_iter().next().map_or(Ok(()), Err)
     }
+
+    /// The rules that a person breaks by setting this field to `after`. Only what differs from `before` is looked at, part by
+    /// part: a gateway may have filled the rest under its own rules.
+    pub fn broken_by(&self, before: Option<&Value>, after: &Value) -> Vec<InvalidField> {
+        if before == Some(after) {
+            return vec![];
+        }
+        let key = match self {
+            Self::Metadata(key) if before.is_none() => check_metadata_key(key),
+            Self::Name | Self::Email | Self::Phone | Self::Address | Self::Metadata(_) => Ok(()),
+        };
+        let mut broken: Vec<InvalidField> = key.err().into_iter().collect();
+        match (self, after) {
+            (Self::Address, Value::Address(address)) => {
+                let before = before.and_then(Value::as_address).cloned().unwrap_or_default();
+                broken.extend(broken_parts(&before, address));
+            }
+            (Self::Address, Value::Text(_)) => broken.push(InvalidField::new("address", "must be an object")),
+            (_, Value::Address(_)) => broken.push(InvalidField::new(self.to_string(), "must be a string")),
+            (_, Value::Text(text)) => broken.extend(self.check_text(text).err()),
+        }
+        broken
+    }
+
+    fn check_text(&self, text: &str) -> Result<(), InvalidField> {
+        check_text(&self.to_string(), text, self.max_chars())?;
+        if *self == Self::Email {
+            check_email(text)?;
+        }
+        Ok(())
+    }
+}
+
+/// The rules that an address breaks in the parts that differ from `before`.
+fn broken_parts(before: &Address, after: &Address) -> Vec<InvalidField> {
+    let changed = after.parts().into_iter().zip(before.parts()).filter(|(after, before)| after != before);
+    let set = changed.filter_map(|((part, text), _)| Some((part, text?)));
+    set.filter_map(|(part, text)| {
+        let field = format!("address.{part}");
+        let checked = check_text(&field, text, Field::Address.max_chars());
+        checked.and_then(|()| if part == "country" { check_country(&field, text) } else { Ok(()) }).err()
+    })
+    .collect()
 }
 
 fn check_metadata_key(key: &str) -> Result<(), InvalidField> {
@@ -111,8 +128,13 @@ fn check_metadata_key(key: &str) -> Result<(), InvalidField> {
 }
 
 fn check_text(field: &str, text: &str, max_chars: usize) -> Result<(), InvalidField> {
-    if text.trim().is_empty() {
-        return Err(InvalidField::new(field, "must not be blank; null unsets it"));
+    if text.chars().all(char::is_whitespace) {
+        return Err(InvalidField::new(field, "must not be blank; null or an empty text unsets it"));
+    }
+    if text.chars().all(invisible::shows_nothing) {
+        let reason = "must not be made of invisible characters alone, such as a zero-width space (U+200B); null or an \
+                      empty text unsets it";
+        return Err(InvalidField::new(field, reason));
     }
     if text.chars().count() > max_chars {
         return Err(InvalidField::new(field, format!("at most {max_chars} characters")));
@@ -121,6 +143,24 @@ fn check_text(field: &str, text: &str, max_chars: usize) -> Result<(), InvalidFi
         return Err(InvalidField::new(field, "must not contain control characters"));
     }
     Ok(())
+}
+
+fn check_country(field: &str, code: &str) -> Result<(), InvalidField> {
+    if code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_uppercase()) {
+        return Ok(());
+    }
+    Err(InvalidField::new(field, "must be a two-letter country code, such as DE"))
+}
+
+/// A name may have invisible characters: some scripts and emoji are written with them. An email that has one looks like
+/// another, and no mail arrives.
+fn check_email(text: &str) -> Result<(), InvalidField> {
+    if text.chars().any(invisible::is_invisible) {
+        let reason = "must not contain invisible characters, such as a zero-width space (U+200B): copying often brings \
+                      them along, typing does not";
+        return Err(InvalidField::new("email", reason));
+    }
+    if is_email(text) { Ok(()) } else { Err(InvalidField::new("email", "must be an email address")) }
 }
 
 /// Loose on purpose: what is an address is for the mail server to say.
@@ -173,6 +213,56 @@ impl TryFrom<String> for Field {
 mod tests {
     use super::*;
     use crate::Address;
+
+    /// The fields that are named when this one is set.
+    fn broken(field: &Field, before: Option<&Value>, after: &Value) -> Vec<String> {
+        field.broken_by(before, after).into_iter().map(|broken| broken.field).collect()
+    }
+
+    #[test]
+    fn a_part_of_an_address_that_does_not_change_is_not_looked_at() {
+        let before = Address {
+            line1: Some("1 Main St\r\nFlat 2".to_owned()),
+            city: Some(" ".to_owned()),
+            country: Some("US - United States".to_owned()),
+            ..Address::default()
+        };
+        let after = |city: &str| Value::Address(Address { city: Some(city.to_owned()), ..before.clone() });
+        let held = Value::Address(before.clone());
+        assert!(broken(&Field::Address, Some(&held), &after("Cambridge")).is_empty());
+        assert_eq!(broken(&Field::Address, Some(&held), &after("\t")), ["address.city"]);
+        assert_eq!(broken(&Field::Address, None, &held), ["address.line1", "address.city", "address.country"]);
+    }
+
+    #[test]
+    fn a_key_that_is_there_is_not_looked_at() {
+        let (key, old) = (Field::Metadata("k".repeat(41)), Value::Text("old".to_owned()));
+        let new = Value::Text("new".to_owned());
+        assert!(broken(&key, Some(&old), &new).is_empty());
+        assert_eq!(broken(&key, None, &new), ["metadata"]);
+    }
+
+    #[test]
+    fn an_email_has_no_invisible_characters_and_a_name_may() {
+        for invisible in ['\u{200b}', '\u{ad}', '\u{feff}', '\u{2060}', '\u{202a}', '\u{fe0f}', '\u{3164}'] {
+            let error = Field::Email.check(&Value::Text(format!("ada@old.example{invisible}"))).unwrap_err();
+            assert!(error.reason.contains("invisible"), "{invisible:?}: {error}");
+        }
+        // A Persian name with a non-joiner, an emoji with a joiner.
+        for name in ["علی\u{200c}رضا", "\u{1f469}\u{200d}\u{1f52c}"] {
+            assert_eq!(Field::Name.check(&Value::Text(name.to_owned())), Ok(()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_text_shows_something() {
+        for blank in ["", " ", "\n", "\u{200b}", " \u{2060}\u{feff}", "\u{2800}", "\u{3164}"] {
+            let text = Value::Text(blank.to_owned());
+            for field in [Field::Name, Field::Phone, Field::Email, Field::Metadata("plan".to_owned())] {
+                assert!(field.check(&text).is_err(), "{field} {blank:?}");
+            }
+        }
+    }
 
     fn text(n: usize) -> Value {
         Value::Text("x".repeat(n))

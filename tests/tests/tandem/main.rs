@@ -10,6 +10,7 @@ mod crashes;
 mod deletions;
 mod erase;
 mod faults;
+mod fields;
 mod pause;
 mod paused_inbound;
 mod plan;

@@ -1,0 +1,94 @@
+//! Fields at their edges: what Stripe holds under rules of its own, what it refuses of many, and what it does not tell.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use tandem_tests::Tandem;
+
+/// A customer that is created in Stripe with these, and in step. Returns both ids.
+async fn born(tandem: &Tandem, fields: &[(&str, &str)]) -> (String, String) {
+    let remote = tandem.stripe.create(fields).await.unwrap().id;
+    let id = tandem.local_id(&remote).await;
+    tandem.settled().await;
+    (id, remote)
+}
+
+/// Variant: the rule of one part is applied to all, and nobody can set the city of such a customer.
+#[tokio::test]
+async fn a_part_of_an_address_is_set_whatever_the_others_are_in_stripe() {
+    let tandem = Tandem::start().await;
+    for (part, odd) in [
+        ("address[country]", "US - United States"),
+        ("address[country]", "us"),
+        ("address[line1]", "1 Main St\r\nFlat 2"),
+        ("address[state]", " "),
+    ] {
+        let (id, remote) = born(&tandem, &[("name", "Ada"), ("address[city]", "Oxford"), (part, odd)]).await;
+        tandem.patch(&id, json!({"address": {"city": "Cambridge"}})).await;
+        tandem.settled().await;
+
+        let there = serde_json::to_value(tandem.stripe.get(&remote).await.unwrap().address).unwrap();
+        let name = part.trim_start_matches("address[").trim_end_matches(']');
+        assert_eq!((&there["city"], &there[name]), (&json!("Cambridge"), &json!(odd)), "{part}");
+        assert_eq!(tandem.get(&id).await.address, Some(there), "{part}");
+
+        // Whoever sends all of it back changes nothing of it.
+        let whole = tandem.get(&id).await.address;
+        tandem.patch(&id, json!({"address": whole, "name": "Countess"})).await;
+        // What is changed keeps to the rules.
+        let url = tandem.at(&format!("/customers/{id}"));
+        let country = json!({"address": {"country": "gb"}});
+        let refused = tandem.http().patch(url).json(&country).send().await.unwrap();
+        assert_eq!(refused.status(), 422, "{part}");
+    }
+}
+
+/// The older form, and a value of a key: what came from Stripe under other rules refuses no other change.
+#[tokio::test]
+async fn what_stripe_holds_under_other_rules_is_kept_and_refuses_nothing_else() {
+    let tandem = Tandem::start().await;
+    let (name, key) = (" ", "metadata[a\tb]");
+    let (id, remote) = born(&tandem, &[("name", name), ("email", "ada@old.example"), (key, "1")]).await;
+    assert_eq!(tandem.get(&id).await.metadata, BTreeMap::from([("a\tb".to_owned(), "1".to_owned())]));
+
+    let renamed = json!({"id": id, "name": name, "email": "ada@new.example"});
+    let answer = tandem.http().put(tandem.at("/customer")).json(&renamed).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    tandem.patch(&id, json!({"metadata": {"a\tb": "2", "plan": "pro"}})).await;
+    tandem.settled().await;
+    let there = tandem.stripe.get(&remote).await.unwrap();
+    assert_eq!((there.name.as_deref(), there.email.as_deref()), (Some(name), Some("ada@new.example")));
+    assert_eq!((&*there.metadata["a\tb"], &*there.metadata["plan"]), ("2", "pro"));
+}
+
+/// Forms and CRMs send an empty text for what is not there.
+#[tokio::test]
+async fn an_empty_text_unsets_here_and_in_stripe() {
+    let tandem = Tandem::start().await;
+    let (id, remote) = born(
+        &tandem,
+        &[
+            ("name", "Ada"),
+            ("email", "ada@old.example"),
+            ("phone", "1"),
+            ("metadata[plan]", "pro"),
+            ("address[city]", "X"),
+        ],
+    )
+    .await;
+    let empty = json!({"name": "", "phone": "", "metadata": {"plan": ""}, "address": {"city": ""}});
+    tandem.patch(&id, empty).await;
+    tandem.settled().await;
+    let there = tandem.stripe.get(&remote).await.unwrap();
+    assert_eq!((there.name, there.phone, there.address), (None, None, None));
+    assert!(there.metadata.is_empty());
+
+    let renamed = json!({"id": id, "name": "Ada", "email": ""});
+    let answer = tandem.http().put(tandem.at("/customer")).json(&renamed).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(tandem.get(&id).await.email, None);
+    let unnamed = tandem.post("/customer", json!({"name": "", "email": "ada@new.example"})).await;
+    assert_eq!(unnamed.status(), 422);
+    let named = tandem.post("/customers", json!({"name": "Eve", "email": ""})).await;
+    assert_eq!(named.status(), 201);
+}
