@@ -132,8 +132,8 @@ pub(crate) enum Change {
     Open(Box<Intent>),
     /// The link is no longer active.
     Become(LinkState),
-    /// The remote rejected what is refused now: a person must look.
-    Reject { refused: Option<Refused>, field: Option<String>, code: Option<String>, reason: String },
+    /// The remote rejected what is refused now, for these fields or as a whole: a person must look.
+    Reject { refused: Option<Refused>, fields: Vec<String>, code: Option<String>, reason: String },
     /// This is still refused; what is no longer so leaves nothing for a person to do.
     Supersede(Refused),
     /// It may be the twin of one of these.

@@ -10,6 +10,7 @@ use tandem_domain::{Field, GatewayName, Patch, Value};
 use tandem_eventlog::OnceError;
 use uuid::Uuid;
 
+use crate::intent::Intent;
 use crate::link::{Link, mark_due};
 use crate::{Write, join};
 
@@ -20,9 +21,13 @@ pub(crate) struct Refused {
     /// A whole push, where the remote named no field of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     whole: Option<Write>,
-    /// The values that it named.
+    /// The values that it named, or that it may have meant when it named a group of fields.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     fields: BTreeMap<Field, Option<Value>>,
+    /// For each group of fields that it named (`metadata`), all of the group that the push changed. Once something else of
+    /// it is to be changed, the group is tried again: there may be room.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    groups: BTreeMap<String, BTreeMap<Field, Option<Value>>>,
     /// A read. Once a run gets so far that it would push, there was none left that is refused.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     read: bool,
@@ -39,15 +44,31 @@ impl Refused {
         self.read
     }
 
-    /// Adds a push that was rejected for this field, or as a whole.
-    pub fn add(&mut self, write: &Write, field: Option<&Field>) {
-        match (write, field) {
-            (Write::Update { patch, .. }, Some(field)) if patch.iter().any(|(sent, _)| sent == field) => {
-                let value = patch.iter().find(|(sent, _)| *sent == field).and_then(|(_, value)| value.cloned());
-                self.fields.insert(field.clone(), value);
-            }
-            _ => self.whole = Some(write.clone()),
+    /// Adds a push that was rejected, and what the remote named: a field, a group of fields, or nothing of ours. Returns the
+    /// fields that are left out of pushes now; none, if it is the whole push.
+    ///
+    /// Of a group, what adds to it is left out first, since most limits are on how much there may be. If the rest is refused,
+    /// too, all of it is.
+    pub fn add(&mut self, intent: &Intent, named: Option<&str>) -> Vec<Field> {
+        let named = named.filter(|_| matches!(intent.write, Write::Update { .. })).unwrap_or_default();
+        let mut sent = intent.sent();
+        sent.retain(|field, _| field.to_string() == named || is_of(field, named));
+        if sent.is_empty() {
+            self.whole = Some(intent.write.clone());
+            return vec![];
         }
+        let mut left_out = sent.clone();
+        if sent.keys().any(|field| is_of(field, named)) {
+            let is_added = |field: &Field| !matches!(intent.against.get(field), Some(Some(_)));
+            left_out.retain(|field, value| value.is_some() && is_added(field));
+            if left_out.is_empty() {
+                left_out.clone_from(&sent);
+            }
+            self.groups.entry(named.to_owned()).or_default().extend(sent);
+        }
+        let fields = left_out.keys().cloned().collect();
+        self.fields.extend(left_out);
+        fields
     }
 
     /// What is left to push of a write, and what stays refused: only what the write still holds.
@@ -56,14 +77,23 @@ impl Refused {
         let left = match write {
             Some(Write::Update { remote_id, patch }) => {
                 let mut rest = Patch::default();
+                kept.groups = self.groups.clone();
+                kept.groups.retain(|group, sent| {
+                    let mut changes = patch.iter().filter(|(field, _)| is_of(field, group));
+                    changes.all(|(field, value)| sent.get(field).is_some_and(|sent| sent.as_ref() == value))
+                });
+                let tried_again = |field: &Field| {
+                    self.groups.keys().any(|group| is_of(field, group) && !kept.groups.contains_key(group))
+                };
                 for (field, value) in patch.iter() {
                     match self.fields.get(field) {
-                        Some(refused) if refused.as_ref() == value => {
+                        Some(refused) if refused.as_ref() == value && !tried_again(field) => {
                             kept.fields.insert(field.clone(), refused.clone());
                         }
                         Some(_) | None => rest.set(field.clone(), value.cloned()),
                     }
                 }
+                kept.groups.retain(|group, _| kept.fields.keys().any(|field| is_of(field, group)));
                 (!rest.is_empty()).then_some(Write::Update { remote_id, patch: rest })
             }
             other => other,
@@ -87,6 +117,11 @@ impl Refused {
     }
 }
 
+/// Whether a field is one of a group's, as each key is of `metadata`.
+fn is_of(field: &Field, group: &str) -> bool {
+    field.to_string().strip_prefix(group).is_some_and(|rest| !group.is_empty() && rest.starts_with('.'))
+}
+
 /// Something that waits for a person.
 #[derive(Clone, Debug, Serialize, FromRow)]
 pub struct Parked {
@@ -104,7 +139,7 @@ pub struct Parked {
     /// What an ambiguous one may be the twin of: of a customer that is to be created, the gateway's objects; of an object
     /// that is to be imported, the customers.
     pub candidates: Vec<String>,
-    /// The field that the gateway named.
+    /// The field that the gateway named. Of several that it named together, each is parked on its own.
     pub field: Option<String>,
     /// The gateway's code, such as `email_invalid`.
     pub code: Option<String>,
@@ -248,23 +283,26 @@ async fn forget(tx: &mut PgTransaction<'_>, link_id: i64, field: Option<&str>) -
     Ok(())
 }
 
-/// Parks a push, in the transaction that closes its intent.
+/// Parks a push for each of these fields, or as one, in the transaction that closes its intent.
 pub(crate) async fn rejected(
     tx: &mut PgTransaction<'_>,
     gateway: &GatewayName,
     link: &Link,
-    field: Option<&str>,
+    fields: &[String],
     code: Option<&str>,
     reason: &str,
 ) -> Result<(), sqlx::Error> {
+    let each: Vec<Option<&str>> =
+        if fields.is_empty() { vec![None] } else { fields.iter().map(|field| Some(field.as_str())).collect() };
     sqlx::query(
-        "INSERT INTO parked (gateway, link_id, kind, field, code, reason) VALUES ($1, $2, 'rejected', $3, $4, $5)
+        "INSERT INTO parked (gateway, link_id, kind, field, code, reason)
+         SELECT $1, $2, 'rejected', field, $4, $5 FROM unnest($3::text[]) AS each (field)
          ON CONFLICT (link_id, COALESCE(field, '')) WHERE state = 'open' AND kind = 'rejected'
          DO UPDATE SET code = EXCLUDED.code, reason = EXCLUDED.reason",
     )
     .bind(gateway.as_str())
     .bind(link.id)
-    .bind(field)
+    .bind(each)
     .bind(code)
     .bind(reason)
     .execute(&mut **tx)
@@ -298,4 +336,69 @@ pub(crate) async fn supersede(tx: &mut PgTransaction<'_>, link: &Link, kept: &Re
     .execute(&mut **tx)
     .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tandem_domain::{Profile, RemoteId};
+
+    use super::*;
+
+    fn key(key: &str) -> Field {
+        Field::Metadata(key.to_owned())
+    }
+
+    fn text(text: &str) -> Option<Value> {
+        Some(Value::Text(text.to_owned()))
+    }
+
+    fn write(fields: &[(Field, Option<Value>)]) -> Write {
+        let patch =
+            fields.iter().fold(Patch::default(), |patch, (field, value)| patch.with(field.clone(), value.clone()));
+        Write::Update { remote_id: RemoteId::from("cus_1".to_owned()), patch }
+    }
+
+    /// A push over what holds the keys `a` and `b`.
+    fn push(fields: &[(Field, Option<Value>)]) -> Intent {
+        let base = ["a", "b"]
+            .into_iter()
+            .fold(Profile::default(), |base, name| base.with(key(name), Value::Text("old".to_owned())));
+        Intent::new(write(fields), String::new(), &base, BTreeMap::new(), DateTime::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn a_refused_group_leaves_the_rest_to_be_pushed() {
+        let all = [(Field::Name, text("Ada")), (key("a"), text("new")), (key("c"), text("1")), (key("d"), text("2"))];
+        let mut refused = Refused::default();
+        assert_eq!(refused.add(&push(&all), Some("metadata")), [key("c"), key("d")]);
+        let (left, kept) = refused.sift(Some(write(&all)));
+        assert_eq!((left, &kept), (Some(write(&all[..2])), &refused), "what adds to the group waits alone");
+
+        // It was not how many there are.
+        assert_eq!(refused.add(&push(&all[..2]), Some("metadata")), [key("a")]);
+        let (left, kept) = refused.sift(Some(write(&all)));
+        assert_eq!((left, &kept), (Some(write(&all[..1])), &refused));
+        // Once the name has crossed, nothing is left.
+        assert_eq!(refused.sift(Some(write(&all[1..]))), (None, refused));
+    }
+
+    #[test]
+    fn another_edit_of_a_refused_group_tries_all_of_it_again() {
+        let mut refused = Refused::default();
+        refused.add(&push(&[(key("c"), text("1"))]), Some("metadata"));
+        let name_too = write(&[(Field::Name, text("Ada")), (key("c"), text("1"))]);
+        assert_eq!(refused.sift(Some(name_too)).0, Some(write(&[(Field::Name, text("Ada"))])));
+        let room = write(&[(key("a"), None), (key("c"), text("1"))]);
+        assert_eq!(refused.sift(Some(room.clone())), (Some(room), Refused::default()));
+    }
+
+    #[test]
+    fn what_names_no_field_of_the_push_refuses_all_of_it() {
+        for named in [None, Some("tax"), Some("metadata"), Some("")] {
+            let mut refused = Refused::default();
+            let push = push(&[(Field::Name, text("Ada"))]);
+            assert!(refused.add(&push, named).is_empty());
+            assert_eq!(refused.sift(Some(push.write)), (None, refused), "{named:?}");
+        }
+    }
 }

@@ -269,11 +269,11 @@ impl Postgres {
             Change::Spoil(key) => intent::spoil(tx, &key).await?,
             Change::Open(intent) => intent::store(tx, link, &intent).await?,
             Change::Become(state) => link::set_state(tx, link, state).await?,
-            Change::Reject { refused, field, code, reason } => {
+            Change::Reject { refused, fields, code, reason } => {
                 if let Some(refused) = refused {
                     parked::refuse(tx, link, &refused).await?;
                 }
-                parked::rejected(tx, &self.gateway, link, field.as_deref(), code.as_deref(), &reason).await?;
+                parked::rejected(tx, &self.gateway, link, &fields, code.as_deref(), &reason).await?;
             }
             Change::Supersede(kept) => parked::supersede(tx, link, &kept).await?,
             Change::Ask(candidates) => twins::park(tx, &self.gateway, link, &candidates).await?,

@@ -252,8 +252,8 @@ fn sighting(run: &Run<'_>, observation: &Observation, state: LinkState, spelling
 async fn park_claimed(run: &mut Run<'_>, observation: &Observation) -> Result<(), RunError> {
     let closes = observation.closes.iter().map(|(key, outcome)| Change::Close(key.clone(), *outcome));
     let reason = format!("{} is linked to another customer", observation.remote_id);
-    let field = Some("metadata.tandem_id".to_owned());
-    let rejected = Change::Reject { refused: None, field, code: None, reason };
+    let fields = vec!["metadata.tandem_id".to_owned()];
+    let rejected = Change::Reject { refused: None, fields, code: None, reason };
     run.store(closes.chain([Change::Become(LinkState::Unlinked), rejected])).await?;
     run.link.state = LinkState::Unlinked;
     Ok(())

@@ -181,9 +181,11 @@ async fn park(
         "parked a push that the gateway rejected"
     );
     let mut refused = run.link.refused.clone();
-    refused.add(&intent.write, field.as_deref().and_then(|field| field.parse().ok()).as_ref());
+    let left_out = refused.add(intent, field.as_deref());
+    let fields =
+        if left_out.is_empty() { field.into_iter().collect() } else { left_out.iter().map(Field::to_string).collect() };
     let closes = Change::Close(intent.key.clone(), Outcome::Abandoned);
-    run.store([closes, Change::Reject { refused: Some(refused.clone()), field, code, reason }]).await?;
+    run.store([closes, Change::Reject { refused: Some(refused.clone()), fields, code, reason }]).await?;
     run.link.refused = refused;
     Ok(())
 }

@@ -23,7 +23,7 @@ pub(super) async fn park(run: &mut Run<'_>, error: CallError) -> Result<(), RunE
     info!(customer.id = %run.link.customer_id, gateway = %run.name(), code, "parked what the gateway does not let us read");
     let mut refused = run.link.refused.clone();
     refused.add_read();
-    run.store([Change::Reject { refused: Some(refused.clone()), field: None, code, reason }]).await?;
+    run.store([Change::Reject { refused: Some(refused.clone()), fields: vec![], code, reason }]).await?;
     run.link.refused = refused;
     Ok(())
 }

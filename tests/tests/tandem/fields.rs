@@ -2,8 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tandem_tests::Tandem;
+
+/// Metadata of so many keys, as parameters.
+fn keys(count: usize) -> Vec<(String, String)> {
+    (0..count).map(|n| (format!("metadata[key{n}]"), "x".to_owned())).collect()
+}
 
 /// A customer that is created in Stripe with these, and in step. Returns both ids.
 async fn born(tandem: &Tandem, fields: &[(&str, &str)]) -> (String, String) {
@@ -11,6 +16,14 @@ async fn born(tandem: &Tandem, fields: &[(&str, &str)]) -> (String, String) {
     let id = tandem.local_id(&remote).await;
     tandem.settled().await;
     (id, remote)
+}
+
+/// The same, with so many metadata keys.
+async fn born_with_keys(tandem: &Tandem, count: usize) -> (String, String) {
+    let keys = keys(count);
+    let mut fields: Vec<(&str, &str)> = vec![("name", "Ada"), ("email", "ada@old.example")];
+    fields.extend(keys.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+    born(tandem, &fields).await
 }
 
 /// Variant: the rule of one part is applied to all, and nobody can set the city of such a customer.
@@ -59,6 +72,38 @@ async fn what_stripe_holds_under_other_rules_is_kept_and_refuses_nothing_else() 
     let there = tandem.stripe.get(&remote).await.unwrap();
     assert_eq!((there.name.as_deref(), there.email.as_deref()), (Some(name), Some("ada@new.example")));
     assert_eq!((&*there.metadata["a\tb"], &*there.metadata["plan"]), ("2", "pro"));
+}
+
+/// Variant: what is refused of one key holds back every other field, for ever.
+#[tokio::test]
+async fn a_key_for_which_there_is_no_room_holds_nothing_else_back() {
+    let tandem = Tandem::start().await;
+    let (id, remote) = born_with_keys(&tandem, 48).await;
+    let outbound = json!({"direction": "outbound"});
+    assert_eq!(tandem.post("/gateways/stripe/pause", outbound.clone()).await.status(), 204);
+    tandem.patch(&id, json!({"phone": "1", "metadata": {"c": "here", "key0": "y"}})).await;
+    tandem.stripe.edit(&remote, &[("metadata[a]", "there"), ("metadata[b]", "there")]).await.unwrap();
+    tandem.stripe.webhooks_idle().await.unwrap();
+    assert_eq!(tandem.post("/gateways/stripe/resume", outbound).await.status(), 204);
+    tandem.settled().await;
+    let fields = |parked: Vec<Value>| parked.iter().map(|one| one["field"].clone()).collect::<Vec<_>>();
+    assert_eq!(fields(tandem.parked().await), [json!("metadata.c")]);
+    let there = tandem.stripe.get(&remote).await.unwrap();
+    assert_eq!((there.phone.as_deref(), &*there.metadata["key0"]), (Some("1"), "y"), "what went with it crossed");
+
+    tandem.patch(&id, json!({"email": "ada@new.example", "name": "Countess"})).await;
+    tandem.patch(&id, json!({"metadata": {"key0": "z"}})).await;
+    tandem.settled().await;
+    let there = tandem.stripe.get(&remote).await.unwrap();
+    assert_eq!((there.email.as_deref(), there.name.as_deref()), (Some("ada@new.example"), Some("Countess")));
+    assert_eq!((&*there.metadata["key0"], there.metadata.len()), ("z", 50));
+    assert_eq!(fields(tandem.parked().await), [json!("metadata.c")]);
+
+    // An edit that makes room lets it through.
+    tandem.patch(&id, json!({"metadata": {"key1": null}})).await;
+    tandem.settled().await;
+    assert!(tandem.parked().await.is_empty(), "{:?}", tandem.parked().await);
+    tandem.assert_equal(&id).await;
 }
 
 /// Forms and CRMs send an empty text for what is not there.
