@@ -6,6 +6,7 @@ use tandem_domain::{GatewayName, Interval, Profile};
 use uuid::Uuid;
 
 use crate::link::{DUE, FREE};
+use crate::taken::unless_taken;
 
 /// What came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub(crate) async fn adopt(
     remote_id: &str,
     base: Option<(&Profile, Interval)>,
 ) -> Result<Adopted, sqlx::Error> {
-    let adopted = sqlx::query(&format!(
+    let statement = format!(
         // A lease that has run out is taken away: whoever held it writes nothing more.
         "INSERT INTO links (gateway, customer_id, remote_id, base, base_from, base_until, look, due_seq)
          SELECT $1, $2, $3, $4, $5, $6, true, 1
@@ -39,15 +40,16 @@ pub(crate) async fn adopt(
              WHERE links.remote_id IS NULL AND links.state = 'active'
                AND (links.lease_token IS NULL OR links.lease_until < clock_timestamp())
                AND NOT EXISTS (SELECT FROM intents WHERE link_id = links.id AND state = 'open')"
-    ))
-    .bind(gateway.as_str())
-    .bind(customer)
-    .bind(remote_id)
-    .bind(base.map(|(profile, _)| Json(profile)))
-    .bind(base.map(|(_, interval)| interval.from()))
-    .bind(base.map(|(_, interval)| interval.until()))
-    .execute(&mut **tx)
-    .await?;
+    );
+    let adopting = sqlx::query(&statement)
+        .bind(gateway.as_str())
+        .bind(customer)
+        .bind(remote_id)
+        .bind(base.map(|(profile, _)| Json(profile)))
+        .bind(base.map(|(_, interval)| interval.from()))
+        .bind(base.map(|(_, interval)| interval.until()));
+    // The statement does not see an import that commits while it waits for the index.
+    let Some(adopted) = unless_taken(tx, adopting).await? else { return Ok(Adopted::Taken) };
     if adopted.rows_affected() == 1 {
         return Ok(Adopted::Linked);
     }
@@ -80,4 +82,37 @@ pub(crate) async fn create_there(
     .execute(&mut **tx)
     .await?;
     Ok(marked.rows_affected() == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{somebody_waits, stripe, tables};
+
+    #[tokio::test]
+    async fn an_object_that_is_imported_in_this_instant_is_taken() -> anyhow::Result<()> {
+        let pool = tables().await?;
+        let mut import = pool.begin().await?;
+        sqlx::query(
+            "INSERT INTO links (gateway, customer_id, remote_id) VALUES ('stripe', gen_random_uuid(), 'cus_1')",
+        )
+        .execute(&mut *import)
+        .await?;
+        let mut tx = pool.begin().await?;
+        let gateway = stripe();
+
+        let adopting = adopt(&mut tx, &gateway, Uuid::now_v7(), "cus_1", None);
+        let importing = async {
+            somebody_waits(&pool).await?;
+            import.commit().await
+        };
+        let (adopted, imported) = tokio::join!(adopting, importing);
+        imported?;
+
+        assert_eq!(adopted?, Adopted::Taken);
+        // The caller notes that in the same transaction.
+        let links: i64 = sqlx::query_scalar("SELECT count(*) FROM links").fetch_one(&mut *tx).await?;
+        assert_eq!(links, 1);
+        Ok(())
+    }
 }

@@ -36,7 +36,7 @@ pub(crate) async fn may_delete(
     tx: &mut PgTransaction<'_>,
     gateway: &GatewayName,
     direction: Direction,
-    CustomerId(customer): CustomerId,
+    customer: CustomerId,
     config: GuardConfig,
 ) -> Result<bool, sqlx::Error> {
     if config.deletes == 0 {
@@ -44,6 +44,9 @@ pub(crate) async fn may_delete(
     }
     // One at a time, or many would each find room for one more.
     lock(tx, gateway, direction).await?;
+    if is_one_too_many(tx, gateway, direction, customer, config).await? {
+        return Ok(false);
+    }
     sqlx::query(
         "INSERT INTO guarded (gateway, direction, what, customer_id) VALUES ($1, $2, $3, $4)
          ON CONFLICT (gateway, direction, what, customer_id) DO NOTHING",
@@ -51,17 +54,29 @@ pub(crate) async fn may_delete(
     .bind(gateway.as_str())
     .bind(direction.as_str())
     .bind(DELETED)
-    .bind(customer)
+    .bind(customer.0)
     .execute(&mut **tx)
     .await?;
-    let recent: i64 = sqlx::query_scalar(&format!("SELECT count(*) FROM guarded {RECENT}"))
+    Ok(true)
+}
+
+/// Whether there is no room for this deletion beside those that are counted. Read under [`lock`], or it is out of date at once.
+async fn is_one_too_many(
+    tx: &mut PgTransaction<'_>,
+    gateway: &GatewayName,
+    direction: Direction,
+    CustomerId(customer): CustomerId,
+    config: GuardConfig,
+) -> Result<bool, sqlx::Error> {
+    let others: i64 = sqlx::query_scalar(&format!("SELECT count(*) FROM guarded {RECENT} AND customer_id <> $5"))
         .bind(gateway.as_str())
         .bind(direction.as_str())
         .bind(DELETED)
         .bind(f64::from(config.window_s))
+        .bind(customer)
         .fetch_one(&mut **tx)
         .await?;
-    Ok(recent <= i64::from(config.deletes))
+    Ok(others >= i64::from(config.deletes))
 }
 
 /// Of one gateway, direction and kind, within the window and since it was resumed last.
@@ -70,16 +85,23 @@ const RECENT: &str = "
       AND at > greatest(clock_timestamp() - make_interval(secs => $4),
                         (SELECT counted_from FROM guards WHERE gateway = $1 AND direction = $2))";
 
-/// Pauses the direction because of deletions.
+/// Pauses the direction because of a deletion that was refused, and whose transaction is rolled back.
 pub(crate) async fn stop_deleting(
     pool: &PgPool,
     gateway: &GatewayName,
     direction: Direction,
+    customer: CustomerId,
     config: GuardConfig,
 ) -> Result<(), sqlx::Error> {
     let GuardConfig { deletes, window_s, .. } = config;
     let reason = format!("more than {deletes} customers deleted within {window_s} s");
-    if pause::store(pool, gateway, Some(direction), &reason, "guard").await? {
+    let mut tx = pool.begin().await?;
+    lock(&mut tx, gateway, direction).await?;
+    // Counted once more: a person may have resumed it meanwhile, and nothing from before counts then.
+    let news = is_one_too_many(&mut tx, gateway, direction, customer, config).await?
+        && pause::store(&mut *tx, gateway, Some(direction), &reason, "guard").await?;
+    tx.commit().await?;
+    if news {
         tell(gateway, direction, &reason);
     }
     Ok(())
@@ -202,4 +224,48 @@ pub(crate) async fn forget(pool: &PgPool, gateway: &GatewayName, config: GuardCo
 
 fn tell(gateway: &GatewayName, direction: Direction, reason: &str) {
     error!(%gateway, %direction, reason, "paused: `tandem resume {gateway}` lets it go on");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{stripe, tables};
+    use crate::{pauses, resume};
+
+    const ONE: GuardConfig = GuardConfig { deletes: 1, changes_percent: 25, changes_at_least: 200, window_s: 600 };
+    const OUT: Direction = Direction::Outbound;
+
+    fn customer(n: u128) -> CustomerId {
+        CustomerId(uuid::Uuid::from_u128(n))
+    }
+
+    /// One customer is deleted, and a second one may not be.
+    async fn refused() -> anyhow::Result<PgPool> {
+        let pool = tables().await?;
+        let mut tx = pool.begin().await?;
+        assert!(may_delete(&mut tx, &stripe(), OUT, customer(1), ONE).await?);
+        tx.commit().await?;
+        let mut tx = pool.begin().await?;
+        assert!(!may_delete(&mut tx, &stripe(), OUT, customer(2), ONE).await?);
+        tx.rollback().await?;
+        Ok(pool)
+    }
+
+    #[tokio::test]
+    async fn one_deletion_too_many_pauses_its_direction() -> anyhow::Result<()> {
+        let pool = refused().await?;
+        stop_deleting(&pool, &stripe(), OUT, customer(2), ONE).await?;
+        assert_eq!(pauses(&pool, &["stripe"]).await?[0].direction, "outbound");
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_direction_that_was_resumed_meanwhile_is_not_paused_by_what_was_counted_before() -> anyhow::Result<()> {
+        let pool = refused().await?;
+        pause::pause(&pool, &stripe(), Some(OUT), "another process counted it, too").await?;
+        resume(&pool, &stripe(), Some(OUT)).await?;
+        stop_deleting(&pool, &stripe(), OUT, customer(2), ONE).await?;
+        assert_eq!(pauses(&pool, &["stripe"]).await?, []);
+        Ok(())
+    }
 }

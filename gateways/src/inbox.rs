@@ -133,15 +133,9 @@ mod tests {
 
     use super::*;
     use crate::ChangeKind;
+    use crate::fixtures::tables;
 
     const TERMS: Terms = Terms { holder: 7, duration: Duration::from_secs(60), most: 1 };
-
-    async fn tables() -> anyhow::Result<PgPool> {
-        let pool = PgPool::connect(&tandem_local::test::database().await.url).await?;
-        tandem_eventlog::migrate(&pool).await?;
-        crate::migrate(&pool).await?;
-        Ok(pool)
-    }
 
     /// A link of the object with that id.
     async fn link(pool: &PgPool, remote_id: &str, columns: &str, values: &str) -> Result<(), sqlx::Error> {

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::ParkedError;
 use crate::link::{FREE, Link, mark_due};
+use crate::taken::unless_taken;
 
 /// A link as a join sees it.
 #[derive(Debug, FromRow)]
@@ -67,11 +68,15 @@ pub(crate) async fn pair(
 }
 
 /// Makes one link of two. Whoever works on either of them loses the lease, and the next run looks at the object, and merges.
-pub(crate) async fn join(tx: &mut PgTransaction<'_>, pair: Pair) -> Result<(), sqlx::Error> {
+///
+/// False if the object was imported in this instant: the transaction must be rolled back.
+pub(crate) async fn join(tx: &mut PgTransaction<'_>, pair: Pair) -> Result<bool, sqlx::Error> {
     let Pair { ours, theirs, remote_id } = pair;
+    // What was rejected of either is tried anew, as `refused` below says.
     sqlx::query(
-        "UPDATE parked SET state = 'linked', closed_at = clock_timestamp()
-         WHERE link_id = ANY($1) AND state = 'open' AND kind = 'ambiguous'",
+        "UPDATE parked SET state = CASE kind WHEN 'ambiguous' THEN 'linked' ELSE 'superseded' END,
+                           closed_at = clock_timestamp()
+         WHERE link_id = ANY($1) AND state = 'open' AND kind IN ('ambiguous', 'rejected')",
     )
     .bind([Some(ours), theirs].into_iter().flatten().collect::<Vec<_>>())
     .execute(&mut **tx)
@@ -88,16 +93,17 @@ pub(crate) async fn join(tx: &mut PgTransaction<'_>, pair: Pair) -> Result<(), s
         // It had no customer: nothing is lost with it.
         sqlx::query("DELETE FROM links WHERE id = $1").bind(theirs).execute(&mut **tx).await?;
     }
-    sqlx::query(&format!(
+    let statement = format!(
         "UPDATE links SET remote_id = $2, look = true, ambiguous = false, refused = '{{}}', attempts = 0,
                           not_before = clock_timestamp(), {FREE}
          WHERE id = $1"
-    ))
-    .bind(ours)
-    .bind(remote_id.as_str())
-    .execute(&mut **tx)
-    .await?;
-    mark_due(tx, &[ours]).await
+    );
+    let linking = sqlx::query(&statement).bind(ours).bind(remote_id.as_str());
+    if unless_taken(tx, linking).await?.is_none() {
+        return Ok(false);
+    }
+    mark_due(tx, &[ours]).await?;
+    Ok(true)
 }
 
 /// What a person is asked about.
@@ -128,7 +134,7 @@ pub(crate) async fn link(tx: &mut PgTransaction<'_>, id: i64, chosen: Option<&st
     // It was one when it was stored.
     let gateway: GatewayName = question.gateway.parse().map_err(|_| ParkedError::NotParked)?;
     let pair = pair(tx, &gateway, customer, &RemoteId::from(remote_id)).await?.ok_or(ParkedError::Taken)?;
-    Ok(join(tx, pair).await?)
+    if join(tx, pair).await? { Ok(()) } else { Err(ParkedError::Taken) }
 }
 
 async fn question(tx: &mut PgTransaction<'_>, id: i64) -> Result<Question, ParkedError> {
@@ -201,4 +207,59 @@ pub(crate) async fn let_go(
     .execute(&mut **tx)
     .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{somebody_waits, stripe, tables};
+
+    const ADA: Uuid = Uuid::from_u128(1);
+
+    #[tokio::test]
+    async fn an_object_that_is_imported_in_this_instant_is_joined_to_nobody() -> anyhow::Result<()> {
+        let pool = tables().await?;
+        sqlx::query("INSERT INTO links (gateway, customer_id) VALUES ('stripe', $1)").bind(ADA).execute(&pool).await?;
+        let mut tx = pool.begin().await?;
+        let pair = pair(&mut tx, &stripe(), ADA, &RemoteId::from("cus_1".to_owned())).await?;
+        let mut import = pool.begin().await?;
+        sqlx::query(
+            "INSERT INTO links (gateway, customer_id, remote_id) VALUES ('stripe', gen_random_uuid(), 'cus_1')",
+        )
+        .execute(&mut *import)
+        .await?;
+
+        let joining = join(&mut tx, pair.expect("both are free"));
+        let importing = async {
+            somebody_waits(&pool).await?;
+            import.commit().await
+        };
+        let (joined, imported) = tokio::join!(joining, importing);
+        imported?;
+
+        assert!(!joined?);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn what_was_rejected_of_both_is_tried_anew() -> anyhow::Result<()> {
+        let pool = tables().await?;
+        let add = "INSERT INTO links (gateway, customer_id, remote_id) VALUES ('stripe', $1, $2) RETURNING id";
+        for (customer, remote_id) in [(ADA, None), (Uuid::from_u128(2), Some("cus_1"))] {
+            let link: i64 = sqlx::query_scalar(add).bind(customer).bind(remote_id).fetch_one(&pool).await?;
+            sqlx::query("INSERT INTO parked (gateway, link_id, kind, reason) VALUES ('stripe', $1, 'rejected', 'no')")
+                .bind(link)
+                .execute(&pool)
+                .await?;
+        }
+        let mut tx = pool.begin().await?;
+        let pair = pair(&mut tx, &stripe(), ADA, &RemoteId::from("cus_1".to_owned())).await?;
+
+        assert!(join(&mut tx, pair.expect("both are free")).await?);
+
+        let open: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM parked WHERE state = 'open'").fetch_one(&mut *tx).await?;
+        assert_eq!(open, 0);
+        Ok(())
+    }
 }

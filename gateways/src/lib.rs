@@ -6,6 +6,8 @@ mod deletions;
 mod due;
 mod erase;
 mod filter;
+#[cfg(test)]
+mod fixtures;
 mod gateway;
 mod gateways;
 mod guard;
@@ -26,6 +28,7 @@ mod status;
 pub mod stripe;
 mod survey;
 mod sweep;
+mod taken;
 mod timer;
 mod twins;
 mod verify;

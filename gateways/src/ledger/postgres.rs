@@ -19,6 +19,7 @@ use crate::inbox::{self, Row};
 use crate::intent::{self, INTENTS, Intent};
 use crate::link::{self, HELD, Link, RENEW, Rested};
 use crate::rest::SEAL;
+use crate::taken::is_taken;
 use crate::{Direction, GuardConfig, RemoteChange, RunError, deletions, guard, join, parked, twins, zoo};
 
 /// One gateway's part of the database.
@@ -162,7 +163,9 @@ impl Ledger for Postgres {
         link::hold(&mut *tx, link, self.lease).await?;
         // Linked meanwhile, or about to be: looked at again.
         let pair = pair.ok_or(RunError::Restless)?;
-        join::join(&mut tx, pair).await?;
+        if !join::join(&mut tx, pair).await? {
+            return Err(RunError::Restless);
+        }
         Ok(tx.commit().await?)
     }
 
@@ -256,7 +259,7 @@ impl Postgres {
             return Ok(tx);
         }
         tx.rollback().await?;
-        guard::stop_deleting(&self.pool, &self.gateway, direction, self.guard).await?;
+        guard::stop_deleting(&self.pool, &self.gateway, direction, link.customer_id, self.guard).await?;
         Err(RunError::Paused(direction))
     }
 
@@ -326,7 +329,7 @@ async fn store_sight(
 
 /// Whether the object is linked to another customer.
 fn is_claimed(error: &RunError) -> bool {
-    matches!(error, RunError::Database(sqlx::Error::Database(error)) if error.is_unique_violation())
+    matches!(error, RunError::Database(error) if is_taken(error))
 }
 
 /// What a sight stores, with the parameters of [`sight`]; `held` has a row if the lease is ours. Nothing, unless `follows` has

@@ -123,12 +123,7 @@ async fn one(sides: &Sides, plan: i64, how: &Apply, item: &Item) -> Result<End, 
     if !still_planned(&mut tx, plan, item.n).await? {
         return Ok(End::Done);
     }
-    let adopted = match carry_out(&mut tx, sides, plan, how, item, seen.as_ref()).await {
-        // The object was imported in this instant.
-        Err(SurveyError::Database(sqlx::Error::Database(error))) if error.is_unique_violation() => Adopted::Taken,
-        adopted => adopted?,
-    };
-    match adopted {
+    match carry_out(&mut tx, sides, plan, how, item, seen.as_ref()).await? {
         Adopted::Linked => {
             mark(&mut tx, plan, item.n, "done").await?;
             tx.commit().await?;

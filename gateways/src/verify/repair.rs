@@ -109,7 +109,9 @@ async fn import(
         return Ok(match adopt::adopt(tx, gateway, customer, remote_id, None).await? {
             Adopted::Linked => Mark::Look,
             Adopted::Busy => Mark::Leave("the customer whose id it carries is just being created there".to_owned()),
-            Adopted::Taken => Mark::Leave("the customer whose id it carries has another object".to_owned()),
+            Adopted::Taken => Mark::Leave(
+                "the customer whose id it carries has another object, or the object is linked by now".to_owned(),
+            ),
         });
     }
     if let Some(twin) = twin(tx, run, drift).await? {

@@ -179,7 +179,7 @@ async fn what_only_a_person_can_mend_is_left_with_its_reason() {
         remarks,
         [
             ("dead_on_one_side", "its link says that it is deleted"),
-            ("missing_here", "the customer whose id it carries has another object"),
+            ("missing_here", "the customer whose id it carries has another object, or the object is linked by now"),
             ("missing_here", twin),
             ("missing_there", "the gateway never heard of it: is the key of another account?"),
             ("not_linked", twin),
