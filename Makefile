@@ -11,8 +11,9 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 SEEDS := $(shell date +%s)000..
 HOURS := 1
+SECONDS := 60
 HISTORIES := 1000000
-.PHONY: help run test soak model bench lint fmt clean
+.PHONY: help run test soak model bench lint fuzz fmt clean
 MAKEFLAGS += --no-print-directory
 
 help: ## Show this list
@@ -49,6 +50,9 @@ lint: ## Check format, lints, docs, and dependencies if cargo-deny is installed
 	cd "$(ROOT)" && RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
 	cd "$(ROOT)" && if cargo deny --version >/dev/null 2>&1; then cargo deny check; \
 		else echo 'cargo-deny is not installed: dependencies were not checked'; fi
+
+fuzz: ## Send anything to each place where anything may come in (SECONDS=60 for each); needs a nightly compiler
+	@cd "$(ROOT)" && fuzz/run $(SECONDS)
 
 fmt: ## Format the code
 	cd "$(ROOT)" && cargo fmt --all

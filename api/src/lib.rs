@@ -16,6 +16,8 @@ mod customers;
 mod event_body;
 mod events;
 mod execute;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod gateways;
 mod health;
 mod keys;

@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 mod customer;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod ids;
 mod interval;
 mod merge;

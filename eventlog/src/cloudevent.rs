@@ -63,7 +63,7 @@ pub(crate) fn read(message: &Message) -> Result<(Recorded, Uuid), RecordedError>
     parse(headers, &message.payload)
 }
 
-fn parse(headers: &HeaderMap, data: &[u8]) -> Result<(Recorded, Uuid), RecordedError> {
+pub(crate) fn parse(headers: &HeaderMap, data: &[u8]) -> Result<(Recorded, Uuid), RecordedError> {
     let recorded = Recorded {
         position: parsed(headers, POSITION)?,
         event_id: parsed(headers, ID)?,

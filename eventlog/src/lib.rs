@@ -13,6 +13,8 @@ mod disk;
 mod erase;
 mod feed;
 mod follow;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod journal;
 mod log;
 mod once;

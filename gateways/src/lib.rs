@@ -35,6 +35,9 @@ mod verify;
 mod worker;
 mod zoo;
 
+#[cfg(any(test, fuzzing))]
+pub use stripe::fuzz;
+
 pub use config::{Deletes, GatewaysConfig, OnDelete};
 pub use deletions::{Verdict, VerdictError};
 pub use erase::unsettled;

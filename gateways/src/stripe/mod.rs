@@ -17,6 +17,8 @@ mod account;
 mod client;
 mod config;
 mod form;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod lists;
 mod offset;
 #[cfg(test)]
