@@ -18,4 +18,6 @@ pub use ids::{CustomerId, GatewayName, InvalidId, RemoteId};
 pub use interval::{Interval, Order};
 pub use merge::{Merged, Spelling, Spellings, differences, merge};
 pub use policy::{FieldSet, Policies, Policy};
-pub use profile::{ADDRESS_PARTS, Address, Field, InvalidField, METADATA_KEYS, Patch, Profile, Value};
+pub use profile::{
+    ADDRESS_PARTS, Address, EmailKey, Field, InvalidField, METADATA_KEYS, Patch, Profile, Value, name_key,
+};

@@ -3,6 +3,7 @@
 mod address;
 mod field;
 mod invisible;
+mod key;
 mod patch;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use address::{ADDRESS_PARTS, Address};
 pub use field::{Field, InvalidField, METADATA_KEYS};
+pub use key::{EmailKey, name_key};
 pub use patch::Patch;
 
 /// One field's value. An unset field has none: there is no empty value.

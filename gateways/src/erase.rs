@@ -35,7 +35,7 @@ pub(crate) async fn forget(
     let blank = [
         "UPDATE links SET base = CASE WHEN base IS NOT NULL THEN '{}'::jsonb END, spellings = '{}', refused = '{}'
          WHERE gateway = $1 AND customer_id = ANY($2)",
-        "UPDATE inbox SET change = change || '{\"profile\": {}, \"previous\": {}}' FROM links
+        "UPDATE inbox SET change = change || '{\"profile\": {}, \"previous\": {}}', email_key = NULL FROM links
          WHERE links.gateway = $1 AND links.customer_id = ANY($2) AND inbox.link_id = links.id",
         "DELETE FROM intents USING links
          WHERE links.gateway = $1 AND links.customer_id = ANY($2) AND intents.link_id = links.id AND intents.state <> 'open'",

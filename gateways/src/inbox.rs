@@ -5,7 +5,7 @@ mod route;
 use cqrs_es::Aggregate;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, PgPool, PgTransaction, Row as _};
-use tandem_domain::{Customer, GatewayName};
+use tandem_domain::{Customer, EmailKey, GatewayName};
 
 use crate::RemoteChange;
 use crate::link::{DUE, LEASE, LEASED, Link, READY, Rested, Terms};
@@ -21,6 +21,11 @@ pub(crate) struct Row {
     pub change: RemoteChange,
 }
 
+/// The key of the email that a change tells: stored beside it, it finds objects that wait for their import.
+pub(crate) fn email_key(change: &RemoteChange) -> Option<String> {
+    EmailKey::of_profile(&change.profile).map(|key| key.stored())
+}
+
 /// Stores changes, each once however often it comes. Returns how many were new.
 pub(crate) async fn store(
     relaxed: &PgPool,
@@ -29,14 +34,17 @@ pub(crate) async fn store(
 ) -> Result<u64, sqlx::Error> {
     let ids: Vec<&str> = changes.iter().map(|change| change.event_id.as_str()).collect();
     let bodies: Vec<Json<&RemoteChange>> = changes.iter().map(Json).collect();
+    let emails: Vec<Option<String>> = changes.iter().map(email_key).collect();
     let stored = sqlx::query(
-        "INSERT INTO inbox (gateway, event_id, change)
-         SELECT $1, event_id, change FROM unnest($2::text[], $3::jsonb[]) WITH ORDINALITY AS t (event_id, change, n)
+        "INSERT INTO inbox (gateway, event_id, change, email_key)
+         SELECT $1, event_id, change, email_key
+         FROM unnest($2::text[], $3::jsonb[], $4::text[]) WITH ORDINALITY AS t (event_id, change, email_key, n)
          ORDER BY n ON CONFLICT (gateway, event_id) DO NOTHING",
     )
     .bind(gateway.as_str())
     .bind(ids)
     .bind(bodies)
+    .bind(emails)
     .execute(relaxed)
     .await?;
     Ok(stored.rows_affected())
@@ -70,8 +78,8 @@ pub(crate) async fn store_one(
                     due_seq = done_seq AND state = 'active' AND NOT look AND asks IS NULL AS rested
              FROM links WHERE gateway = $1 AND remote_id = $6 FOR NO KEY UPDATE SKIP LOCKED
          ), stored AS (
-             INSERT INTO inbox (gateway, event_id, change, state, link_id)
-             SELECT $1, $2, $3, CASE WHEN known.id IS NULL THEN 'new' ELSE 'waiting' END, known.id
+             INSERT INTO inbox (gateway, event_id, change, email_key, state, link_id)
+             SELECT $1, $2, $3, $8, CASE WHEN known.id IS NULL THEN 'new' ELSE 'waiting' END, known.id
              FROM (SELECT) AS one LEFT JOIN known ON true
              ON CONFLICT (gateway, event_id) DO NOTHING RETURNING id AS inbox_id, link_id
          ), marked AS (
@@ -89,6 +97,7 @@ pub(crate) async fn store_one(
     .bind(terms.map(|terms| terms.duration.as_secs_f64()))
     .bind(change.remote_id.as_str())
     .bind(Customer::TYPE)
+    .bind(email_key(change))
     .fetch_optional(relaxed)
     .await?;
     let Some(row) = row else { return Ok(Stored::Before) };

@@ -10,13 +10,12 @@ use std::time::Duration;
 
 use sqlx::PgPool;
 use sqlx::pool::PoolConnection;
-use tandem_domain::{Customer, GatewayName, Profile};
+use tandem_domain::{Customer, EmailKey, GatewayName, Profile};
 use tandem_eventlog::{Store, StoreError};
+use uuid::Uuid;
 
 use crate::link::backoff;
 use crate::{CallError, Filter, Gateway};
-
-pub(crate) use read::email_key;
 
 /// Both sides: the catalog, and one gateway.
 #[derive(Clone)]
@@ -115,6 +114,7 @@ pub(crate) struct Survey<'a> {
     /// By which key of their metadata objects are matched, too.
     pub match_key: Option<String>,
     pub sides: &'a Sides,
+    salt: Uuid,
     /// While this connection lives, no other process surveys the gateway.
     _alone: PoolConnection<sqlx::Postgres>,
 }
@@ -132,17 +132,18 @@ impl<'a> Survey<'a> {
             Begin::Anew => None,
             Begin::Resume | Begin::ResumeOrAnew => unfinished(sides, purpose, match_key).await?,
         };
-        let (id, match_key) = match (unfinished, begin) {
+        let (id, match_key, salt) = match (unfinished, begin) {
             (Some(unfinished), _) => unfinished,
             (None, Begin::Resume) => {
                 let (purpose, gateway) = (purpose.as_str(), sides.gateway.name().clone());
                 return Err(SurveyError::NothingToResume { purpose, gateway });
             }
             (None, Begin::Anew | Begin::ResumeOrAnew) => {
-                (anew(sides, purpose, match_key).await?, match_key.map(str::to_owned))
+                let (id, salt) = anew(sides, purpose, match_key).await?;
+                (id, match_key.map(str::to_owned), salt)
             }
         };
-        Ok(Self { id, match_key, sides, _alone: alone })
+        Ok(Self { id, match_key, sides, salt, _alone: alone })
     }
 
     pub fn pool(&self) -> &'a PgPool {
@@ -152,6 +153,12 @@ impl<'a> Survey<'a> {
     pub fn name(&self) -> &'a GatewayName {
         self.sides.gateway.name()
     }
+
+    /// The email as this survey compares it. Statistics of these columns say nothing of a person, so both sides' tables can be
+    /// analyzed, and their joins are planned well.
+    pub fn email_key(&self, email: &EmailKey) -> String {
+        email.salted(self.salt.as_bytes())
+    }
 }
 
 /// The number and the key of the one that was not finished. What it has read is the same, whatever it is matched by.
@@ -159,11 +166,11 @@ async fn unfinished(
     sides: &Sides,
     purpose: Purpose,
     match_key: Option<&str>,
-) -> Result<Option<(i64, Option<String>)>, SurveyError> {
+) -> Result<Option<(i64, Option<String>, Uuid)>, SurveyError> {
     let unfinished = sqlx::query_as(
         "UPDATE surveys SET match_key = COALESCE($3, match_key)
          WHERE id = (SELECT max(id) FROM surveys WHERE gateway = $1 AND kind = $2 AND ended_at IS NULL)
-         RETURNING id, match_key",
+         RETURNING id, match_key, salt",
     )
     .bind(sides.gateway.name().as_str())
     .bind(purpose.as_str())
@@ -174,21 +181,21 @@ async fn unfinished(
 }
 
 /// What was begun before and not finished ends here, with what it had read.
-async fn anew(sides: &Sides, purpose: Purpose, match_key: Option<&str>) -> Result<i64, SurveyError> {
+async fn anew(sides: &Sides, purpose: Purpose, match_key: Option<&str>) -> Result<(i64, Uuid), SurveyError> {
     let mut tx = sides.pool.begin().await?;
     sqlx::query("DELETE FROM surveys WHERE gateway = $1 AND kind = $2 AND ended_at IS NULL")
         .bind(sides.gateway.name().as_str())
         .bind(purpose.as_str())
         .execute(&mut *tx)
         .await?;
-    let id = sqlx::query_scalar("INSERT INTO surveys (gateway, kind, match_key) VALUES ($1, $2, $3) RETURNING id")
+    let begun = sqlx::query_as("INSERT INTO surveys (gateway, kind, match_key) VALUES ($1, $2, $3) RETURNING id, salt")
         .bind(sides.gateway.name().as_str())
         .bind(purpose.as_str())
         .bind(match_key)
         .fetch_one(&mut *tx)
         .await?;
     tx.commit().await?;
-    Ok(id)
+    Ok(begun)
 }
 
 /// A session lock: a process that is killed gives it back.

@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use sqlx::types::Json;
 use sqlx::{PgPool, PgTransaction};
-use tandem_domain::{CustomerId, GatewayName};
+use tandem_domain::{CustomerId, EmailKey, GatewayName};
 use uuid::Uuid;
 
 use crate::link::{self, Link};
@@ -25,11 +25,6 @@ pub enum Matching {
     Never,
 }
 
-/// An email as it is compared: of two that differ only in case, or by blanks around them, it is the same.
-pub(crate) fn folded(email: &str) -> String {
-    email.trim().to_lowercase()
-}
-
 /// Keeps the emails of customers as the feed tells them; `None` of a customer that has none, or is deleted. Returns the links
 /// of those that may have been their twins, which are to be looked at again.
 pub(crate) async fn keep_emails(
@@ -41,7 +36,7 @@ pub(crate) async fn keep_emails(
         return Ok(vec![]);
     }
     let customers: Vec<Uuid> = told.iter().map(|(CustomerId(id), _)| *id).collect();
-    let emails: Vec<Option<String>> = told.iter().map(|(_, email)| email.as_deref().map(folded)).collect();
+    let emails: Vec<Option<String>> = told.iter().map(|(_, email)| email.as_deref().map(key)).collect();
     sqlx::query(
         "WITH told AS (SELECT * FROM unnest($2::uuid[], $3::text[]) AS told (id, email)), unset AS (
              DELETE FROM emails USING told WHERE gateway = $1 AND customer_id = told.id AND told.email IS NULL)
@@ -57,6 +52,10 @@ pub(crate) async fn keep_emails(
     naming(tx, gateway, &ids).await
 }
 
+fn key(email: &str) -> String {
+    EmailKey::of(email).stored()
+}
+
 /// The customers with this email that the gateway has no object of, as far as any link knows.
 pub(crate) async fn customers(pool: &PgPool, gateway: &GatewayName, email: &str) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar(
@@ -65,7 +64,7 @@ pub(crate) async fn customers(pool: &PgPool, gateway: &GatewayName, email: &str)
          ORDER BY customer_id",
     )
     .bind(gateway.as_str())
-    .bind(folded(email))
+    .bind(key(email))
     .fetch_all(pool)
     .await
 }
@@ -82,12 +81,12 @@ pub(crate) async fn told(
 ) -> Result<Vec<(String, Option<CustomerId>)>, sqlx::Error> {
     let rows: Vec<(String, Json<RemoteChange>)> = sqlx::query_as(&format!(
         "SELECT l.remote_id, b.change FROM inbox b JOIN links l ON l.id = b.link_id
-         WHERE b.gateway = $1 AND lower(btrim(b.change #>> '{{profile,email}}')) = $2
+         WHERE b.gateway = $1 AND b.email_key = $2
            AND l.remote_id = b.change ->> 'remote_id' AND {TO_IMPORT}
            AND NOT EXISTS (SELECT FROM inbox later WHERE later.link_id = l.id AND later.id > b.id)"
     ))
     .bind(gateway.as_str())
-    .bind(folded(email))
+    .bind(key(email))
     .fetch_all(relaxed)
     .await?;
     let living = rows.into_iter().filter(|(_, Json(change))| change.kind != ChangeKind::Deleted);
@@ -182,4 +181,41 @@ async fn naming(tx: &mut PgTransaction<'_>, gateway: &GatewayName, ids: &[String
     .bind(ids)
     .fetch_all(&mut **tx)
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+    use tandem_domain::{Field, Profile, Value};
+
+    use super::*;
+    use crate::inbox;
+
+    /// Fails if the database makes one key and the code another: of an email beyond ASCII, or with a tab before it, the object that
+    /// waits for its import is not found, and a second one is created.
+    #[tokio::test]
+    async fn an_object_that_waits_is_found_by_its_email_however_it_is_written() -> anyhow::Result<()> {
+        let pool = PgPool::connect(&tandem_local::test::database().await.url).await?;
+        tandem_eventlog::migrate(&pool).await?;
+        crate::migrate(&pool).await?;
+        let gateway: GatewayName = "stripe".parse()?;
+        let long = "\u{e4}".repeat(50_000);
+        for (n, written) in ["\tÄDA@Old.example\u{a0}", &long.to_uppercase()].into_iter().enumerate() {
+            let change = RemoteChange {
+                event_id: format!("evt_{n}"),
+                remote_id: format!("cus_{n}").into(),
+                kind: ChangeKind::Created,
+                created: DateTime::UNIX_EPOCH,
+                profile: Profile::default().with(Field::Email, Value::Text(written.to_owned())),
+                previous: Default::default(),
+                customer: None,
+                idempotency_key: None,
+            };
+            inbox::store(&pool, &gateway, &[change]).await?;
+            inbox::route(&pool, &gateway).await?;
+        }
+        assert_eq!(told(&pool, &gateway, "äda@old.example").await?, [("cus_0".to_owned(), None)]);
+        assert_eq!(told(&pool, &gateway, &long).await?, [("cus_1".to_owned(), None)]);
+        Ok(())
+    }
 }

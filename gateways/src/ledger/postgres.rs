@@ -195,7 +195,8 @@ impl Ledger for Postgres {
             .bind(Json(&spellings))
             .bind(signed(decided.version()))
             .bind(i32::try_from(contested).unwrap_or(i32::MAX))
-            .bind(plays("at-rest-as-remembered"));
+            .bind(plays("at-rest-as-remembered"))
+            .bind(inbox::email_key(change));
         let mut lent = self.relaxed.lend().await?;
         let taken = self.store.append_beside(&mut lent, take, decided, &context).await?;
         lent.give_back();
@@ -357,7 +358,8 @@ fn take() -> String {
                                     AND NOT EXISTS (SELECT FROM pauses WHERE gateway = $6)
              FOR NO KEY UPDATE SKIP LOCKED
          ), stored AS (
-             INSERT INTO inbox (gateway, event_id, change, state, link_id) SELECT $6, $7, $8, 'done', id FROM known
+             INSERT INTO inbox (gateway, event_id, change, email_key, state, link_id)
+             SELECT $6, $7, $8, $13, 'done', id FROM known
              ON CONFLICT (gateway, event_id) DO NOTHING RETURNING link_id
          ), held AS (
              UPDATE links SET base = $1, base_from = $2, base_until = $3, spellings = $9,

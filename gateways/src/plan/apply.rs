@@ -13,6 +13,7 @@ use tandem_domain::{Customer, CustomerId, Profile, RemoteId};
 
 use super::items::{Action, Item};
 use crate::adopt::{Adopted, adopt, create_there};
+use crate::inbox::email_key;
 use crate::survey::patiently;
 use crate::verify::created;
 use crate::{CallError, Object, Progress, Seen, Sides, SurveyError, Tell};
@@ -169,14 +170,15 @@ async fn carry_out(
 async fn import(tx: &mut PgTransaction<'_>, sides: &Sides, plan: i64, seen: &Seen) -> Result<Adopted, SurveyError> {
     let Some(change) = created(format!("plan-{plan}"), seen) else { return Ok(Adopted::Taken) };
     let stored = sqlx::query(
-        "INSERT INTO inbox (gateway, event_id, change)
-         SELECT $1, $2, $3 WHERE NOT EXISTS (SELECT FROM links WHERE gateway = $1 AND remote_id = $4)
+        "INSERT INTO inbox (gateway, event_id, change, email_key)
+         SELECT $1, $2, $3, $5 WHERE NOT EXISTS (SELECT FROM links WHERE gateway = $1 AND remote_id = $4)
          ON CONFLICT (gateway, event_id) DO NOTHING",
     )
     .bind(sides.gateway.name().as_str())
     .bind(&change.event_id)
     .bind(Json(&change))
     .bind(change.remote_id.as_str())
+    .bind(email_key(&change))
     .execute(&mut **tx)
     .await?;
     Ok(if stored.rows_affected() == 1 { Adopted::Linked } else { Adopted::Taken })

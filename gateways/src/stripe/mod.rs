@@ -39,13 +39,12 @@ use stripe_client_core::{IdempotencyKey, RequestBuilder, RequestStrategy, Stripe
 use stripe_core::customer::{DeleteCustomer, ListCustomer, RetrieveCustomer};
 use stripe_core::event::ListEvent;
 use stripe_types::RangeQueryTs;
-use tandem_domain::{CustomerId, GatewayName, RemoteId};
+use tandem_domain::{CustomerId, EmailKey, GatewayName, RemoteId};
 use tandem_eventlog::zoo::plays;
 
 use self::client::Client;
 use self::pacing::Endpoint;
 use self::webhook::Webhooks;
-use crate::twins::folded;
 use crate::{Call, CallError, Changes, Clock, Gateway, Listed, Notice, Object, Reply, Seen, WebhookError, Write};
 #[cfg(test)]
 pub(crate) use offset::Offset;
@@ -190,11 +189,11 @@ impl Gateway for Stripe {
 
     /// The list compares case ("List all customers"): asked for as it is written, and as it is compared.
     async fn with_email(&self, email: &str) -> Result<Vec<Seen>, CallError> {
-        let lower = folded(email);
+        let key = EmailKey::of(email);
         let written = |email: &str| ListCustomer::new().email(email).limit(PAGE);
         let mut found = self.all_customers(written(email), |_| true).await?;
-        if lower != email {
-            found.extend(self.all_customers(written(&lower), |_| true).await?);
+        if key.spelling() != email {
+            found.extend(self.all_customers(written(key.spelling()), |_| true).await?);
         }
         Ok(found)
     }

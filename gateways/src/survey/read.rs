@@ -3,12 +3,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sqlx::types::Json;
-use tandem_domain::{Customer, CustomerId, Field, Profile, RemoteId};
+use tandem_domain::{Customer, CustomerId, EmailKey, RemoteId};
 use tandem_eventlog::Loaded;
 use uuid::Uuid;
 
 use super::{Progress, Survey, SurveyError, Tell, patiently};
-use crate::twins::folded;
 use crate::{CallError, Listed, Object};
 
 /// How many customers are read from the event log at once.
@@ -74,7 +73,7 @@ impl Survey<'_> {
             if let Object::Present { remote_id, profile, customer } = &seen.object {
                 ids.push(remote_id.as_str());
                 customers.push(customer.map(|CustomerId(id)| id));
-                emails.push(email_key(profile));
+                emails.push(EmailKey::of_profile(profile).map(|email| self.email_key(&email)));
                 profiles.push(Json(profile));
             }
         }
@@ -155,7 +154,7 @@ impl Survey<'_> {
         for one in page {
             if let (Customer::Active { profile, .. }, Ok(id)) = (&one.aggregate, one.id.parse::<Uuid>()) {
                 ids.push(id);
-                emails.push(email_key(profile));
+                emails.push(EmailKey::of_profile(profile).map(|email| self.email_key(&email)));
                 profiles.push(Json(profile));
             }
         }
@@ -188,9 +187,4 @@ impl Survey<'_> {
         tx.commit().await?;
         Ok(living)
     }
-}
-
-/// The email as it is compared.
-pub(crate) fn email_key(profile: &Profile) -> Option<String> {
-    profile.text(&Field::Email).map(folded)
 }

@@ -3,12 +3,12 @@
 use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
 use sqlx::{FromRow, PgPool};
-use tandem_domain::{Field, Profile, Value};
+use tandem_domain::{EmailKey, Field, Profile, Value};
 use uuid::Uuid;
 
 use super::look::Look;
 use super::repair::created;
-use crate::survey::{Survey, email_key};
+use crate::survey::Survey;
 use crate::{Seen, SurveyError};
 
 /// How both sides are not the same.
@@ -79,7 +79,8 @@ pub struct Drift {
     /// It was marked to be mended.
     pub repaired: bool,
     pub(super) link_id: Option<i64>,
-    email_key: Option<String>,
+    #[sqlx(skip)]
+    email: Option<EmailKey>,
     #[sqlx(skip)]
     pub(super) seen: Option<Seen>,
 }
@@ -96,13 +97,13 @@ impl Drift {
             remark: None,
             repaired: false,
             link_id: None,
-            email_key: None,
+            email: None,
             seen: None,
         }
     }
 
     pub(super) fn set_email(&mut self, profile: Option<&Profile>) {
-        self.email_key = profile.and_then(email_key);
+        self.email = profile.and_then(EmailKey::of_profile);
     }
 }
 
@@ -112,7 +113,7 @@ impl Drift {
 /// The database is unavailable.
 pub async fn drifts(pool: &PgPool, run: i64, after: i64, limit: i64) -> Result<Vec<Drift>, sqlx::Error> {
     sqlx::query_as(
-        "SELECT id, kind, customer_id, remote_id, fields, parked, remark, repaired, link_id, email_key
+        "SELECT id, kind, customer_id, remote_id, fields, parked, remark, repaired, link_id
          FROM drifts WHERE survey_id = $1 AND id > $2 ORDER BY id LIMIT $3",
     )
     .bind(run)
@@ -163,7 +164,7 @@ pub(super) async fn keep(
         .bind(drift.parked)
         .bind(&drift.remark)
         .bind(drift.link_id)
-        .bind(&drift.email_key)
+        .bind(drift.email.as_ref().map(|email| survey.email_key(email)))
         .bind(change.map(Json))
         .execute(&mut *tx)
         .await?;

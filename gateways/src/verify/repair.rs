@@ -2,12 +2,14 @@
 
 use chrono::TimeDelta;
 use serde::Serialize;
+use sqlx::types::Json;
 use sqlx::{PgPool, PgTransaction};
 use tandem_domain::GatewayName;
 use uuid::Uuid;
 
 use super::drifts::{Drift, DriftKind, drifts};
 use crate::adopt::{self, Adopted};
+use crate::inbox::email_key;
 use crate::link::mark_due;
 use crate::{ChangeKind, Object, RemoteChange, Seen, Sides, SurveyError};
 
@@ -117,14 +119,20 @@ async fn import(
     if let Some(twin) = twin(tx, run, drift).await? {
         return Ok(Mark::Leave(twin));
     }
-    sqlx::query(
-        "INSERT INTO inbox (gateway, event_id, change) SELECT $1, change ->> 'event_id', change FROM drifts WHERE id = $2
-         ON CONFLICT (gateway, event_id) DO NOTHING",
-    )
-    .bind(gateway.as_str())
-    .bind(drift.id)
-    .execute(&mut **tx)
-    .await?;
+    let change: Option<Json<RemoteChange>> =
+        sqlx::query_scalar("SELECT change FROM drifts WHERE id = $1").bind(drift.id).fetch_one(&mut **tx).await?;
+    if let Some(Json(change)) = change {
+        sqlx::query(
+            "INSERT INTO inbox (gateway, event_id, change, email_key) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (gateway, event_id) DO NOTHING",
+        )
+        .bind(gateway.as_str())
+        .bind(&change.event_id)
+        .bind(Json(&change))
+        .bind(email_key(&change))
+        .execute(&mut **tx)
+        .await?;
+    }
     Ok(Mark::Import)
 }
 

@@ -11,7 +11,7 @@ use sqlx::postgres::{PgArguments, PgRow, Postgres};
 use sqlx::query::Query;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgTransaction, Row};
-use tandem_domain::{Customer, CustomerEvent, CustomerId, Field, Profile, upcasters};
+use tandem_domain::{Customer, CustomerEvent, CustomerId, EmailKey, Field, Profile, name_key, upcasters};
 use tandem_eventlog::{Projection, ProjectionError, Recorded, signed, unsigned};
 use uuid::Uuid;
 
@@ -145,7 +145,7 @@ fn fold(drafts: &mut Drafts, id: Uuid, recorded: &Recorded, event: CustomerEvent
     let Recorded { version, position, .. } = *recorded;
     if let CustomerEvent::Created { profile, at } = event {
         let (created_at, updated_at, state) = (at, at, State::Active);
-        let name_key = key(&profile, &Field::Name).unwrap_or_default();
+        let name_key = key_of_name(&profile);
         let id = CustomerId(id);
         let row = CustomerRow { id, state, profile, version, seen: version, created_at, updated_at, name_key };
         drafts.insert(id.0, Draft { row, position });
@@ -177,13 +177,13 @@ fn fold(drafts: &mut Drafts, id: Uuid, recorded: &Recorded, event: CustomerEvent
         | CustomerEvent::ConflictOpened(_)
         | CustomerEvent::ConflictResolved(_) => {}
     }
-    row.name_key = key(&row.profile, &Field::Name).unwrap_or_default();
+    row.name_key = key_of_name(&row.profile);
     Ok(())
 }
 
-/// A text as it is searched for.
-fn key(profile: &Profile, field: &Field) -> Option<String> {
-    profile.text(field).map(str::to_lowercase)
+/// Empty without a name: those come first.
+fn key_of_name(profile: &Profile) -> String {
+    profile.text(&Field::Name).map(name_key).unwrap_or_default()
 }
 
 impl FromRow<'_, PgRow> for Draft {
@@ -231,7 +231,7 @@ impl Fold {
             states.push(row.state.as_str());
             profiles.push(Json(row.profile.clone()));
             names.push(row.name_key.clone());
-            emails.push(key(&row.profile, &Field::Email));
+            emails.push(EmailKey::of_profile(&row.profile).map(|key| key.stored()));
             versions.push(signed(row.version));
             seen.push(signed(row.seen));
             positions.push(signed(*position));

@@ -8,6 +8,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use chrono::{DateTime, Datelike, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::{Postgres, QueryBuilder};
+use tandem_domain::EmailKey;
 use uuid::Uuid;
 
 use super::Customers;
@@ -16,9 +17,10 @@ use super::row::{COLUMNS, CustomerRow};
 /// Which customers, in which order, and how many. Deleted ones are never among them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Search {
-    /// Exactly this email, ignoring case.
+    /// Exactly this email, ignoring case and blanks around it.
     pub email: Option<String>,
-    /// This text somewhere in the name or the email, ignoring case.
+    /// This text somewhere in the name or the email, ignoring case. Of a longer one than the catalog takes, only the beginning is
+    /// looked at.
     pub q: Option<String>,
     /// The order.
     pub sort: Sort,
@@ -38,7 +40,8 @@ pub enum Sort {
     #[default]
     #[serde(rename = "-created")]
     CreatedDescending,
-    /// By name, ignoring case; customers without one first.
+    /// By name, ignoring case; customers without one first. Names that only differ after a thousand bytes come in no particular
+    /// order, but always in the same.
     #[serde(rename = "name")]
     Name,
     /// By name, backwards.
@@ -129,7 +132,7 @@ impl Customers {
         let mut query =
             QueryBuilder::<Postgres>::new(format!("SELECT {COLUMNS} FROM customers WHERE state = 'active'"));
         if let Some(email) = &search.email {
-            query.push(" AND email_key = ").push_bind(email.to_lowercase());
+            query.push(" AND email_key = ").push_bind(EmailKey::of(email).stored());
         }
         if let Some(q) = &search.q {
             let pattern = format!("%{}%", escaped(&q.to_lowercase()));
