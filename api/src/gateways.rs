@@ -39,6 +39,13 @@ pub(crate) struct GatewayBody {
     contested: i64,
     /// What stands still.
     pauses: Vec<PauseBody>,
+    /// Signed webhooks that were of another account or mode and were ignored, as all processes have counted them, ever. Is the endpoint at the
+    /// gateway the right one?
+    foreign: i64,
+    /// When the last of them came.
+    foreign_at: Option<Timestamp>,
+    /// Whose they were: `another_account`, `platform` (ours is connected to it), `live_mode`, `test_mode`.
+    foreign_whose: Vec<String>,
     /// When its list of changes was last read.
     swept_at: Option<Timestamp>,
 }
@@ -78,6 +85,9 @@ pub(crate) async fn list(State(app): State<App>) -> Result<Json<GatewayList>, Pr
         oldest_due_seconds: status.oldest_due_seconds,
         parked: status.parked,
         contested: status.contested,
+        foreign: status.foreign,
+        foreign_at: status.foreign_at.map(Timestamp),
+        foreign_whose: status.foreign_whose,
         swept_at: status.swept_at.map(Timestamp),
     };
     Ok(Json(GatewayList { data: app.gateways.status().await?.into_iter().map(body).collect() }))

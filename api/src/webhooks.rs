@@ -16,7 +16,8 @@ const LIMIT: usize = 256 * 1024;
 /// What became of a webhook.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Taken {
-    /// `stored`, `repeated` (it had come before), or `ignored` (of a type that is not followed).
+    /// `stored`, `repeated` (it had come before), `ignored` (of a type that is not followed), `foreign` (of another account or mode), or
+    /// `test` (the gateway tried the endpoint).
     outcome: &'static str,
 }
 
@@ -31,7 +32,7 @@ pub(crate) struct Taken {
     request_body(content = String, description = "As the gateway signed it", content_type = "application/json"),
     responses(
         (status = 200, description = "Taken", body = Taken),
-        (status = 400, description = "Not genuine, too old, not for us, or not all of it came", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 400, description = "Not genuine, too old, not to be read, or not all of it came", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "No gateway has this name", body = ProblemBody, content_type = "application/problem+json"),
         (status = 408, description = "The body did not arrive in time", body = ProblemBody, content_type = "application/problem+json"),
         (status = 413, description = "More than 256 KiB", body = ProblemBody, content_type = "application/problem+json"),
@@ -52,6 +53,8 @@ pub(crate) async fn take(
         Accepted::Stored => ("stored", ""),
         Accepted::Repeated => ("repeated", ""),
         Accepted::Ignored(kind) => ("ignored", kind.as_str()),
+        Accepted::Foreign(whose) => ("foreign", whose.as_str()),
+        Accepted::Sample => ("test", ""),
     };
     metrics::counter!("tandem_webhooks_total", "gateway" => gateway, "outcome" => outcome).increment(1);
     tracing::debug!(outcome, kind, "a webhook was taken");

@@ -9,6 +9,8 @@ use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use tandem_domain::{CustomerId, Field, GatewayName, Interval, Patch, Profile, RemoteId, Value};
 
+use crate::Foreign;
+
 /// A system that holds copies of customers. The reconciler drives all of them by the same steps; a gateway only
 /// speaks its vendor's language. It paces its calls and bounds each with a timeout, and never repeats one by itself.
 #[async_trait]
@@ -211,6 +213,10 @@ pub enum Notice {
     Change(Box<RemoteChange>),
     /// Something that is not ours to follow, of this type.
     Ignored(String),
+    /// Of another account or mode than ours.
+    Foreign(Foreign),
+    /// The gateway tries whether the endpoint answers: it tells of an object that there never was.
+    Sample,
 }
 
 /// Why a call brought no result, and what to do next.
@@ -262,10 +268,7 @@ pub enum WebhookError {
     /// Signed too long ago, or in the future.
     #[error("the signature is older than five minutes, or from the future")]
     Stale,
-    /// Of another account, or of live mode in test mode or the reverse.
-    #[error("the event is of {0}")]
-    Foreign(&'static str),
     /// Not what the gateway sends.
-    #[error("the body is no event: {0}")]
+    #[error("the body cannot be read as an event: {0}")]
     Malformed(String),
 }

@@ -15,6 +15,7 @@ use tandem_domain::{Customer, CustomerId, GatewayName, Policies};
 use tandem_eventlog::{Feed, ProjectorStatus, Relaxed, Store, Wake};
 use tokio::sync::watch;
 
+use crate::foreign::Foreigners;
 use crate::worker::Runs;
 use crate::{
     Deletes, Filter, Gateway, GatewayStatus, GatewaysConfig, GuardConfig, LinkStatus, Matching, Parked, Pause, link,
@@ -65,6 +66,7 @@ pub struct Gateways {
     clock: Clock,
     inbox: Inbox,
     due: Wake,
+    foreign: Arc<Foreigners>,
     projectors: Arc<[(GatewayName, watch::Sender<ProjectorStatus>)]>,
     /// Of those that are at work.
     runs: Arc<Mutex<BTreeMap<GatewayName, Runs>>>,
@@ -95,8 +97,8 @@ impl Gateways {
             wake: Wake::new(nats.clone(), &format!("{}.inbox", feed.stream)),
             due: due.clone(),
         };
-        let (configured, runs) = (configured.into(), Arc::default());
-        Self { pool, relaxed, nats, store, feed, configured, config, clock, inbox, due, projectors, runs }
+        let (configured, runs, foreign) = (configured.into(), Arc::default(), Arc::default());
+        Self { pool, relaxed, nats, store, feed, configured, config, clock, inbox, due, foreign, projectors, runs }
     }
 
     /// Tries at once what waits for this gateway to come back: something has changed that may let it through.

@@ -8,6 +8,7 @@ mod erase;
 mod filter;
 #[cfg(test)]
 mod fixtures;
+mod foreign;
 mod gateway;
 mod gateways;
 mod guard;
@@ -42,6 +43,7 @@ pub use config::{Deletes, GatewaysConfig, OnDelete};
 pub use deletions::{Verdict, VerdictError};
 pub use erase::unsettled;
 pub use filter::Filter;
+pub use foreign::Foreign;
 pub use gateway::{
     Call, CallError, ChangeKind, Changes, Gateway, Listed, Notice, Object, RemoteChange, Reply, Seen, WebhookError,
     Write,

@@ -43,6 +43,12 @@ pub struct GatewayStatus {
     pub contested: i64,
     /// The directions that are paused: `inbound`, `outbound`.
     pub paused: Vec<String>,
+    /// Signed webhooks that were of another account or mode, as all processes have counted them.
+    pub foreign: i64,
+    /// When the last of them came.
+    pub foreign_at: Option<DateTime<Utc>>,
+    /// Whose they were: `another_account`, `platform`, `live_mode`, `test_mode`.
+    pub foreign_whose: Vec<String>,
     /// When its list of changes was last read.
     pub swept_at: Option<DateTime<Utc>>,
     /// When both sides were compared last, to the end.
@@ -88,6 +94,9 @@ pub async fn status(pool: &PgPool, names: &[&str]) -> Result<Vec<GatewayStatus>,
                 (SELECT count(*) FROM parked WHERE gateway = g.name AND state = 'open') AS parked,
                 (SELECT count(*) FROM links WHERE gateway = g.name AND contested > 0) AS contested,
                 ARRAY(SELECT direction FROM pauses WHERE gateway = g.name ORDER BY direction) AS paused,
+                COALESCE((SELECT sum(events) FROM foreign_webhooks WHERE gateway = g.name), 0)::bigint AS foreign,
+                (SELECT max(last_at) FROM foreign_webhooks WHERE gateway = g.name) AS foreign_at,
+                ARRAY(SELECT whose FROM foreign_webhooks WHERE gateway = g.name ORDER BY whose) AS foreign_whose,
                 (SELECT swept_at FROM sweeps WHERE gateway = g.name) AS swept_at,
                 v.ended_at AS verified_at, COALESCE(v.compared, 0) AS verify_compared,
                 (SELECT count(*) FROM drifts WHERE survey_id = v.id) AS verify_drift

@@ -14,5 +14,5 @@ pub use accounts::Account;
 pub use catalog::Customer;
 pub use command::Ran;
 pub use others::others_change;
-pub use tandem::{KEY, READY, Setup, Tandem, VARIANT};
+pub use tandem::{KEY, READY, Setup, Tandem, VARIANT, WEBHOOK_SECRET};
 pub use wires::{Wire, Wires};

@@ -13,7 +13,8 @@ use tandem_local::process::{Process, command};
 use tandem_local::test::Looks;
 use tandem_local::{Scratch, Signal, port, test};
 
-pub(crate) const WEBHOOK_SECRET: &str = "whsec_test";
+/// What its webhooks are signed with.
+pub const WEBHOOK_SECRET: &str = "whsec_test";
 /// The key that Tandem sends to the local Stripe.
 pub const KEY: &str = "sk_test_tandem";
 

@@ -140,6 +140,16 @@ fn print(out: &mut Out, status: &Status) -> io::Result<()> {
                 "paused      {gateway}: {direction}, by {by}: {reason}; `tandem resume {gateway}` lets it go on"
             )?;
         }
+        if let Some(at) = one.foreign_at {
+            let at = at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+            writeln!(
+                out,
+                "foreign     {}: {} signed webhooks were of {} and were ignored, the last at {at}: is the endpoint at the gateway the right one?",
+                one.name,
+                one.foreign,
+                one.foreign_whose.join(", ")
+            )?;
+        }
         if let Some(at) = one.verified_at {
             let at = at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
             writeln!(

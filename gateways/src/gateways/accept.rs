@@ -10,7 +10,7 @@ use tracing::Instrument;
 use super::Gateways;
 use crate::inbox::Stored;
 use crate::worker::{Runs, Turn};
-use crate::{Notice, RemoteChange, WebhookError, inbox};
+use crate::{Foreign, Notice, RemoteChange, WebhookError, inbox};
 
 impl Gateways {
     /// Takes a webhook: verified, then stored, then answered. Acted on as soon as it is stored.
@@ -43,6 +43,11 @@ impl Gateways {
                 Ok(if new { Accepted::Stored } else { Accepted::Repeated })
             }
             Notice::Ignored(kind) => Ok(Accepted::Ignored(kind)),
+            Notice::Foreign(whose) => {
+                self.foreign.count(gateway.name(), whose, now);
+                Ok(Accepted::Foreign(whose))
+            }
+            Notice::Sample => Ok(Accepted::Sample),
         }
     }
 }
@@ -56,6 +61,10 @@ pub enum Accepted {
     Repeated,
     /// Of a type that is not ours to follow.
     Ignored(String),
+    /// Of another account or mode: counted, and nothing else.
+    Foreign(Foreign),
+    /// The gateway tried the endpoint.
+    Sample,
 }
 
 /// Why a webhook was not accepted.
@@ -64,7 +73,7 @@ pub enum AcceptError {
     /// No gateway has this name.
     #[error("there is no gateway of this name")]
     UnknownGateway,
-    /// It is not genuine, or not for us.
+    /// It is not genuine, or cannot be read.
     #[error(transparent)]
     Webhook(#[from] WebhookError),
     /// It could not be stored: the sender must send it again.

@@ -12,6 +12,7 @@ use crate::{Direction, error_chain, guard};
 /// Shows how the gateways stand to whoever scrapes.
 pub(super) async fn report(all: Gateways, shutdown: CancellationToken) {
     while !shutdown.is_cancelled() {
+        store_foreign(&all).await;
         match all.status().await {
             Ok(statuses) => {
                 for status in statuses {
@@ -43,5 +44,12 @@ pub(super) async fn report(all: Gateways, shutdown: CancellationToken) {
             () = tokio::time::sleep(Duration::from_secs(2)) => {}
             () = shutdown.cancelled() => {}
         }
+    }
+    store_foreign(&all).await;
+}
+
+async fn store_foreign(all: &Gateways) {
+    if let Err(error) = all.foreign.store(all.relaxed.pool()).await {
+        debug!(error = %error_chain(&error), "the count of foreign webhooks cannot be stored now");
     }
 }

@@ -14,6 +14,7 @@
 //! (`client`), the bodies of writes (`form`) and the reading of objects (`wire`) are ours, each for a reason it names.
 
 mod account;
+mod amiss;
 mod client;
 mod config;
 mod form;

@@ -12,9 +12,10 @@ use miniserde::json;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 
+use super::amiss::amiss;
 use super::refusal::header;
 use super::{translate, wire};
-use crate::{Notice, WebhookError};
+use crate::{Foreign, Notice, WebhookError};
 
 /// How old a signature may be, or how far in the future. Stripe's own libraries allow as much.
 const TOLERANCE_S: u64 = 300;
@@ -47,18 +48,24 @@ impl Webhooks {
     pub fn verify(&self, headers: &HeaderMap, body: &[u8], now: DateTime<Utc>) -> Result<Notice, WebhookError> {
         let signature = header(headers, "stripe-signature").ok_or(WebhookError::Signature)?;
         self.check_signature(body, signature, now)?;
-        let body = std::str::from_utf8(body).map_err(|_| malformed("it is not UTF-8"))?;
-        let envelope: wire::Envelope = json::from_str(body).map_err(|_| malformed("it has no id or no type"))?;
+        let body = std::str::from_utf8(body).map_err(|_| WebhookError::Malformed("it is not UTF-8".to_owned()))?;
+        let malformed = || WebhookError::Malformed(amiss(body));
+        let envelope: wire::Envelope = json::from_str(body).map_err(|_| malformed())?;
+        if is_sample(&envelope.id) {
+            return Ok(Notice::Sample);
+        }
         if let Some(whose) = self.told_by_connect(&envelope) {
             return Ok(Notice::Ignored(format!("{} of {whose}", envelope.kind)));
         }
-        self.check_ours(&envelope)?;
+        if let Some(whose) = self.is_foreign(&envelope) {
+            return Ok(Notice::Foreign(whose));
+        }
         if translate::kind(&envelope.kind).is_none() {
             return Ok(Notice::Ignored(envelope.kind));
         }
         let event = json::from_str(body).ok().and_then(translate::change);
-        let change = event.ok_or_else(|| malformed(&format!("{} {} has no customer", envelope.kind, envelope.id)))?;
-        Ok(Notice::Change(Box::new(change)))
+        let change = event.ok_or_else(malformed)?;
+        Ok(if is_sample(change.remote_id.as_str()) { Notice::Sample } else { Notice::Change(Box::new(change)) })
     }
 
     /// async-stripe has no check that does not parse the event by its own strict types, too; its crate for that costs
@@ -98,24 +105,24 @@ impl Webhooks {
         }
     }
 
-    fn check_ours(&self, envelope: &wire::Envelope) -> Result<(), WebhookError> {
+    /// What else is not told of our account: the endpoint is not the right one for it, or is not for it alone.
+    fn is_foreign(&self, envelope: &wire::Envelope) -> Option<Foreign> {
         match (&envelope.account, &self.account) {
-            (Some(_), None) => return Err(WebhookError::Foreign("another account")),
-            (None, Some(_)) => {
-                return Err(WebhookError::Foreign("the platform's own account, and ours is connected to it"));
-            }
+            (Some(_), None) => return Some(Foreign::AnotherAccount),
+            (None, Some(_)) => return Some(Foreign::Platform),
             (Some(_), Some(_)) | (None, None) => {}
         }
         match (envelope.livemode, self.livemode) {
-            (Some(true), Some(false)) => Err(WebhookError::Foreign("live mode, and our key is of test mode")),
-            (Some(false), Some(true)) => Err(WebhookError::Foreign("test mode, and our key is of live mode")),
-            _ => Ok(()),
+            (Some(true), Some(false)) => Some(Foreign::LiveMode),
+            (Some(false), Some(true)) => Some(Foreign::TestMode),
+            _ => None,
         }
     }
 }
 
-fn malformed(why: &str) -> WebhookError {
-    WebhookError::Malformed(why.to_owned())
+/// The ids of the Dashboard's "Send test webhook" are zeros after their prefix: `evt_00000000000000`, `cus_00000000000000`.
+fn is_sample(id: &str) -> bool {
+    id.split_once('_').is_some_and(|(_, rest)| !rest.is_empty() && rest.bytes().all(|digit| digit == b'0'))
 }
 
 #[cfg(test)]
@@ -225,20 +232,34 @@ mod tests {
     }
 
     #[test]
-    fn events_of_others_are_refused() {
+    fn events_of_others_are_taken_and_foreign() {
         let live = event(json!({ "livemode": true })).to_string();
-        assert!(matches!(verify(&live), Err(WebhookError::Foreign(_))));
+        assert_eq!(verify(&live), Ok(Notice::Foreign(Foreign::LiveMode)));
         let connected = event(json!({ "account": "acct_other" })).to_string();
-        assert!(matches!(verify(&connected), Err(WebhookError::Foreign(_))));
+        assert_eq!(verify(&connected), Ok(Notice::Foreign(Foreign::AnotherAccount)));
         let ours = with(Some("acct_other"), Some(false));
         assert!(matches!(verify_by(&ours, &sign(&connected, "whsec_new", 0), &connected), Ok(Notice::Change(_))));
         let platforms = event(json!({})).to_string();
-        assert!(matches!(
-            verify_by(&ours, &sign(&platforms, "whsec_new", 0), &platforms),
-            Err(WebhookError::Foreign(_))
-        ));
+        let signed = sign(&platforms, "whsec_new", 0);
+        assert_eq!(verify_by(&ours, &signed, &platforms), Ok(Notice::Foreign(Foreign::Platform)));
         let unknown_mode = with(None, None);
-        assert!(verify_by(&unknown_mode, &sign(&live, "whsec_new", 0), &live).is_ok());
+        assert!(matches!(verify_by(&unknown_mode, &sign(&live, "whsec_new", 0), &live), Ok(Notice::Change(_))));
+        for foreign in [live, connected] {
+            assert_eq!(verify_by(&webhooks(), &sign(&foreign, "whsec_x", 0), &foreign), Err(WebhookError::Signature));
+        }
+    }
+
+    /// Variant: a customer without a field is made of it.
+    #[test]
+    fn what_stripe_sends_to_try_the_endpoint_is_no_customer() {
+        let zeros = json!({ "id": "evt_00000000000000", "data": { "object": { "id": "cus_00000000000000" } } });
+        let object_alone = json!({ "data": { "object": { "id": "cus_00000000000000" } } });
+        let of_another_type = json!({ "id": "evt_00000000000000", "type": "invoice.paid", "livemode": true });
+        for sample in [zeros, object_alone, of_another_type] {
+            assert_eq!(verify(&event(sample).to_string()), Ok(Notice::Sample));
+        }
+        let real = event(json!({ "id": "evt_00000000000001" })).to_string();
+        assert!(matches!(verify(&real), Ok(Notice::Change(_))));
     }
 
     #[test]
@@ -256,10 +277,10 @@ mod tests {
         assert!(matches!(by(false), Ok(Notice::Change(_))));
         let live = event(json!({ "account": "acct_ours", "livemode": true })).to_string();
         let notice = verify_by(&with(Some("acct_ours"), Some(false)), &sign(&live, "whsec_new", 0), &live);
-        assert!(matches!(notice, Err(WebhookError::Foreign(_))), "a test endpoint is told of test mode alone");
+        assert_eq!(notice, Ok(Notice::Foreign(Foreign::LiveMode)), "a test endpoint is told of test mode alone");
         let plain = event(json!({})).to_string();
         let notice = verify_by(&with(None, Some(true)), &sign(&plain, "whsec_new", 0), &plain);
-        assert!(matches!(notice, Err(WebhookError::Foreign(_))), "and a plain account's of its own");
+        assert_eq!(notice, Ok(Notice::Foreign(Foreign::TestMode)), "and a plain account's of its own");
     }
 
     #[test]
@@ -294,5 +315,7 @@ mod tests {
         for body in ["", "{", "[]", r#"{"id": "evt_1"}"#, no_customer.as_str()] {
             assert!(matches!(verify(body), Err(WebhookError::Malformed(_))), "{body}");
         }
+        let said = verify(&no_customer).unwrap_err().to_string();
+        assert_eq!(said, "the body cannot be read as an event: `data.object` is missing, and must be an object");
     }
 }

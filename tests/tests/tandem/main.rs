@@ -21,3 +21,4 @@ mod sweep;
 mod sync;
 mod twins;
 mod verify;
+mod webhooks;
