@@ -9,7 +9,7 @@ use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use tandem_domain::{CustomerId, Field, GatewayName, Interval, Patch, Profile, RemoteId, Value};
 
-use crate::Foreign;
+use crate::{Foreign, Untold};
 
 /// A system that holds copies of customers. The reconciler drives all of them by the same steps; a gateway only
 /// speaks its vendor's language. It paces its calls and bounds each with a timeout, and never repeats one by itself.
@@ -165,6 +165,9 @@ pub enum Object {
         profile: Profile,
         /// Whose copy it says it is.
         customer: Option<CustomerId>,
+        /// What it does not say.
+        #[serde(default, skip_serializing_if = "Untold::is_nothing")]
+        untold: Untold,
     },
     /// It is deleted, for ever.
     Gone {
@@ -188,6 +191,9 @@ pub struct RemoteChange {
     pub profile: Profile,
     /// Whose copy it says it is.
     pub customer: Option<CustomerId>,
+    /// Of which of its fields it says nothing.
+    #[serde(default, skip_serializing_if = "Untold::is_nothing")]
+    pub untold: Untold,
     /// The changed fields with what they held before. Whole values: an address is complete.
     pub previous: BTreeMap<Field, Option<Value>>,
     /// The key of the call that made the change, if one did.

@@ -165,6 +165,7 @@ mod tests {
             profile: Profile::default(),
             previous: BTreeMap::new(),
             customer: None,
+            untold: crate::Untold::default(),
             idempotency_key: None,
         };
         Ok(store_one(&mut *pool.acquire().await?, &"stripe".parse()?, &change, terms).await?)

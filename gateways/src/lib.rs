@@ -32,6 +32,7 @@ mod sweep;
 mod taken;
 mod timer;
 mod twins;
+mod untold;
 mod verify;
 mod worker;
 mod zoo;
@@ -62,6 +63,7 @@ pub use status::{GatewayStatus, LinkStatus, known, status};
 pub use survey::{Begin, Progress, Sides, SurveyError, Tell};
 pub(crate) use tandem_eventlog::chain as error_chain;
 pub use twins::Matching;
+pub use untold::Untold;
 pub use verify::{Drift, DriftKind, FieldDrift, Repaired, Verified, drifts, repair, verify};
 
 /// Brings the gateways' tables up to date. Safe to run by several processes at once.

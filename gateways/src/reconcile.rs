@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures::future::{Either, select};
-use tandem_domain::{Customer, CustomerError, GatewayName, Policies};
+use tandem_domain::{Customer, CustomerError, GatewayName, Policies, Profile};
 use tandem_eventlog::{ExecuteError, Executed, Loaded, StoreError};
 
 use crate::inbox::Row;
@@ -139,6 +139,11 @@ impl<'a> Run<'a> {
 
     fn now(&self) -> DateTime<Utc> {
         (self.with.clock)()
+    }
+
+    /// What the remote was last seen to hold.
+    fn known(&self) -> Profile {
+        self.link.base.as_ref().map(|base| base.profile.clone()).unwrap_or_default()
     }
 
     async fn load(&self) -> Result<Loaded<Customer>, RunError> {

@@ -209,6 +209,7 @@ mod tests {
                 profile: Profile::default().with(Field::Email, Value::Text(written.to_owned())),
                 previous: Default::default(),
                 customer: None,
+                untold: crate::Untold::default(),
                 idempotency_key: None,
             };
             inbox::store(&pool, &gateway, &[change]).await?;

@@ -14,8 +14,8 @@ use super::history::Setting;
 use super::world::{State, World, pause};
 use crate::stripe::Offset;
 use crate::{
-    Call, CallError, ChangeKind, Changes, Gateway, Listed, Notice, Object, RemoteChange, Reply, Seen, WebhookError,
-    Write,
+    Call, CallError, ChangeKind, Changes, Gateway, Listed, Notice, Object, RemoteChange, Reply, Seen, Untold,
+    WebhookError, Write,
 };
 
 /// How long a client waits for a reply.
@@ -102,7 +102,12 @@ impl Remote {
         Some(if held.gone {
             Object::Gone { remote_id }
         } else {
-            Object::Present { remote_id, profile: held.profile.clone(), customer: held.customer }
+            Object::Present {
+                remote_id,
+                profile: held.profile.clone(),
+                customer: held.customer,
+                untold: Untold::default(),
+            }
         })
     }
 }
@@ -153,6 +158,7 @@ pub(super) fn carry_out(state: &mut State, side: usize, write: &Write, key: Opti
             remote_id: remote_id.clone(),
             profile: held.profile,
             customer: held.customer,
+            untold: Untold::default(),
             previous,
             idempotency_key: key.map(str::to_owned),
         };

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use tandem_domain::{Field, Interval, Order, RemoteId};
+use tandem_domain::{Field, Interval, Order, Profile, RemoteId};
 use tandem_eventlog::zoo::plays;
 
 use super::echoes::{self, Echo};
 use super::edit_times::{changed_fields, edit_time};
 use super::merge::{Observation, Sighted};
-use super::settle::spellings_of;
+use super::settle::spellings_told;
 use super::{Run, RunError};
 use crate::inbox::Row;
 use crate::intent::Intent;
@@ -35,7 +35,7 @@ pub(super) async fn observe(run: &mut Run<'_>, mut rows: Vec<Row>) -> Result<Opt
     let mut observation = match judge(run, &rows, &echoes) {
         Judgement::Known | Judgement::News(_) if asked => look_after(run, remote_id, &rows, &echoes).await?,
         Judgement::Gone(change) => {
-            let mut gone = Observation::new(remote_id, Sighted::Gone(Some(change.profile.clone())));
+            let mut gone = Observation::new(remote_id, Sighted::Gone(Some(last_of(run, change))));
             gone.causation = Some(change.event_id.clone());
             gone.gone_at = Some(edit_time(change) - run.gateway().clock_offset());
             gone
@@ -52,7 +52,7 @@ pub(super) async fn observe(run: &mut Run<'_>, mut rows: Vec<Row>) -> Result<Opt
     for row in &rows {
         let Some(echo) = echoes.get(&row.id) else { continue };
         if echo.is_late() {
-            observation.spellings.extend(spellings_of(&echo.intent, &row.change.profile));
+            observation.spellings.extend(spellings_told(&echo.intent, &row.change));
         }
         if echo.is_first() {
             observation.echoes.push(echo.intent.key.clone());
@@ -74,7 +74,7 @@ pub(super) async fn is_news(run: &Run<'_>, open: Option<&Intent>, told: &[Row]) 
         Judgement::Known => rows.iter().any(wrote_over),
         // Our own delete, which was told to end what we knew.
         Judgement::Gone(change) if run.link.state == LinkState::Deleted => {
-            run.link.base.as_ref().is_none_or(|base| base.profile != change.profile)
+            run.link.base.as_ref().is_none_or(|base| base.profile != last_of(run, change))
         }
         Judgement::Gone(_) | Judgement::News(_) | Judgement::Unclear(_) => true,
     })
@@ -82,9 +82,19 @@ pub(super) async fn is_news(run: &Run<'_>, open: Option<&Intent>, told: &[Row]) 
 
 /// Asks the remote. Taken without comparing: nobody else can have seen anything later under our lease.
 pub(super) async fn look(run: &mut Run<'_>, remote_id: RemoteId) -> Result<Observation, RunError> {
+    let known = run.known();
+    look_knowing(run, remote_id, &known).await
+}
+
+/// The same, where what is known of the remote is not the link's base.
+pub(super) async fn look_knowing(
+    run: &mut Run<'_>,
+    remote_id: RemoteId,
+    known: &Profile,
+) -> Result<Observation, RunError> {
     let seen = run.call(run.gateway().retrieve(&remote_id)).await??;
     let sight = match seen.object {
-        Object::Present { profile, .. } => Sighted::Present(profile, seen.interval),
+        Object::Present { profile, untold, .. } => Sighted::Present(untold.filled(profile, known), seen.interval),
         Object::Gone { .. } => Sighted::Gone(None),
     };
     Ok(Observation::new(remote_id, sight))
@@ -130,6 +140,8 @@ fn judge<'a>(run: &Run<'_>, rows: &'a [Row], echoes: &BTreeMap<i64, Echo>) -> Ju
         };
         match order {
             Order::Before => {}
+            // What it does not tell is asked.
+            Order::After if !change.untold.is_nothing() => return Judgement::Unclear(change),
             Order::After if news.is_none() || zoo::POINTWISE.into_iter().any(plays) => {
                 news = Some(row);
             }
@@ -137,6 +149,11 @@ fn judge<'a>(run: &Run<'_>, rows: &'a [Row], echoes: &BTreeMap<i64, Echo>) -> Ju
         }
     }
     news.map_or(Judgement::Known, Judgement::News)
+}
+
+/// What a deleted object held last: nobody can be asked what the deletion does not tell.
+fn last_of(run: &Run<'_>, deletion: &RemoteChange) -> Profile {
+    deletion.untold.filled(deletion.profile.clone(), &run.known())
 }
 
 /// The object inside an event, with the time of the edit that the event tells of.

@@ -10,7 +10,7 @@ use tracing::info;
 
 use super::echoes::overwritten;
 use super::merge::{Observation, Sighted, merge};
-use super::observe::look;
+use super::observe::{look, look_knowing};
 use super::{Run, RunError, history};
 use crate::intent::{Intent, Outcome};
 use crate::ledger::Change;
@@ -27,7 +27,7 @@ pub(super) async fn settle(run: &mut Run<'_>, intent: &Intent) -> Result<(), Run
     crash::at("call-answered");
     match answer {
         Ok(Reply { seen, replayed }) if !replayed || plays("replay-taken-for-now") => {
-            let mut observation = sighted(seen);
+            let mut observation = sighted(run, intent, seen);
             observation.spellings = spellings(intent, &observation.sight);
             observation.base = created_as(intent);
             close(run, intent, observation, Outcome::Executed).await
@@ -62,8 +62,8 @@ pub(super) async fn settle(run: &mut Run<'_>, intent: &Intent) -> Result<(), Run
 
 /// The old answer proves only that our call ran once. What is so now is asked, and closes the intent.
 async fn replayed(run: &mut Run<'_>, intent: &Intent, then: Seen) -> Result<(), RunError> {
-    let then = sighted(then);
-    let mut now = look(run, then.remote_id.clone()).await?;
+    let then = sighted(run, intent, then);
+    let mut now = look_knowing(run, then.remote_id.clone(), &meant(run, intent)).await?;
     now.spellings = spellings(intent, &then.sight);
     now.base = created_as(intent);
     close(run, intent, now, Outcome::Executed).await
@@ -90,10 +90,13 @@ async fn look_for(run: &mut Run<'_>, intent: &Intent) -> Result<Outcome, RunErro
     }
     let ours = changes.first();
     let mut now = match (ours.map(|change| change.remote_id.clone()).or(target), customer) {
-        (Some(remote_id), _) => look(run, remote_id).await?,
+        (Some(remote_id), _) => {
+            let known = created_as(intent).unwrap_or_else(|| run.known());
+            look_knowing(run, remote_id, &known).await?
+        }
         // Not listed, or not yet. The object itself, in a list that lags behind nothing, says whose copy it is.
         (None, Some(customer)) => match run.call(run.gateway().created_for(customer, since)).await??.pop() {
-            Some(seen) => sighted(seen),
+            Some(seen) => sighted(run, intent, seen),
             None => return abandon(run, intent).await,
         },
         (None, None) => return abandon(run, intent).await,
@@ -101,7 +104,7 @@ async fn look_for(run: &mut Run<'_>, intent: &Intent) -> Result<Outcome, RunErro
     now.base = created_as(intent);
     let outcome = match ours {
         Some(change) => {
-            now.spellings = spellings_of(intent, &change.profile);
+            now.spellings = spellings_told(intent, change);
             now.overwritten = overwritten(intent, change, &intent.against);
             now.echoes.push(intent.key.clone());
             Outcome::Executed
@@ -190,9 +193,11 @@ async fn park(
     Ok(())
 }
 
-fn sighted(seen: Seen) -> Observation {
+/// The object as our call left it.
+fn sighted(run: &Run<'_>, intent: &Intent, seen: Seen) -> Observation {
     match seen.object {
-        Object::Present { remote_id, profile, .. } => {
+        Object::Present { remote_id, profile, untold, .. } => {
+            let profile = untold.filled(profile, &meant(run, intent));
             Observation::new(remote_id, Sighted::Present(profile, seen.interval))
         }
         Object::Gone { remote_id } => Observation::new(remote_id, Sighted::Gone(None)),
@@ -207,6 +212,15 @@ fn created_as(intent: &Intent) -> Option<Profile> {
     }
 }
 
+/// What the call was to make of the object, as far as it was known before.
+fn meant(run: &Run<'_>, intent: &Intent) -> Profile {
+    match &intent.write {
+        Write::Create { profile, .. } => profile.clone(),
+        Write::Update { patch, .. } => patch.applied_to(&run.known()),
+        Write::Delete { .. } => run.known(),
+    }
+}
+
 /// What the remote made of each field that we sent.
 fn spellings(intent: &Intent, held: &Sighted) -> Spellings {
     match held {
@@ -215,10 +229,17 @@ fn spellings(intent: &Intent, held: &Sighted) -> Spellings {
     }
 }
 
-pub(super) fn spellings_of(intent: &Intent, held: &Profile) -> Spellings {
+fn spellings_of(intent: &Intent, held: &Profile) -> Spellings {
     intent
         .sent()
         .into_iter()
         .map(|(field, sent)| (field.clone(), Spelling { sent, held: held.get(&field).cloned() }))
         .collect()
+}
+
+/// The same as far as a change tells.
+pub(super) fn spellings_told(intent: &Intent, change: &RemoteChange) -> Spellings {
+    let mut spellings = spellings_of(intent, &change.profile);
+    spellings.retain(|field, _| !change.untold.has(field));
+    spellings
 }

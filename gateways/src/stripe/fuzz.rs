@@ -36,7 +36,8 @@ pub fn answer(bytes: &[u8]) {
         let _ = Refusal::read(status, &HeaderMap::new(), body).into_error(write);
     }
     if let Ok(body) = std::str::from_utf8(body)
-        && let Ok(customer) = miniserde::json::from_str::<wire::Customer>(body)
+        && let Ok(object) = miniserde::json::from_str::<miniserde::json::Object>(body)
+        && let Some(customer) = wire::Customer::read(&object)
     {
         let _ = translate::object(&customer);
     }

@@ -1,6 +1,7 @@
 //! Stripe's lists, page by page, newest first.
 
 use miniserde::Deserialize;
+use miniserde::json::Object;
 use stripe_client_core::{RequestBuilder, StripeRequest};
 use stripe_core::customer::{ListCustomer, SearchCustomer};
 use stripe_core::event::ListEvent;
@@ -29,12 +30,20 @@ impl Page<wire::Customer> {
 impl Stripe {
     /// A page of events. They are kept for thirty days: the one that a page began after may be gone, and with it its place.
     pub(super) async fn events(&self, asked: &ListEvent) -> Result<Page<wire::Event>, CallError> {
-        self.page(Endpoint::ListEvents, asked.build(), |event: &wire::Event| &event.id).await.map_err(from_the_start)
+        self.page(Endpoint::ListEvents, asked.build(), |event: &wire::Event| Some(&*event.id))
+            .await
+            .map_err(from_the_start)
     }
 
     /// A page of living customers.
     pub(super) async fn customers(&self, asked: &ListCustomer) -> Result<Page<wire::Customer>, CallError> {
-        self.page(Endpoint::ListCustomers, asked.build(), |listed: &wire::Customer| &listed.id).await
+        self.page_of_customers(asked.build()).await
+    }
+
+    async fn page_of_customers(&self, asked: RequestBuilder) -> Result<Page<wire::Customer>, CallError> {
+        let page = self.page(Endpoint::ListCustomers, asked, |listed: &Object| wire::id(listed)).await?;
+        let Page { data, interval, next } = page;
+        Ok(Page { data: data.iter().filter_map(wire::Customer::read).collect(), interval, next })
     }
 
     /// Those of all pages that are wanted.
@@ -58,7 +67,7 @@ impl Stripe {
         &self,
         endpoint: Endpoint,
         asked: RequestBuilder,
-        id: impl Fn(&T) -> &String,
+        id: impl Fn(&T) -> Option<&str>,
     ) -> Result<Page<T>, CallError>
     where
         List<T>: Deserialize,
@@ -66,10 +75,10 @@ impl Stripe {
         let exchange = self.client.call(endpoint);
         let page = asked.customize::<List<T>>().send(&exchange).await.map_err(of_read).map_err(of_cursor)?;
         let interval = exchange.receipt()?.interval;
-        let next = match (page.has_more, page.data.last()) {
+        let next = match (page.has_more, page.data.last().and_then(id)) {
             (false, _) => None,
-            (true, Some(last)) => Some(id(last).clone()),
-            (true, None) => return Err(unavailable("Stripe promises more than an empty page")),
+            (true, Some(last)) => Some(last.to_owned()),
+            (true, None) => return Err(unavailable("Stripe promises more than a page that ends with nothing")),
         };
         Ok(Page { data: page.data, interval, next })
     }
@@ -77,7 +86,7 @@ impl Stripe {
     /// For the zoo: search lags behind writes.
     pub(super) async fn search_for(&self, customer: CustomerId) -> Result<Vec<Seen>, CallError> {
         let asked = SearchCustomer::new(format!("metadata['tandem_id']:'{customer}'"));
-        let page = self.page(Endpoint::ListCustomers, asked.build(), |listed: &wire::Customer| &listed.id).await?;
+        let page = self.page_of_customers(asked.build()).await?;
         Ok(page.data.iter().map(|found| page.seen(found)).collect())
     }
 }

@@ -35,6 +35,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use http::HeaderMap;
+use miniserde::json;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use stripe_client_core::{IdempotencyKey, RequestBuilder, RequestStrategy, StripeMethod, StripeRequest};
 use stripe_core::customer::{DeleteCustomer, ListCustomer, RetrieveCustomer};
@@ -102,9 +103,9 @@ impl Stripe {
         let asked = RequestBuilder { query: None, body: Some(call.body.to_owned()), path, method: StripeMethod::Post };
         let exchange = self.client.call(endpoint);
         let strategy = RequestStrategy::Idempotent(key);
-        let customer: wire::Customer = asked.customize().request_strategy(strategy).send(&exchange).await?;
+        let customer: json::Object = asked.customize().request_strategy(strategy).send(&exchange).await?;
         let receipt = exchange.receipt()?;
-        let seen = Seen { object: translate::object(&customer), interval: receipt.interval };
+        let seen = Seen { object: read(&customer)?, interval: receipt.interval };
         Ok(Reply { seen, replayed: receipt.replayed })
     }
 
@@ -145,9 +146,9 @@ impl Gateway for Stripe {
 
     async fn retrieve(&self, remote_id: &RemoteId) -> Result<Seen, CallError> {
         let exchange = self.client.call(Endpoint::RetrieveCustomer);
-        let asked = RetrieveCustomer::new(segment(remote_id)?).build().customize::<wire::Customer>();
+        let asked = RetrieveCustomer::new(segment(remote_id)?).build().customize::<json::Object>();
         let customer = asked.send(&exchange).await.map_err(of_read)?;
-        Ok(Seen { object: translate::object(&customer), interval: exchange.receipt()?.interval })
+        Ok(Seen { object: read(&customer).map_err(of_read)?, interval: exchange.receipt()?.interval })
     }
 
     async fn changes(
@@ -162,7 +163,7 @@ impl Gateway for Stripe {
             asked = asked.starting_after(after);
         }
         let page = self.events(&asked).await?;
-        let of_it = |event: &wire::Event| of.is_none_or(|id| event.data.object.id == id.as_str());
+        let of_it = |event: &wire::Event| of.is_none_or(|id| wire::id(&event.data.object) == Some(id.as_str()));
         let changes = page.data.into_iter().filter(of_it).filter_map(translate::change).collect();
         Ok(Changes { changes, next: page.next })
     }
@@ -206,6 +207,14 @@ impl Gateway for Stripe {
     fn clock_offset(&self) -> TimeDelta {
         self.client.clock_offset()
     }
+}
+
+/// The customer of a reply of status 200: the work is done, whatever can be read of it.
+fn read(customer: &json::Object) -> Result<Object, CallError> {
+    let customer = wire::Customer::read(customer);
+    customer
+        .map(|customer| translate::object(&customer))
+        .ok_or_else(|| CallError::Failed { reason: "Stripe's reply names no customer".to_owned() })
 }
 
 /// The id as one segment of a path. Ids of older accounts may be any text; an empty one would name all customers.

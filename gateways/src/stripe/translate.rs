@@ -7,7 +7,7 @@ use miniserde::json;
 use tandem_domain::{Address, CustomerId, Field, Profile, RemoteId, Value};
 
 use super::wire;
-use crate::{ChangeKind, Object, RemoteChange};
+use crate::{ChangeKind, Object, RemoteChange, Untold};
 
 /// The metadata key in which an object carries our id. Never part of a profile.
 pub(super) const TANDEM_ID: &str = "tandem_id";
@@ -27,27 +27,29 @@ pub(super) fn kind(event_type: &str) -> Option<ChangeKind> {
 /// A customer as Stripe holds it.
 pub(super) fn object(customer: &wire::Customer) -> Object {
     let remote_id = RemoteId::from(customer.id.clone());
-    if customer.deleted == Some(true) {
+    if customer.deleted {
         return Object::Gone { remote_id };
     }
-    Object::Present { remote_id, profile: profile(customer), customer: tandem_id(customer) }
+    Object::Present { remote_id, profile: profile(customer), customer: tandem_id(customer), untold: untold(customer) }
 }
 
 /// The customer of ours that the object says it is a copy of.
 pub(super) fn tandem_id(customer: &wire::Customer) -> Option<CustomerId> {
-    customer.metadata.as_ref()?.get(TANDEM_ID)?.as_deref()?.parse().ok()
+    customer.metadata.as_ref()?.as_ref()?.get(TANDEM_ID)?.parse().ok()
 }
 
-/// An event; `None` if it is of a type that we don't follow, or of no time.
+/// An event; `None` if it is of a type that we don't follow, of no time, or of nothing that has an id.
 pub(super) fn change(event: wire::Event) -> Option<RemoteChange> {
     let wire::Event { id, kind: event_type, created, data, request } = event;
+    let object = wire::Customer::read(&data.object)?;
     Some(RemoteChange {
         kind: kind(&event_type)?,
         created: DateTime::<Utc>::from_timestamp(created, 0)?,
-        remote_id: RemoteId::from(data.object.id.clone()),
-        profile: profile(&data.object),
-        customer: tandem_id(&data.object),
-        previous: previous(&data),
+        remote_id: RemoteId::from(object.id.clone()),
+        profile: profile(&object),
+        customer: tandem_id(&object),
+        untold: untold(&object),
+        previous: previous(&object, data.previous_attributes.unwrap_or_default()),
         idempotency_key: request.as_ref().and_then(|request| member(request, "idempotency_key")).and_then(text),
         event_id: id,
     })
@@ -57,24 +59,32 @@ fn profile(customer: &wire::Customer) -> Profile {
     let wire::Customer { name, email, phone, address: held, metadata, .. } = customer;
     let texts = [(Field::Name, name), (Field::Email, email), (Field::Phone, phone)]
         .into_iter()
-        .filter_map(|(field, held)| Some((field, clean(held.as_deref()?)?)));
+        .filter_map(|(field, held)| Some((field, clean(held.as_ref()?.as_deref()?)?)));
     let metadata =
-        metadata.iter().flatten().filter_map(|(key, held)| Some((metadata_field(key)?, clean(held.as_deref()?)?)));
+        metadata.iter().flatten().flatten().filter_map(|(key, held)| Some((metadata_field(key)?, clean(held)?)));
     let mut profile: Profile = texts.chain(metadata).map(|(field, text)| (field, Value::Text(text))).collect();
-    profile.set(Field::Address, held.as_ref().map(|held| Value::Address(address(held))));
+    profile.set(Field::Address, held.iter().flatten().next().map(|held| Value::Address(address(held))));
     profile
 }
 
-fn previous(data: &wire::Data) -> BTreeMap<Field, Option<Value>> {
+/// What the object does not say. Not there is not null: an event may be of an API version that lacks it.
+fn untold(customer: &wire::Customer) -> Untold {
+    let wire::Customer { name, email, phone, address, metadata, .. } = customer;
+    let told = [name.is_some(), email.is_some(), phone.is_some(), address.is_some()];
+    let fields = Field::PLAIN.into_iter().zip(told).filter(|(_, told)| !told).map(|(field, _)| field).collect();
+    Untold { fields, metadata: metadata.is_none() }
+}
+
+fn previous(after: &wire::Customer, attributes: BTreeMap<String, json::Value>) -> BTreeMap<Field, Option<Value>> {
     let mut previous = BTreeMap::new();
-    for (attribute, old) in data.previous_attributes.iter().flatten() {
+    for (attribute, old) in &attributes {
         match attribute.as_str() {
             "name" => previous.insert(Field::Name, text(old).map(Value::Text)),
             "email" => previous.insert(Field::Email, text(old).map(Value::Text)),
             "phone" => previous.insert(Field::Phone, text(old).map(Value::Text)),
-            "address" => previous.insert(Field::Address, previous_address(&data.object, old)),
+            "address" => previous.insert(Field::Address, previous_address(after, old)),
             "metadata" => {
-                previous.extend(previous_metadata(&data.object, old));
+                previous.extend(previous_metadata(after, old));
                 None
             }
             _ => None,
@@ -86,7 +96,7 @@ fn previous(data: &wire::Data) -> BTreeMap<Field, Option<Value>> {
 /// The address after the change, with the old parts in place of the changed ones.
 fn previous_address(after: &wire::Customer, old: &json::Value) -> Option<Value> {
     let json::Value::Object(old) = old else { return None };
-    let after = after.address.as_ref().map(address).unwrap_or_default();
+    let after = after.address.iter().flatten().next().map(address).unwrap_or_default();
     let parts = after.parts().map(|(part, held)| match old.get(part) {
         Some(old) => text(old),
         None => held.map(str::to_owned),
@@ -100,7 +110,13 @@ fn previous_metadata(after: &wire::Customer, old: &json::Value) -> Vec<(Field, O
             old.iter().filter_map(|(key, old)| Some((metadata_field(key)?, text(old).map(Value::Text)))).collect()
         }
         // There was none: every key is new.
-        _ => after.metadata.iter().flatten().filter_map(|(key, _)| Some((metadata_field(key)?, None))).collect(),
+        _ => after
+            .metadata
+            .iter()
+            .flatten()
+            .flatten()
+            .filter_map(|(key, _)| Some((metadata_field(key)?, None)))
+            .collect(),
     }
 }
 

@@ -6,18 +6,61 @@
 use std::collections::BTreeMap;
 
 use miniserde::Deserialize;
-use miniserde::json::Value;
+use miniserde::json::{Object, Value};
 
 /// "The Customer object"; of a deleted one only `id` and `deleted` are there.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug)]
 pub(super) struct Customer {
     pub id: String,
-    pub deleted: Option<bool>,
-    pub name: Option<String>,
-    pub email: Option<String>,
-    pub phone: Option<String>,
-    pub address: Option<Address>,
-    pub metadata: Option<BTreeMap<String, Option<String>>>,
+    pub deleted: bool,
+    pub name: Told<String>,
+    pub email: Told<String>,
+    pub phone: Told<String>,
+    pub address: Told<Address>,
+    pub metadata: Told<BTreeMap<String, String>>,
+}
+
+/// `None`: it does not say. `Some(None)`: there is none.
+pub(super) type Told<T> = Option<Option<T>>;
+
+impl Customer {
+    /// What can be read of an object; `None` if it has no id. What is of another shape than ours says nothing.
+    pub fn read(object: &Object) -> Option<Self> {
+        Some(Self {
+            id: id(object)?.to_owned(),
+            deleted: matches!(object.get("deleted"), Some(Value::Bool(true))),
+            name: told(object, "name", text),
+            email: told(object, "email", text),
+            phone: told(object, "phone", text),
+            address: told(object, "address", Address::read),
+            metadata: told(object, "metadata", |held| {
+                let Value::Object(held) = held else { return None };
+                Some(held.iter().filter_map(|(key, held)| Some((key.clone(), text(held)?))).collect())
+            }),
+        })
+    }
+}
+
+/// The id of an object.
+pub(super) fn id(object: &Object) -> Option<&str> {
+    match object.get("id") {
+        Some(Value::String(id)) => Some(id),
+        _ => None,
+    }
+}
+
+fn told<T>(object: &Object, name: &str, read: impl Fn(&Value) -> Option<T>) -> Told<T> {
+    match object.get(name)? {
+        Value::Null => Some(None),
+        held => read(held).map(Some),
+    }
+}
+
+fn text(held: &Value) -> Option<String> {
+    match held {
+        Value::String(text) => Some(text.clone()),
+        _ => None,
+    }
 }
 
 /// "The Account object".
@@ -27,7 +70,7 @@ pub(super) struct Account {
 }
 
 /// Its address.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Address {
     pub line1: Option<String>,
     pub line2: Option<String>,
@@ -35,6 +78,21 @@ pub(super) struct Address {
     pub state: Option<String>,
     pub postal_code: Option<String>,
     pub country: Option<String>,
+}
+
+impl Address {
+    fn read(held: &Value) -> Option<Self> {
+        let Value::Object(held) = held else { return None };
+        let part = |name: &str| held.get(name).and_then(text);
+        Some(Self {
+            line1: part("line1"),
+            line2: part("line2"),
+            city: part("city"),
+            state: part("state"),
+            postal_code: part("postal_code"),
+            country: part("country"),
+        })
+    }
 }
 
 /// What every event says, whatever it is of.
@@ -64,7 +122,7 @@ pub(super) struct Event {
 /// What an event is about.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Data {
-    pub object: Customer,
+    pub object: Object,
     /// The changed attributes with their old values; of hashes only the changed keys.
     pub previous_attributes: Option<BTreeMap<String, Value>>,
 }

@@ -70,7 +70,7 @@ impl Survey<'_> {
     async fn stage_objects(&self, cursor: Option<&RemoteId>, page: &Listed) -> Result<(), SurveyError> {
         let (mut ids, mut customers, mut profiles, mut emails) = (vec![], vec![], vec![], vec![]);
         for seen in &page.seen {
-            if let Object::Present { remote_id, profile, customer } = &seen.object {
+            if let Object::Present { remote_id, profile, customer, .. } = &seen.object {
                 ids.push(remote_id.as_str());
                 customers.push(customer.map(|CustomerId(id)| id));
                 emails.push(EmailKey::of_profile(profile).map(|email| self.email_key(&email)));

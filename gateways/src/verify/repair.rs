@@ -179,7 +179,7 @@ async fn twin(tx: &mut PgTransaction<'_>, run: i64, drift: &Drift) -> Result<Opt
 /// What a gateway's change would say of an object's creation, as it was seen. `by` makes its event's id, once for each
 /// object.
 pub(crate) fn created(by: String, seen: &Seen) -> Option<RemoteChange> {
-    let Object::Present { remote_id, profile, customer } = &seen.object else { return None };
+    let Object::Present { remote_id, profile, customer, untold } = &seen.object else { return None };
     Some(RemoteChange {
         event_id: format!("{by}-{remote_id}"),
         kind: ChangeKind::Created,
@@ -188,6 +188,7 @@ pub(crate) fn created(by: String, seen: &Seen) -> Option<RemoteChange> {
         remote_id: remote_id.clone(),
         profile: profile.clone(),
         customer: *customer,
+        untold: untold.clone(),
         previous: Default::default(),
         idempotency_key: None,
     })

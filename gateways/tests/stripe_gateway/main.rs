@@ -114,7 +114,7 @@ fn delete(remote_id: &RemoteId) -> Write {
 
 fn present(object: &Object) -> (&RemoteId, &Profile, Option<CustomerId>) {
     match object {
-        Object::Present { remote_id, profile, customer } => (remote_id, profile, *customer),
+        Object::Present { remote_id, profile, customer, .. } => (remote_id, profile, *customer),
         Object::Gone { .. } => panic!("it is gone"),
     }
 }

@@ -106,7 +106,10 @@ impl StoredEvent {
 }
 
 /// Writes the event down and hands it to the webhooks.
-pub(crate) fn emit(state: &mut State, kind: &str, object: Arc<Object>, previous: Option<Object>, origin: &Origin) {
+pub(crate) fn emit(state: &mut State, kind: &str, mut object: Arc<Object>, previous: Option<Object>, origin: &Origin) {
+    if !state.settings.events_without.is_empty() {
+        Arc::make_mut(&mut object).retain(|field, _| !state.settings.events_without.contains(field));
+    }
     let event = Arc::new(StoredEvent {
         id: ids::event(),
         place: state.next_place(),

@@ -94,6 +94,8 @@ pub struct Settings {
     pub search_lag_ms: u64,
     /// Keys that were taken once, and are expired.
     pub expired_keys: Vec<String>,
+    /// Fields that events do not have, as those of an older API version.
+    pub events_without: Vec<String>,
     /// Sign webhooks by the local Stripe's clock, where Tandem's moves with it; by the machine's otherwise, so that a moved
     /// clock does not turn every signature stale.
     pub sign_by_clock: bool,
@@ -108,6 +110,7 @@ impl Default for Settings {
             rate_limit: None,
             search_lag_ms: 60_000,
             expired_keys: Vec::new(),
+            events_without: Vec::new(),
             sign_by_clock: false,
         }
     }

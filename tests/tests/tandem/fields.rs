@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use stripe_sim::Settings;
 use tandem_tests::Tandem;
 
 /// Metadata of so many keys, as parameters.
@@ -104,6 +105,32 @@ async fn a_key_for_which_there_is_no_room_holds_nothing_else_back() {
     tandem.settled().await;
     assert!(tandem.parked().await.is_empty(), "{:?}", tandem.parked().await);
     tandem.assert_equal(&id).await;
+}
+
+/// Variant: what an event of an older API version does not have is unset here, and then in Stripe's other accounts.
+#[tokio::test]
+async fn what_an_event_does_not_tell_stays() {
+    let tandem = Tandem::start().await;
+    let fields = [("name", "Ada"), ("phone", "1"), ("address[city]", "London"), ("metadata[plan]", "pro")];
+    let (id, remote) = born(&tandem, &fields).await;
+    let events_without = ["phone", "address", "metadata"].map(str::to_owned).to_vec();
+    tandem.stripe.set(&Settings { events_without, ..Settings::default() }).await.unwrap();
+    tandem.stripe.edit(&remote, &[("name", "Countess"), ("metadata[seats]", "3")]).await.unwrap();
+    tandem.settled().await;
+
+    let here = tandem.get(&id).await;
+    assert_eq!((here.name.as_deref(), here.phone.as_deref()), (Some("Countess"), Some("1")));
+    assert_eq!(here.address.unwrap()["city"], "London");
+    assert_eq!(here.metadata.len(), 2, "{:?}", here.metadata);
+    tandem.assert_equal(&id).await;
+
+    // One that is new here, too; and of one that is deleted nothing was overwritten.
+    let (id, remote) = born(&tandem, &[("name", "Grace"), ("phone", "2"), ("metadata[plan]", "pro")]).await;
+    assert_eq!(tandem.get(&id).await.phone.as_deref(), Some("2"));
+    tandem.stripe.delete(&remote).await.unwrap();
+    tandem.settled().await;
+    assert_eq!(tandem.status_of(&id).await, 410);
+    assert!(!tandem.history(&id).await.contains(&"conflict_resolved".to_owned()));
 }
 
 /// Forms and CRMs send an empty text for what is not there.

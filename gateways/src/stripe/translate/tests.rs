@@ -52,7 +52,7 @@ fn customer(members: Json) -> Json {
 }
 
 fn read(customer: &Json) -> Object {
-    object(&json::from_str(&customer.to_string()).unwrap())
+    object(&wire::Customer::read(&json::from_str(&customer.to_string()).unwrap()).unwrap())
 }
 
 fn profile_of(customer: &Json) -> Json {
@@ -127,6 +127,25 @@ fn a_deleted_customer_is_gone() {
 fn a_customer_of_another_api_version_is_read_all_the_same() {
     let old = json!({ "id": "cus_1", "email": "ada@old.example", "sources": { "data": [] }, "tax_info": 7 });
     assert_eq!(profile_of(&old), json!({ "email": "ada@old.example" }));
+}
+
+#[test]
+fn what_is_not_there_is_not_told_and_what_is_null_is() {
+    let fields = |untold: &Untold| untold.fields.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let Object::Present { untold, .. } = read(&sample()) else { panic!("it lives") };
+    assert!(untold.is_nothing(), "{untold:?}");
+    let old = json!({ "id": "cus_1", "email": null, "name": 7 });
+    let untold = event("customer.updated", old, Json::Null).untold;
+    assert_eq!(
+        (fields(&untold), untold.metadata),
+        (vec!["name".to_owned(), "phone".to_owned(), "address".to_owned()], true)
+    );
+}
+
+#[test]
+fn an_object_without_an_id_is_nobodys() {
+    let event = json!({ "id": "evt_1", "type": "customer.created", "created": 1, "data": { "object": { "id": 7 } } });
+    assert_eq!(change(json::from_str(&event.to_string()).unwrap()), None);
 }
 
 #[test]
