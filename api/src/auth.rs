@@ -9,9 +9,9 @@ use axum::response::Response;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
+use tandem_loopback::is_local;
 
 use crate::app::App;
-use crate::local::is_local;
 use crate::problem::Problem;
 
 /// The keys that open the API.

@@ -15,10 +15,16 @@ async fn without_keys_a_page_of_another_site_and_another_name_for_this_machine_a
         ("host", "192.168.1.7:8080"),
         ("host", "0.0.0.0:8080"),
         ("host", "not a host"),
+        ("host", "evil.example@localhost"),
+        ("host", "[::1]evil.example"),
+        ("host", "localhost:"),
         ("origin", "https://page.example"),
         ("origin", "https://localhost.page.example"),
         ("origin", "chrome-extension://abc"),
         ("origin", "null"),
+        ("origin", "http://evil.example@localhost"),
+        ("origin", "http://[::1]evil.example"),
+        ("origin", "http://localhost/evil"),
     ] {
         for (method, path) in [
             (Method::GET, "/customers"),

@@ -5,11 +5,17 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use axum::Router;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Json, Router};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use serde_json::json;
+use tandem_loopback::is_local;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -56,7 +62,8 @@ impl Sim {
             .nest("/_sim", control_api::router())
             .fallback(call::answer)
             .with_state(app)
-            .merge(accounts);
+            .merge(accounts)
+            .layer(from_fn(of_this_machine));
         let stop = stopping.clone().drop_guard();
         let running = tokio::spawn(async move {
             stopping.run_until_cancelled(accept(listener, router)).await;
@@ -90,6 +97,17 @@ impl Sim {
         // The task ends by itself now; it can't be worse than ended.
         let _ = self.running.await;
     }
+}
+
+/// No page of another site edits here, nor reads, whatever name points to this machine.
+async fn of_this_machine(request: Request, next: Next) -> Response {
+    if is_local(request.uri(), request.headers()) {
+        return next.run(request).await;
+    }
+    let message = "The local Stripe is for this machine alone: Host must be a loopback address or localhost, and so must \
+                   Origin, if it is there.";
+    let error = json!({ "error": { "type": "invalid_request_error", "message": message } });
+    (StatusCode::FORBIDDEN, Json(error)).into_response()
 }
 
 /// One account: its state, taken up where it ended, with its webhooks on their way.
