@@ -141,6 +141,32 @@ async fn a_rebuild_that_begins_in_the_instant_of_a_swap_goes_on_after_it() {
     assert_eq!(service.get(&format!("/customers/{id}")).await.status, 200);
 }
 
+/// Fails for a service whose projector ends for good when it stops: what is read stands still until a restart.
+#[tokio::test]
+async fn a_rebuild_mends_a_projector_that_has_stopped_and_the_service_is_ready_again() {
+    let mut first = Service::start().await;
+    let id = first.ada().await;
+    assert_eq!(first.get(&format!("/customers/{id}")).await.status, 200);
+    first.shutdown.cancel();
+    first.served.take().unwrap().await.unwrap().unwrap();
+    let pool = database(&first.config).await;
+    sqlx::query("DELETE FROM customer_rows WHERE id::text = $1").bind(&id).execute(&pool).await.unwrap();
+    let service = Service::run(first.config.clone()).await;
+    service.ready().await;
+    assert_eq!(service.patch(&id, json!({"name": "Eve"})).await.status, 200);
+    let stopped = service.until("/readyz", |answer| answer.status == 503).await;
+    let problem = stopped.body["projectors"][0]["problem"].as_str().unwrap();
+    assert!(problem.contains("stopped before position"), "{stopped:?}");
+
+    let nats = async_nats::connect(service.config.nats.url.expose_secret()).await.unwrap();
+    customers_rebuild(pool, nats, service.config.feed(), |_, _| {}).await.unwrap();
+
+    service.ready().await;
+    assert_eq!(service.get(&format!("/customers/{id}?min_version=2")).await.body["name"], "Eve");
+    let later = service.ada().await;
+    assert_eq!(service.get(&format!("/customers/{later}")).await.status, 200);
+}
+
 async fn until_one_waits(pool: &PgPool, statement: &str) {
     let waiting = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
                    AND wait_event_type = 'Lock' AND query LIKE $1)";

@@ -1,6 +1,7 @@
 //! Keeping the read model: the live generation's projector, and the next one after a rebuild.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_nats::Client;
 use tandem_eventlog::{Feed, Projector, ProjectorError, chain, checkpoint};
@@ -9,12 +10,16 @@ use tokio_util::sync::CancellationToken;
 use super::fold::Fold;
 use super::{Customers, NAME};
 
+/// How often a projector that stopped looks whether a rebuild has mended what stopped it.
+const LOOK: Duration = Duration::from_millis(500);
+
 impl Customers {
     /// Keeps the live generation until told to stop; after a rebuild goes on with the new one. Many processes may run
-    /// it: each batch is applied by one of them.
+    /// it: each batch is applied by one of them. When an event cannot be applied nothing is skipped: it waits for a rebuild,
+    /// which mends that.
     ///
     /// # Errors
-    /// When an event cannot be applied: nothing is skipped.
+    /// It was told to stop while it waited so.
     pub async fn run(&self, nats: Client, feed: Feed, shutdown: CancellationToken) -> Result<(), ProjectorError> {
         loop {
             let Some(generation) = self.generation(&shutdown).await else { return Ok(()) };
@@ -40,9 +45,32 @@ impl Customers {
                 }
                 Err(stopped) => {
                     self.status.send_modify(|status| status.stopped = Some(chain(&stopped)));
-                    return Err(stopped);
+                    if !self.is_rebuilt(generation, &shutdown).await {
+                        return Err(stopped);
+                    }
+                    tracing::info!(
+                        projection = NAME,
+                        generation,
+                        "a rebuilt generation takes over from the stopped one"
+                    );
                 }
                 Ok(()) => return Ok(()),
+            }
+        }
+    }
+
+    /// Waits until another generation is live; false when told to stop.
+    async fn is_rebuilt(&self, stopped: u32, shutdown: &CancellationToken) -> bool {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                () = shutdown.cancelled() => return false,
+            }
+            // A database that does not answer is asked again.
+            if let Ok(Some(live)) = checkpoint::live(&self.pool, NAME).await
+                && live != stopped
+            {
+                return true;
             }
         }
     }
@@ -58,7 +86,7 @@ impl Customers {
                 }
             }
             tokio::select! {
-                () = tokio::time::sleep(std::time::Duration::from_millis(250)) => {}
+                () = tokio::time::sleep(Duration::from_millis(250)) => {}
                 () = shutdown.cancelled() => return None,
             }
         }
