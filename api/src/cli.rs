@@ -22,6 +22,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tandem_domain::CustomerId;
 
+use self::out::in_lines;
 use crate::config::{Config, LOG};
 use crate::connect;
 use crate::log::chain;
@@ -226,7 +227,7 @@ impl std::error::Error for Told {}
 /// # Errors
 /// It was not a yes.
 fn confirm(question: &str) -> Result<(), Failure> {
-    eprint!("{question} [y/N] ");
+    eprint!("{} [y/N] ", in_lines(question));
     io::stderr().flush()?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
@@ -237,7 +238,7 @@ fn confirm(question: &str) -> Result<(), Failure> {
 }
 
 fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
-    eprintln!("tandem: {}", chain(error));
+    eprintln!("tandem: {}", in_lines(&chain(error)));
     if std::iter::successors(Some(error), |error| error.source()).any(lacks_tables) {
         eprintln!("The database has no tables of Tandem's yet: `tandem migrate` or `tandem serve` makes them.");
     }

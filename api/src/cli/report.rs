@@ -7,7 +7,7 @@ use tandem_domain::Value;
 use tandem_gateways::FieldDrift;
 
 use super::Failure;
-use super::out::Out;
+use super::out::{Out, in_line, in_lines};
 use super::tail::show;
 
 /// The form of a report.
@@ -45,7 +45,6 @@ pub(super) struct Report {
     values: bool,
     rows: usize,
     out: Out,
-    csv: Option<csv::Writer<Out>>,
 }
 
 impl Report {
@@ -61,13 +60,12 @@ impl Report {
             }
             write!(out, "  \"rows\": [")?;
         }
-        let csv = (format == Format::Csv).then(|| csv::Writer::from_writer(Out::default()));
-        Ok(Self { format, values, rows: 0, out, csv })
+        Ok(Self { format, values, rows: 0, out })
     }
 
     /// Nobody reads on: the other rows need not be looked for.
     pub(super) fn is_unread(&self) -> bool {
-        self.csv.as_ref().map_or(&self.out, csv::Writer::get_ref).is_unread()
+        self.out.is_unread()
     }
 
     pub(super) fn row(&mut self, row: Row) -> Result<(), Failure> {
@@ -85,14 +83,8 @@ impl Report {
         match self.format {
             Format::Table => writeln!(self.out, "{last}")?,
             Format::Json => writeln!(self.out, "{}]\n}}", if self.rows > 0 { "\n  " } else { "" })?,
-            Format::Csv => {
-                if let Some(csv) = &mut self.csv {
-                    csv.flush()?;
-                }
-                if !self.is_unread() {
-                    eprintln!("{last}");
-                }
-            }
+            Format::Csv if self.is_unread() => {}
+            Format::Csv => eprintln!("{}", in_lines(last)),
         }
         Ok(())
     }
@@ -101,15 +93,16 @@ impl Report {
         let out = &mut self.out;
         let mut line = String::new();
         for Column { width, text, .. } in &row.columns {
-            line += &format!("{:<width$}  ", text.as_deref().unwrap_or("-"));
+            line += &format!("{:<width$}  ", in_line(text.as_deref().unwrap_or("-")));
         }
         if self.values {
             writeln!(out, "{}", line.trim_end())?;
             for FieldDrift { field, here, there } in &row.fields {
+                let field = in_line(&field.to_string());
                 writeln!(out, "    {field}: {} here, {} there", show(here.as_ref()), show(there.as_ref()))?;
             }
         } else {
-            let fields: Vec<String> = row.fields.iter().map(|one| one.field.to_string()).collect();
+            let fields: Vec<String> = row.fields.iter().map(|one| in_line(&one.field.to_string())).collect();
             writeln!(out, "{}", format!("{line}{}", fields.join(", ")).trim_end())?;
         }
         Ok(())
@@ -127,27 +120,36 @@ impl Report {
 
     /// A line for each field that differs; one without where none does.
     fn as_csv(&mut self, row: &Row) -> Result<(), Failure> {
-        let (values, first) = (self.values, self.rows == 0);
-        let Some(csv) = &mut self.csv else { return Ok(()) };
-        if first {
+        let values = self.values;
+        let mut csv = csv::Writer::from_writer(vec![]);
+        if self.rows == 0 {
             let names = row.columns.iter().map(|one| one.name).chain(["field"]);
             csv.write_record(names.chain(["here", "there"].into_iter().filter(|_| values)))?;
         }
-        let columns: Vec<&str> = row.columns.iter().map(|one| one.text.as_deref().unwrap_or_default()).collect();
+        let columns = row.columns.iter().map(|one| cell(one.text.as_deref().unwrap_or_default()));
+        let columns: Vec<String> = columns.collect();
         let mut lines: Vec<[String; 3]> = row
             .fields
             .iter()
-            .map(|one| [one.field.to_string(), plain(one.here.as_ref()), plain(one.there.as_ref())])
+            .map(|one| {
+                [one.field.to_string(), plain(one.here.as_ref()), plain(one.there.as_ref())].map(|one| cell(&one))
+            })
             .collect();
         if lines.is_empty() {
             lines.push(Default::default());
         }
         for line in lines {
-            let fields = line.iter().take(if values { 3 } else { 1 }).map(String::as_str);
-            csv.write_record(columns.iter().copied().chain(fields))?;
+            csv.write_record(columns.iter().chain(line.iter().take(if values { 3 } else { 1 })))?;
         }
+        self.out.write_all(&csv.into_inner()?)?;
         Ok(())
     }
+}
+
+/// A spreadsheet takes a cell that begins so for a formula, which may call what it likes; after an apostrophe it is a text.
+fn cell(text: &str) -> String {
+    let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']);
+    if is_formula { format!("'{text}") } else { text.to_owned() }
 }
 
 fn plain(value: Option<&Value>) -> String {
@@ -155,5 +157,20 @@ fn plain(value: Option<&Value>) -> String {
         None => String::new(),
         Some(Value::Text(text)) => text.clone(),
         Some(Value::Address(address)) => json!(address).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_cell_of_a_csv_is_a_formula() {
+        for text in ["=1+1", "+44 20 7946 0958", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1"] {
+            assert_eq!(cell(text), format!("'{text}"));
+        }
+        for text in ["", "Ada", "a=1", " =1", "'=1", "{\"line1\":\"=1\"}"] {
+            assert_eq!(cell(text), text);
+        }
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use tandem_gateways::{GatewayStatus, Pause};
 use tandem_projections::lag;
 
-use super::out::Out;
+use super::out::{Out, in_line};
 use super::{Ended, Failure};
 use crate::config::Config;
 use crate::connect;
@@ -137,7 +137,8 @@ fn print(out: &mut Out, status: &Status) -> io::Result<()> {
             let by = if paused_by == "person" { "a person" } else { "the guard" };
             writeln!(
                 out,
-                "paused      {gateway}: {direction}, by {by}: {reason}; `tandem resume {gateway}` lets it go on"
+                "paused      {gateway}: {direction}, by {by}: {}; `tandem resume {gateway}` lets it go on",
+                in_line(reason)
             )?;
         }
         if let Some(at) = one.foreign_at {

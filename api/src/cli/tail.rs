@@ -8,7 +8,7 @@ use futures::StreamExt;
 use tandem_domain::{Customer, CustomerEvent, CustomerId, Field, GatewayName, Side, Value, upcasters};
 use tandem_eventlog::{Recorded, follow, last_position};
 
-use super::out::Out;
+use super::out::{Out, in_line};
 use super::{Ended, Failure};
 use crate::config::Config;
 use crate::connect;
@@ -50,9 +50,8 @@ fn line(event: &Recorded) -> String {
         Err(_) => "(this version of tandem cannot read it)".to_owned(),
     };
     let Recorded { position, aggregate_id, version, event_type, origin, .. } = event;
-    format!("{position:>8}  {at}  {aggregate_id}  v{version}  {event_type:<9}  by {origin:<7}  {what}")
-        .trim_end()
-        .to_owned()
+    let line = format!("{position:>8}  {at}  {aggregate_id}  v{version}  {event_type:<9}  by {origin:<7}  {what}");
+    in_line(line.trim_end())
 }
 
 fn describe(event: CustomerEvent) -> String {

@@ -118,6 +118,9 @@ fn base(text: &str, livemode: Option<bool>) -> Result<Url, ConfigError> {
     if !matches!(url.scheme(), "http" | "https") || url.query().is_some() || url.fragment().is_some() {
         return Err(wrong(SETTING, "must be an http or https URL without a query"));
     }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(wrong(SETTING, "must have no user and no password: the key is what Stripe asks for"));
+    }
     if livemode == Some(true) && url.scheme() == "http" {
         return Err(wrong(SETTING, "must be an https URL, or a live key would cross the network in the clear"));
     }
@@ -203,6 +206,7 @@ mod tests {
             (config(|c| c.name = "Stripe!".to_owned()), "NAME"),
             (config(|c| c.api_base = "stripe".to_owned()), "API_BASE"),
             (config(|c| c.api_base = "ftp://stripe".to_owned()), "API_BASE"),
+            (config(|c| c.api_base = "http://user:hidden@stripe".to_owned()), "API_BASE"),
             (config(|c| c.timeout_ms = 0), "TIMEOUT_MS"),
             (config(|c| c.requests_per_second = Some(0)), "REQUESTS_PER_SECOND"),
             (config(|c| c.endpoint_requests_per_second = 0), "ENDPOINT_REQUESTS_PER_SECOND"),
