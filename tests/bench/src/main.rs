@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod appends;
+mod connections;
 mod floor;
 mod inbound;
 mod latency;
@@ -57,6 +58,7 @@ enum Part {
     Latency,
     Rebuild,
     Surveys,
+    Connections,
 }
 
 #[tokio::main]
@@ -108,6 +110,10 @@ async fn main() -> anyhow::Result<()> {
     if wanted(Part::Surveys) {
         say("(f) plan and verify");
         table.add(surveys::measure(&servers, if quick { 5_000 } else { 100_000 }).await.context("surveys")?);
+    }
+    if wanted(Part::Connections) {
+        say("(g) idle connections");
+        table.add(connections::measure(&servers, 10_000).await.context("idle connections")?);
     }
     table.finish();
     say("done\n");

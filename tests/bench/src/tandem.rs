@@ -62,6 +62,12 @@ impl Settings {
         self
     }
 
+    /// With a setting of its own.
+    pub fn with(mut self, name: &'static str, value: &str) -> Self {
+        self.environment.push((name, value.to_owned()));
+        self
+    }
+
     /// With a Stripe whose rate limits are kept: those of a test account.
     pub fn paced_stripe(mut self, url: &str) -> Self {
         self.environment.extend([
