@@ -1,5 +1,7 @@
 //! What the routes work with.
 
+use std::time::Duration;
+
 use metrics_exporter_prometheus::PrometheusHandle;
 use sqlx::PgPool;
 use tandem_domain::Customer;
@@ -32,6 +34,8 @@ pub(crate) struct App {
     pub(crate) seen: LastSeen,
     /// Lag that `/readyz` still calls ready, in seconds.
     pub(crate) ready_lag_seconds: f64,
+    /// Longest time for a request's body to arrive.
+    pub(crate) body_timeout: Duration,
     /// Long answers end when this does.
     pub(crate) shutdown: CancellationToken,
 }

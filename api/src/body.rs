@@ -19,12 +19,9 @@ use crate::problem::Problem;
 /// Most bytes of a JSON body.
 pub(crate) const JSON_LIMIT: usize = 64 * 1024;
 
-/// Longest time for a body to arrive.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A body whole, or the reason why not.
-pub(crate) async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
-    let collected = tokio::time::timeout(PATIENCE, Limited::new(body, limit).collect()).await;
+/// A body whole, in that time, or the reason why not.
+pub(crate) async fn read(body: Body, limit: usize, patience: Duration) -> Result<Bytes, Problem> {
+    let collected = tokio::time::timeout(patience, Limited::new(body, limit).collect()).await;
     match collected.map_err(|_| Problem::body_timeout())? {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Problem::too_large(limit)),

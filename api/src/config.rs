@@ -47,8 +47,8 @@ pub struct Config {
     /// `TANDEM_STRIPE__WEBHOOK_SECRETS` is not.
     #[serde(default)]
     pub stripe: Option<StripeConfig>,
-    /// What is logged: a filter as of tracing's `EnvFilter`, such as `debug` or `info,tandem_gateways=debug`.
-    /// `TANDEM_LOG`, default `info,sqlx=warn,async_nats=warn`.
+    /// What is logged: a filter as of tracing's `EnvFilter`, such as `debug` or `info,tandem_gateways=debug`. Of other crates
+    /// than ours what is below `info` only if they are named: they write passwords and messages. `TANDEM_LOG`, default `info,sqlx=warn,async_nats=warn`.
     #[serde(default = "log")]
     pub log: String,
     /// How: `text` or `json`. `TANDEM_LOG_FORMAT`, default `text`.
@@ -107,6 +107,14 @@ pub struct HttpConfig {
     /// Longest wait for open requests when the service is told to stop, in milliseconds.
     /// `TANDEM_HTTP__DRAIN_TIMEOUT_MS`, default 10000.
     pub drain_timeout_ms: u64,
+    /// Most connections at once, as far as the limit of open files has room for them; whoever comes then is answered about
+    /// health alone. `TANDEM_HTTP__MAX_CONNECTIONS`, default 10000.
+    pub max_connections: usize,
+    /// Longest wait of a connection for its next request, all of its headers included, in milliseconds.
+    /// `TANDEM_HTTP__IDLE_TIMEOUT_MS`, default 30000.
+    pub idle_timeout_ms: u64,
+    /// Longest time for a request's body to arrive, in milliseconds. `TANDEM_HTTP__BODY_TIMEOUT_MS`, default 30000.
+    pub body_timeout_ms: u64,
 }
 
 /// Why the settings will not do.
@@ -171,6 +179,12 @@ impl Config {
         if self.api_keys.iter().any(|key| key.expose_secret().len() < 16) {
             return wrong("TANDEM_API_KEYS", "each key must have at least 16 characters");
         }
+        if self.api_keys.iter().any(|key| !is_sendable(key.expose_secret())) {
+            return wrong(
+                "TANDEM_API_KEYS",
+                "each key must be printable ASCII, without spaces at its ends: no client could send another",
+            );
+        }
         self.check_bind(self.http.bind)?;
         if self.database.max_connections < 4 {
             return wrong("TANDEM_DATABASE__MAX_CONNECTIONS", "must be at least 4");
@@ -189,6 +203,17 @@ impl Config {
         }
         if !self.http.ready_lag_seconds.is_finite() || self.http.ready_lag_seconds <= 0.0 {
             return wrong("TANDEM_HTTP__READY_LAG_SECONDS", "must be more than 0");
+        }
+        if !(1..=1_000_000).contains(&self.http.max_connections) {
+            return wrong("TANDEM_HTTP__MAX_CONNECTIONS", "must be 1 to 1000000");
+        }
+        for (setting, timeout) in [
+            ("TANDEM_HTTP__IDLE_TIMEOUT_MS", self.http.idle_timeout_ms),
+            ("TANDEM_HTTP__BODY_TIMEOUT_MS", self.http.body_timeout_ms),
+        ] {
+            if !(1..=3_600_000).contains(&timeout) {
+                return wrong(setting, "must be 1 to 3600000");
+            }
         }
         if !is_token(&self.nats.stream) {
             return wrong("TANDEM_NATS__STREAM", "must be letters, digits, - or _");
@@ -217,6 +242,11 @@ impl Config {
     }
 }
 
+/// It arrives in a header as it is.
+fn is_sendable(key: &str) -> bool {
+    key.bytes().all(|byte| (b' '..=b'~').contains(&byte)) && key.trim() == key
+}
+
 fn is_token(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
 }
@@ -230,7 +260,14 @@ impl Default for NatsConfig {
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { bind: SocketAddr::from(([127, 0, 0, 1], 8080)), ready_lag_seconds: 30.0, drain_timeout_ms: 10_000 }
+        Self {
+            bind: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            ready_lag_seconds: 30.0,
+            drain_timeout_ms: 10_000,
+            max_connections: 10_000,
+            idle_timeout_ms: 30_000,
+            body_timeout_ms: 30_000,
+        }
     }
 }
 

@@ -149,7 +149,7 @@ impl From<DirectionWord> for Direction {
         Common, OfBody,
     )
 )]
-#[tracing::instrument(name = "gateways.pause", skip_all, fields(gateway = name))]
+#[tracing::instrument(name = "gateways.pause", skip_all, fields(gateway))]
 pub(crate) async fn pause(
     State(app): State<App>,
     Named(name): Named<String>,
@@ -160,7 +160,9 @@ pub(crate) async fn pause(
         return Err(Problem::invalid("reason", "must have at most 200 characters, and no control characters"));
     }
     let key = context.key.as_ref();
-    Ok(done(app.gateways.pause(named(&app, &name)?, direction.map(Into::into), &reason, key).await?))
+    let gateway = named(&app, &name)?;
+    tracing::Span::current().record("gateway", gateway.as_str());
+    Ok(done(app.gateways.pause(gateway, direction.map(Into::into), &reason, key).await?))
 }
 
 /// Resume a gateway
@@ -179,13 +181,15 @@ pub(crate) async fn pause(
         Common, OfBody,
     )
 )]
-#[tracing::instrument(name = "gateways.resume", skip_all, fields(gateway = name))]
+#[tracing::instrument(name = "gateways.resume", skip_all, fields(gateway))]
 pub(crate) async fn resume(
     State(app): State<App>,
     Named(name): Named<String>,
     Write { body: Optional(ResumeRequest { direction }), context, .. }: Write<Optional<ResumeRequest>>,
 ) -> Result<Response, Problem> {
-    Ok(done(app.gateways.resume(named(&app, &name)?, direction.map(Into::into), context.key.as_ref()).await?))
+    let gateway = named(&app, &name)?;
+    tracing::Span::current().record("gateway", gateway.as_str());
+    Ok(done(app.gateways.resume(gateway, direction.map(Into::into), context.key.as_ref()).await?))
 }
 
 /// A gateway's name in a query.

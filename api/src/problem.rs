@@ -185,6 +185,14 @@ impl Problem {
         Self::new(Kind::Unavailable, "the service is starting; /readyz says what it waits for")
     }
 
+    /// There are as many connections as there may be.
+    pub(crate) fn full() -> Self {
+        Self::new(
+            Kind::Unavailable,
+            "as many connections are open as TANDEM_HTTP__MAX_CONNECTIONS and the limit of open files let there be: try again",
+        )
+    }
+
     /// One field, parameter or header is wrong.
     pub(crate) fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self::all_invalid(vec![FieldError { field: field.into(), message: message.into() }])

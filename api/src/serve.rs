@@ -20,11 +20,12 @@ use crate::app::App;
 use crate::auth::ApiKeys;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
+use crate::connections::{self, Limits};
 use crate::health::LastSeen;
 use crate::keys::Keys;
 use crate::log::chain;
 use crate::start::{StartError, start};
-use crate::{apart, connect, routes};
+use crate::{apart, connect, files, routes};
 
 /// Longest wait for the tasks to end, once they are told to.
 const ENDING: Duration = Duration::from_secs(10);
@@ -97,9 +98,12 @@ pub(crate) async fn serve_reloading(
     tell_of_missing_secrets(&config);
     let (app, relay) = wire(&config, &stripes, clock, waiting, shutdown.clone()).await?;
     tracing::info!(%address, "serving the API at http://{address}");
-    let service = routes::service(app.clone());
-    let stopped = shutdown.clone().cancelled_owned();
-    let http = async move { axum::serve(listener, service).with_graceful_shutdown(stopped).await };
+    let limits = Limits {
+        connections: files::connections(&config, files::raise()),
+        idle: Duration::from_millis(config.http.idle_timeout_ms),
+    };
+    let (whole, health) = (routes::service(app.clone()), routes::health_alone(app.clone()));
+    let http = connections::serve(listener, whole, health, limits, shutdown.clone());
     let mut http = AbortOnDropHandle::new(tokio::spawn(http));
 
     // What works on after the last request, so that a command that was answered is on its way.
@@ -153,8 +157,7 @@ pub(crate) async fn serve_reloading(
     tracing::info!("stopped");
     match (broken, ended) {
         (Some(error), _) | (None, Some(Err(error))) => Err(error.into()),
-        (None, Some(Ok(Err(error)))) => Err(error.into()),
-        (None, Some(Ok(Ok(()))) | None) => Ok(()),
+        (None, Some(Ok(())) | None) => Ok(()),
     }
 }
 
@@ -205,6 +208,7 @@ async fn wire(
         starting,
         seen: LastSeen::default(),
         ready_lag_seconds: config.http.ready_lag_seconds,
+        body_timeout: Duration::from_millis(config.http.body_timeout_ms),
         shutdown,
     };
     Ok((app, relay))

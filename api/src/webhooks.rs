@@ -47,8 +47,9 @@ pub(crate) async fn take(
     request: Request,
 ) -> Result<Json<Taken>, Problem> {
     let (parts, body) = request.into_parts();
-    let body = body::read(body, LIMIT).await?;
+    let body = body::read(body, LIMIT, app.body_timeout).await?;
     let accepted = app.gateways.accept(&gateway, &parts.headers, &body, app.clock.now()).await?;
+    tracing::Span::current().record("gateway", &gateway);
     let (outcome, kind) = match &accepted {
         Accepted::Stored => ("stored", ""),
         Accepted::Repeated => ("repeated", ""),
@@ -57,6 +58,7 @@ pub(crate) async fn take(
         Accepted::Sample => ("test", ""),
     };
     metrics::counter!("tandem_webhooks_total", "gateway" => gateway, "outcome" => outcome).increment(1);
+    let kind: String = kind.chars().take(100).collect();
     tracing::debug!(outcome, kind, "a webhook was taken");
     Ok(Json(Taken { outcome }))
 }

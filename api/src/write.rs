@@ -81,7 +81,7 @@ impl<T: JsonBody + Default> WriteBody for Optional<T> {
 impl<T: WriteBody> FromRequest<App> for Write<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, _: &App) -> Result<Self, Problem> {
+    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
         let mut context = Context::from_origin("api");
         if let Some(RequestId(id)) = parts.extensions.get() {
@@ -92,7 +92,7 @@ impl<T: WriteBody> FromRequest<App> for Write<T> {
         }
         let if_match = IfMatch::read(&parts.headers)?;
         let key = key(&parts.headers)?;
-        let bytes = body::read(body, JSON_LIMIT).await?;
+        let bytes = body::read(body, JSON_LIMIT, app.body_timeout).await?;
         if let Some(key) = key {
             context = context.key(key, fingerprint(&parts.method, parts.uri.path(), &bytes));
         }

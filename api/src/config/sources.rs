@@ -202,6 +202,29 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_no_client_can_send_is_refused_wherever_it_is_set() {
+        let file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+        for (key, good) in [
+            ("0123456789 abcdef", true),
+            (" 0123456789abcdef", false),
+            ("0123456789abcdef ", false),
+            ("0123456789abcdef\\n", false),
+            ("0123456789\\u0000abcdef", false),
+            ("0123456789abcdeé", false),
+        ] {
+            let text = format!("api_keys = [\"{key}\"]\n[database]\nurl = \"postgres://x\"\n");
+            fs::write(file.path(), text).unwrap();
+            let read = load(Some(file.path().to_owned()), std::iter::empty());
+            assert_eq!(read.is_ok(), good, "{key:?}");
+            if let Err(error) = read {
+                let complaint = error.to_string();
+                assert!(complaint.contains("TANDEM_API_KEYS") || complaint.contains("api_keys"), "{complaint}");
+                assert!(!complaint.contains("0123456789"), "{complaint}");
+            }
+        }
+    }
+
+    #[test]
     fn digits_in_a_secret_stay_digits() {
         let config = from(&[DATABASE, ("TANDEM_API_KEYS", "0000000000000000")]).unwrap();
         assert_eq!(config.api_keys[0].expose_secret(), "0000000000000000");
@@ -267,12 +290,19 @@ mod tests {
             ("TANDEM_LOG_FORMAT", "xml"),
             ("TANDEM_NATS__STREAM", "a.b"),
             ("TANDEM_API_KEYS", "short"),
+            ("TANDEM_API_KEYS", "schlüssel-schlüssel"),
+            ("TANDEM_API_KEYS", "0123456789abcdef,0123456789\tabcdef"),
+            ("TANDEM_API_KEYS", "0123456789abcdef\u{7f}"),
+            ("TANDEM_HTTP__MAX_CONNECTIONS", "0"),
+            ("TANDEM_HTTP__IDLE_TIMEOUT_MS", "0"),
+            ("TANDEM_HTTP__BODY_TIMEOUT_MS", "0"),
             ("TANDEM_GATEWAYS__WORKERS", "-1"),
             ("TANDEM_GATEWAYS__DONE_KEPT_DAYS", "30"),
             ("TANDEM_DATABASE__KEYS_KEPT_HOURS", "23"),
         ] {
             let complaint = complaint(&[(setting, value)]);
             assert!(complaint.starts_with(&format!("{setting}: ")), "{setting}: {complaint}");
+            assert!(setting != "TANDEM_API_KEYS" || !complaint.contains(value), "{complaint}");
         }
         let stripe = complaint(&[("TANDEM_STRIPE__SECRET_KEY", "sk_test_1"), ("TANDEM_STRIPE__POLICIES", "latest")]);
         assert!(stripe.starts_with("TANDEM_STRIPE__POLICIES: "), "{stripe}");

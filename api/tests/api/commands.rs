@@ -5,6 +5,7 @@ use std::process::{Output, Stdio};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tandem_api::Config;
+use tandem_local::test::Looks;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
@@ -136,6 +137,106 @@ async fn a_reader_that_has_read_enough_is_no_failure() {
         assert_eq!(ended.status.code(), Some(code), "{arguments:?}: {told}");
         assert!(!told.contains("roken pipe"), "{arguments:?}: {told}");
     }
+}
+
+/// Fails for a command that prints what came from outside as it came.
+#[tokio::test]
+async fn what_came_from_outside_moves_no_cursor_and_is_no_formula() {
+    let service = Service::start().await;
+    let plan =
+        "WITH plan AS (INSERT INTO surveys (gateway, kind, ended_at) VALUES ('stripe', 'plan', now()) RETURNING id)
+        INSERT INTO plan_items (plan_id, n, action, remote_id) SELECT id, n, 'create_here', remote_id
+        FROM plan, unnest($1::text[]) WITH ORDINALITY AS given (remote_id, n) RETURNING plan_id";
+    let ids = ["cus_\u{1b}[2J\u{9b}31m\r\n", "=HYPERLINK(\"http://x\")", "+1", "-1", "@x", "\t=1", "\r=1"];
+    let database = database(&service.config).await;
+    let plan: Vec<i64> = sqlx::query_scalar(plan).bind(&ids[..]).fetch_all(&database).await.unwrap();
+    let plan = plan[0].to_string();
+
+    let (code, table, _) = run(&service.config, &["plan", "show", &plan]).await;
+    assert_eq!(code, 0);
+    assert!(table.contains("cus_\\u001b[2J\\u009b31m\\u000d\\u000a  "), "{table}");
+    assert!(!table.contains(|c: char| c.is_control() && c != '\n'), "{table:?}");
+
+    let (_, json, _) = run(&service.config, &["plan", "show", &plan, "--format", "json"]).await;
+    assert!(!json.contains(|c: char| c.is_control() && c != '\n'), "{json:?}");
+    let shown: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(shown["rows"][0]["remote_id"], ids[0]);
+
+    let (_, csv, _) = run(&service.config, &["plan", "show", &plan, "--format", "csv"]).await;
+    assert!(!csv.contains(['\u{1b}', '\u{9b}', '\r']), "{csv:?}");
+    let cells: Vec<String> =
+        csv::Reader::from_reader(csv.as_bytes()).records().map(|row| row.unwrap()[3].to_owned()).collect();
+    assert_eq!(
+        cells[1..],
+        ["'=HYPERLINK(\"http://x\")", "'+1", "'-1", "'@x", "'\t=1", "'\\u000d=1"],
+        "a spreadsheet takes them for texts"
+    );
+}
+
+/// Fails for a service whose filter lets other crates say what we never would.
+#[tokio::test]
+async fn neither_secrets_nor_customers_values_are_logged_at_any_level() {
+    let mut config = fresh_config().await;
+    for url in [&mut config.database.url, &mut config.nats.url] {
+        let given = url.expose_secret().to_owned();
+        let (scheme, rest) = given.split_once("://").unwrap();
+        let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+        let user = rest.rsplit_once('@').map_or("tandem", |(user, _)| user.split(':').next().unwrap());
+        *url = format!("{scheme}://{user}:hidden-password@{place}").into();
+    }
+    let mut command = tandem(&config, &["serve"]);
+    command.env("TANDEM_LOG", "trace").env("TANDEM_API_KEYS", "hidden-key-of-the-api");
+    command.env("TANDEM_STRIPE__SECRET_KEY", "sk_test_hidden").env("TANDEM_STRIPE__API_BASE", "http://127.0.0.1:1");
+    command.env("TANDEM_STRIPE__WEBHOOK_SECRETS", "whsec_hidden");
+    let mut served = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(served.stderr.take().unwrap()).lines();
+    let mut said = vec![];
+    let url = loop {
+        let line = tokio::time::timeout(PATIENCE, log.next_line()).await.expect("a line").unwrap().expect("a line");
+        let url =
+            line.split_once("serving the API at ").map(|(_, url)| url.split_whitespace().next().unwrap().to_owned());
+        said.push(line);
+        if let Some(url) = url {
+            break url;
+        }
+    };
+    let reading = tokio::spawn(async move {
+        let mut said = said;
+        while let Ok(Some(line)) = log.next_line().await {
+            said.push(line);
+        }
+        said
+    });
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let ask = |method: reqwest::Method, path: &str| {
+        http.request(method, format!("{url}{path}")).bearer_auth("hidden-key-of-the-api")
+    };
+    let asking = async {
+        let mut looks = Looks::default();
+        while ask(reqwest::Method::GET, "/readyz").send().await.unwrap().status() != 200 {
+            looks.pause().await;
+        }
+        let ada = json!({"name": "Hidden Ada", "email": "hidden@ada.example", "metadata": {"plan": "hidden-plan"}});
+        let created = ask(reqwest::Method::POST, "/customers").json(&ada).send().await.unwrap();
+        let created: Value = created.error_for_status().unwrap().json().await.unwrap();
+        let path = format!("/customers/{}", created["id"].as_str().unwrap());
+        let changed = ask(reqwest::Method::PATCH, &path).json(&json!({"phone": "hidden-phone"})).send().await.unwrap();
+        assert_eq!(changed.status(), 200);
+        // The message of it has been through NATS.
+        let seen = ask(reqwest::Method::GET, &format!("{path}?min_version=2")).send().await.unwrap();
+        assert_eq!(seen.status(), 200);
+        ask(reqwest::Method::GET, "/customers?email=hidden%40ada.example").send().await.unwrap();
+        ask(reqwest::Method::POST, "/webhooks/stripe").body("hidden-body").send().await.unwrap();
+    };
+    tokio::time::timeout(PATIENCE, asking).await.expect("answers");
+
+    let id = rustix::process::Pid::from_raw(i32::try_from(served.id().unwrap()).unwrap()).unwrap();
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    tokio::time::timeout(PATIENCE, served.wait()).await.expect("its end").unwrap();
+    let said = reading.await.unwrap();
+    assert!(said.iter().any(|line| line.contains("DEBUG") && line.contains("answered")), "we are heard: {said:#?}");
+    let leaks: Vec<&String> = said.iter().filter(|line| line.to_lowercase().contains("hidden")).collect();
+    assert!(leaks.is_empty(), "{leaks:#?}");
 }
 
 #[tokio::test]

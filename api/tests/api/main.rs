@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test has nothing better to do")]
 
 mod commands;
+mod connections;
 mod customers;
 mod document;
 mod faults;
 mod feed;
+mod flood;
 mod input;
 mod keys;
 mod largest;

@@ -140,6 +140,7 @@ impl Service {
     pub async fn send(&self, request: reqwest::Request) -> Answer {
         let (method, path) = (request.method().to_string(), request.url().path().to_owned());
         let answer = Answer::of(self.http.execute(request).await.unwrap()).await;
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{method} {path}: {answer:?}");
         if let Some(responses) = crate::document::responses(&method, &path) {
             let status = answer.status.to_string();
             assert!(responses.contains(&status), "{method} {path} answers {status}, which its document does not say");

@@ -1,0 +1,148 @@
+//! Connections that take and do not give: bounded in time and in number, and health is answered whatever they do.
+
+use reqwest::Method;
+use serde_json::json;
+use tandem_local::test::Looks;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::service::{Answer, PATIENCE, Service};
+
+const HEALTH: &str = "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
+
+async fn connect(service: &Service) -> TcpStream {
+    TcpStream::connect(service.url.strip_prefix("http://").unwrap()).await.unwrap()
+}
+
+/// A connection that was taken: it has had an answer.
+async fn taken(service: &Service) -> TcpStream {
+    let mut connection = connect(service).await;
+    connection.write_all(HEALTH.as_bytes()).await.unwrap();
+    read_until(&mut connection, "{\"status\":\"ok\"}").await;
+    connection
+}
+
+async fn read_until(connection: &mut TcpStream, wanted: &str) -> String {
+    let reading = async {
+        let (mut text, mut buffer) = (String::new(), [0; 4096]);
+        while !text.contains(wanted) {
+            let length = connection.read(&mut buffer).await.unwrap();
+            assert!(length > 0, "it ended before it said {wanted}: {text}");
+            text.push_str(std::str::from_utf8(&buffer[..length]).unwrap());
+        }
+        text
+    };
+    tokio::time::timeout(PATIENCE, reading).await.expect(wanted)
+}
+
+/// Reads until the other side has closed it.
+async fn closed(mut connection: TcpStream) -> String {
+    let mut text = vec![];
+    // A reset is an end, too.
+    let _ = tokio::time::timeout(PATIENCE, connection.read_to_end(&mut text)).await.expect("it is closed");
+    String::from_utf8(text).unwrap()
+}
+
+/// Asks by a connection of its own.
+async fn alone(service: &Service, path: &str) -> Answer {
+    let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap();
+    let request = http.request(Method::GET, format!("{}{path}", service.url)).header("connection", "close");
+    Answer::of(request.send().await.unwrap()).await
+}
+
+/// Fails for a service that waits for a head as long as the client likes.
+#[tokio::test]
+async fn a_connection_that_asks_nothing_or_half_of_something_is_closed() {
+    let service = Service::start_with(|config| config.http.idle_timeout_ms = 200).await;
+    let silent = connect(&service).await;
+    let mut half = connect(&service).await;
+    half.write_all(b"GET /customers HTTP/1.1\r\nhost: localhost\r\nx-half: ").await.unwrap();
+    let mut between = connect(&service).await;
+    between.write_all(HEALTH.as_bytes()).await.unwrap();
+
+    assert_eq!(closed(silent).await, "");
+    closed(half).await;
+    assert!(closed(between).await.contains("{\"status\":\"ok\"}"), "it has had its answer");
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_waited_for_so_long_and_no_longer() {
+    let service = Service::start_with(|config| config.http.body_timeout_ms = 200).await;
+    for path in ["/customers", "/parked/1/retry"] {
+        let mut connection = connect(&service).await;
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{{"
+        );
+        connection.write_all(head.as_bytes()).await.unwrap();
+        let answer = closed(connection).await;
+        assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("body-timeout"), "{path}: {answer}");
+    }
+}
+
+/// Fails for a service that takes an answer which goes on for an idle connection.
+#[tokio::test]
+async fn a_live_feed_goes_on_while_idle_connections_are_closed() {
+    let service = Service::start_with(|config| config.http.idle_timeout_ms = 100).await;
+    let mut feed = connect(&service).await;
+    let ask = "GET /events HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n\r\n";
+    feed.write_all(ask.as_bytes()).await.unwrap();
+    read_until(&mut feed, "text/event-stream").await;
+    // One after the other: the feed has been silent for longer than any of them was.
+    for _ in 0..5 {
+        closed(connect(&service).await).await;
+    }
+
+    service.ada().await;
+
+    read_until(&mut feed, "event: created").await;
+}
+
+#[tokio::test]
+async fn a_head_without_end_is_refused() {
+    let service = Service::start().await;
+    let mut connection = connect(&service).await;
+    let head = format!("GET /healthz HTTP/1.1\r\nhost: localhost\r\nx-large: {}\r\n\r\n", "x".repeat(200_000));
+    // It may be refused before all of it is sent.
+    let _ = connection.write_all(head.as_bytes()).await;
+    let answer = closed(connection).await;
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer}");
+}
+
+/// Fails for a service that takes whoever comes, or nobody once it is full.
+#[tokio::test]
+async fn once_there_are_as_many_connections_as_there_may_be_health_is_still_told() {
+    let service = Service::start_with(|config| config.http.max_connections = 16).await;
+    let mut open = vec![];
+    // The test's own client has some of them.
+    let mut looks = Looks::default();
+    let full = loop {
+        let answer = alone(&service, "/customers").await;
+        if answer.status != 200 {
+            break answer;
+        }
+        open.push(taken(&service).await);
+        assert!(open.len() <= 16, "more than so many are taken");
+        looks.pause().await;
+    };
+    assert_eq!((full.status, full.problem()), (503, "unavailable"), "{full:?}");
+    assert!(full.headers.contains_key("retry-after"));
+    assert!(full.body["detail"].as_str().unwrap().contains("TANDEM_HTTP__MAX_CONNECTIONS"), "{full:?}");
+
+    // More than are kept for health, all of them silent.
+    let mut silent = vec![];
+    for _ in 0..100 {
+        silent.push(connect(&service).await);
+    }
+    let health = alone(&service, "/healthz").await;
+    assert_eq!((health.status, health.body), (200, json!({"status": "ok"})));
+    assert_eq!(alone(&service, "/readyz").await.status, 200);
+
+    drop(silent);
+    open.clear();
+    let asking = async {
+        while alone(&service, "/customers").await.status != 200 {
+            looks.pause().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking).await.expect("its places are free again");
+}
