@@ -148,7 +148,17 @@ pub(crate) async fn serve_reloading(
         }
     }
     work.cancel();
-    if tokio::time::timeout(ENDING, async { while tasks.join_next().await.is_some() {} }).await.is_err() {
+    let unanswered = app.store.apart().count();
+    if unanswered > 0 {
+        tracing::info!(
+            tasks = unanswered,
+            "waiting for commands and webhooks that were accepted and have no caller any more"
+        );
+    }
+    // Together: both are done soon, and neither needs what the other waits for.
+    let ending =
+        async { tokio::join!(app.store.apart().ended(), async { while tasks.join_next().await.is_some() {} }) };
+    if tokio::time::timeout(ENDING, ending).await.is_err() {
         tracing::warn!("some tasks did not end in time");
     }
     // What was rung or published last goes out.

@@ -31,7 +31,7 @@ mod wake;
 #[doc(hidden)]
 pub mod zoo;
 
-pub use apart::apart;
+pub use apart::Apart;
 pub use context::{CommandKey, Context};
 pub use cqrs_es::persist::EventUpcaster;
 pub use database::{epoch, last_position, migrate, signed, unsigned};

@@ -5,7 +5,7 @@ mod page;
 
 pub use error::{ExecuteError, StoreError};
 
-use crate::apart::apart;
+use crate::apart::Apart;
 use crate::context::{CommandKey, Context};
 use crate::crash;
 use crate::database::signed;
@@ -38,6 +38,7 @@ pub struct Store<A> {
     reads: Arc<PostgresEventRepository>,
     relaxed: Relaxed,
     disk: Disk,
+    apart: Apart,
     wake: Wake,
     upcasters: fn() -> Vec<Box<dyn EventUpcaster>>,
     /// Aggregates as this process last appended to them. Others may have appended since: an append finds out.
@@ -118,6 +119,7 @@ impl<A> Clone for Store<A> {
             reads: Arc::clone(&self.reads),
             relaxed: self.relaxed.clone(),
             disk: self.disk.clone(),
+            apart: self.apart.clone(),
             wake: self.wake.clone(),
             upcasters: self.upcasters,
             recent: Arc::clone(&self.recent),
@@ -143,7 +145,7 @@ where
         let (recent, appended) = (Arc::new(Cache::new(RECENT)), broadcast::Sender::new(NEWS));
         let relaxed = Relaxed::of(&pool, STARTING, APPENDING);
         let reads = Arc::new(PostgresEventRepository::new(pool.clone()));
-        Self { disk: Disk::of(&pool), reads, relaxed, pool, wake, upcasters, recent, appended }
+        Self { disk: Disk::of(&pool), apart: Apart::default(), reads, relaxed, pool, wake, upcasters, recent, appended }
     }
 
     /// Hears at once of what is appended in this process. No more than a hint: it may be missed, and other processes append,
@@ -155,6 +157,11 @@ where
     /// What commands wait for before they are answered.
     pub fn disk(&self) -> &Disk {
         &self.disk
+    }
+
+    /// The tasks that commands run in. Whoever ends the process waits for them before it closes the connections.
+    pub fn apart(&self) -> &Apart {
+        &self.apart
     }
 
     /// The bell that rings after each commit.
@@ -257,7 +264,7 @@ where
             return running.await;
         }
         // The runtime may shut down.
-        apart(running).await.unwrap_or(Err(ExecuteError::Unavailable(sqlx::Error::WorkerCrashed)))
+        self.apart.run(running).await.unwrap_or(Err(ExecuteError::Unavailable(sqlx::Error::WorkerCrashed)))
     }
 
     /// Waits until what a command led to is durable. A session that broke on the way is no reason to fail if it is there all

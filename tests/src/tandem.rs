@@ -175,6 +175,19 @@ impl Tandem {
         self.process.stop(Signal::TERM, Duration::from_secs(20));
     }
 
+    /// Tells it to stop, as an operator would.
+    pub fn terminate(&mut self) {
+        self.process.signal(Signal::TERM);
+    }
+
+    /// Waits until it has ended in order.
+    ///
+    /// # Panics
+    /// When it lives on, or ended otherwise.
+    pub async fn ended_in_order(&mut self) {
+        assert_eq!(self.ended().await.code(), Some(0), "it ended badly:\n{}", self.log());
+    }
+
     /// Sets something in its environment, from its next start on.
     pub fn set_env(&mut self, name: &str, value: &str) {
         self.env.push((name.to_owned(), value.to_owned()));

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use http::HeaderMap;
 use tandem_domain::GatewayName;
 use tandem_eventlog::zoo::plays;
-use tandem_eventlog::{Disk, Relaxed, Wake, apart, crash};
+use tandem_eventlog::{Disk, Relaxed, Wake, crash};
 use tracing::Instrument;
 
 use super::Gateways;
@@ -33,12 +33,12 @@ impl Gateways {
                 let runs = self.runs().get(&name).cloned();
                 // In a task of its own: a sender that hangs up leaves no lease behind that nobody knows of.
                 let storing = async move { inbox.store_one(&name, &change, runs.as_ref()).await };
-                let storing = apart(storing.in_current_span());
+                let (storing, apart) = (storing.in_current_span(), self.store.apart().clone());
                 if plays("acknowledged-before-stored") {
-                    tokio::spawn(storing);
+                    tokio::spawn(async move { apart.run(storing).await });
                     return Ok(Accepted::Stored);
                 }
-                let new = storing.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))?;
+                let new = apart.run(storing).await.unwrap_or(Err(sqlx::Error::WorkerCrashed))?;
                 crash::at("webhook-stored");
                 Ok(if new { Accepted::Stored } else { Accepted::Repeated })
             }

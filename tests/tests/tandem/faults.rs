@@ -144,6 +144,27 @@ async fn what_a_history_has_shown_outlives_a_crash_of_postgres() {
     assert_eq!(ids(tandem.events(&ada.id).await)[..shown.len()], ids(shown));
 }
 
+/// Variant: the process ends while a command runs whose caller has hung up. Nothing is stored, though it was accepted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_was_accepted_before_the_end_is_carried_out() {
+    let env = vec![("TANDEM_TEST_WAIT_AT", "command-decided".to_owned())];
+    let mut tandem = Tandem::start_with(Setup { env, ..Setup::default() }).await;
+    tandem.close_gate();
+    let (http, url) = (tandem.http().clone(), tandem.at("/customers"));
+    let creating = tokio::spawn(http.post(url).json(&json!({"name": "Ada"})).send());
+    tandem.gate_reached().await;
+    creating.abort();
+    assert!(creating.await.unwrap_err().is_cancelled(), "the caller hangs up");
+
+    tandem.terminate();
+    let waits = |log: &str| log.contains("waiting for commands and webhooks") || log.contains("stopped");
+    tandem.until("the end of all other work", || async { waits(&tandem.log()) }).await;
+    tandem.open_gate();
+    tandem.ended_in_order().await;
+
+    assert_eq!(tandem.rows("events", "event_type = 'created'").await, 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nats_killed_in_the_middle_loses_nothing() {
     let mut nats = test::own_nats().await;
