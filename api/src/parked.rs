@@ -51,7 +51,8 @@ pub(crate) struct ParkedBody {
     id: i64,
     /// At which gateway.
     gateway: String,
-    /// `rejected`: a push, or a read, that repeating cannot help; `duplicate`: a second object with one customer's id; `ambiguous`: the
+    /// `rejected`: a push, or a read, that repeating cannot help, or something stored that cannot be read (its code is
+    /// `stored_unreadable`); `duplicate`: a second object with one customer's id; `ambiguous`: the
     /// other side has one with the same email that no link knows; `deletion`: one side is deleted, and nobody has said yet
     /// whether the other shall be.
     kind: String,

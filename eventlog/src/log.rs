@@ -61,11 +61,17 @@ mod tests {
     #[test]
     fn what_serde_says_of_a_value_is_not_told() {
         let source = serde_json::from_str::<u64>("\n\"ada@old.example\"").unwrap_err();
-        let unreadable = RecordedError::Payload { event_type: "updated".into(), event_version: "1".into(), source };
+        let unreadable = RecordedError::Payload {
+            aggregate_id: "7".into(),
+            version: 2,
+            event_type: "updated".into(),
+            event_version: "1".into(),
+            source,
+        };
 
         assert_eq!(
             chain(&unreadable),
-            "the payload of updated 1 cannot be read: unfit JSON (Data) at line 2 column 17"
+            "the payload of updated 1, event 2 of 7, cannot be read: unfit JSON (Data) at line 2 column 17"
         );
     }
 

@@ -47,8 +47,12 @@ pub enum RecordedError {
     #[error("the event belongs to a {0}")]
     OtherAggregate(String),
     /// Its payload is not what this version of the program knows: an upcaster is missing, or a newer program wrote it.
-    #[error("the payload of {event_type} {event_version} cannot be read")]
+    #[error("the payload of {event_type} {event_version}, event {version} of {aggregate_id}, cannot be read")]
     Payload {
+        /// Whose event it is.
+        aggregate_id: String,
+        /// Which of its events.
+        version: u64,
         /// The event's type.
         event_type: String,
         /// The version of its form.
@@ -84,6 +88,8 @@ impl Recorded {
             if upcaster.can_upcast(&event.event_type, &event.event_version) { upcaster.upcast(event) } else { event }
         });
         serde_json::from_value(current.payload).map_err(|source| RecordedError::Payload {
+            aggregate_id: self.aggregate_id.clone(),
+            version: self.version,
             event_type: self.event_type.clone(),
             event_version: self.event_version.clone(),
             source,

@@ -11,13 +11,14 @@ use crate::crash;
 use crate::database::signed;
 use crate::disk::{Disk, Session};
 use crate::journal::{Journal, KeyOutcome, Place, find_key, store_key};
+use crate::recorded::{Recorded, history};
 use crate::relaxed::Relaxed;
 use crate::wake::Wake;
 use crate::zoo::plays;
 use backon::{ExponentialBuilder, Retryable};
 use cqrs_es::event_sink::EventSink;
 use cqrs_es::persist::{EventStoreAggregateContext, EventUpcaster, PersistedEventStore};
-use cqrs_es::{Aggregate, EventEnvelope, EventStore};
+use cqrs_es::{Aggregate, EventStore};
 use error::{database_error, execute_error};
 use postgres_es::PostgresEventRepository;
 use quick_cache::sync::Cache;
@@ -171,27 +172,13 @@ where
 
     /// The aggregate as it is now; version 0 if it has no events.
     pub async fn load(&self, id: &str) -> Result<Loaded<A>, StoreError> {
-        // Asked first: should a crash of the database put another in its place now, an append is refused.
-        let last = self.last(id).await?;
-        let events = self.events(id).await?;
-        Ok(Loaded { last, ..fold(id, events) })
-    }
-
-    async fn last(&self, id: &str) -> Result<Option<Uuid>, StoreError> {
-        sqlx::query_scalar(
-            "SELECT event_id FROM events WHERE (aggregate_type, aggregate_id) = ($1, $2) ORDER BY sequence DESC LIMIT 1",
-        )
-        .bind(A::TYPE)
-        .bind(id)
-        .fetch_optional(&self.pool)
-        .await
-        .map_err(StoreError::Unavailable)
+        Ok(fold(id, self.events(id).await?))
     }
 
     /// The aggregate at that version or a later one, from memory if it is there: for whoever is told of later ones anyhow.
     pub async fn load_since(&self, id: &str, version: u64) -> Result<Loaded<A>, StoreError> {
         let Some(known) = self.remembered(id, version) else { return self.load(id).await };
-        let is_there = self.holds(id, known.version, known.last).await.map_err(StoreError::Unavailable)?;
+        let is_there = self.holds(id, known.version, known.last).await?;
         if is_there { Ok(known) } else { self.load(id).await }
     }
 
@@ -222,7 +209,7 @@ where
         if actual < version {
             return Err(StoreError::NoSuchVersion { actual });
         }
-        events.retain(|event| event.sequence as u64 <= version);
+        events.retain(|event| event.version <= version);
         Ok(fold(id, events))
     }
 
@@ -412,21 +399,19 @@ where
             return Err(ExecuteError::KeyReused);
         }
         let mut then = self.events(&found.aggregate_id).await?;
-        then.retain(|event| event.sequence as u64 <= found.version);
+        then.retain(|event| event.version <= found.version);
         let own = then[then.len().saturating_sub(found.events)..].iter().map(|event| event.payload.clone()).collect();
         let Loaded { id, aggregate, version, last } = fold(&found.aggregate_id, then);
         Ok(Executed { id, aggregate, version, last, events: own, replayed: true })
     }
 
-    async fn events(&self, id: &str) -> Result<Vec<EventEnvelope<A>>, StoreError> {
-        let events = PersistedEventStore::<_, A>::new_event_store(Journal::of(&self.reads, &self.relaxed))
-            .with_upcasters((self.upcasters)())
-            .load_events(id)
-            .await;
-        events.map_err(|error| match execute_error(error) {
-            ExecuteError::Unavailable(error) => StoreError::Unavailable(error),
-            other => StoreError::Corrupt(other.into()),
-        })
+    async fn events(&self, id: &str) -> Result<Vec<Stored<A::Event>>, StoreError> {
+        let upcasters = (self.upcasters)();
+        let read = |recorded: Recorded| {
+            let payload = recorded.event::<A>(&upcasters)?;
+            Ok::<_, StoreError>(Stored { version: recorded.version, id: recorded.event_id, payload })
+        };
+        history(&self.pool, A::TYPE, id).await?.into_iter().map(read).collect()
     }
 }
 
@@ -481,10 +466,17 @@ where
     }
 }
 
-fn fold<A: Aggregate>(id: &str, events: Vec<EventEnvelope<A>>) -> Loaded<A> {
+/// An event that was read.
+struct Stored<E> {
+    version: u64,
+    id: Uuid,
+    payload: E,
+}
+
+fn fold<A: Aggregate>(id: &str, events: Vec<Stored<A::Event>>) -> Loaded<A> {
     let mut loaded = Loaded::<A>::unborn(id);
     for event in events {
-        loaded.version = event.sequence as u64;
+        (loaded.version, loaded.last) = (event.version, Some(event.id));
         loaded.aggregate.apply(event.payload);
     }
     loaded

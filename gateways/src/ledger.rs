@@ -134,6 +134,8 @@ pub(crate) enum Change {
     Become(LinkState),
     /// The remote rejected what is refused now, for these fields or as a whole: a person must look.
     Reject { refused: Option<Refused>, fields: Vec<String>, code: Option<String>, reason: String },
+    /// Something that is stored cannot be read: a person must look, or another version of Tandem.
+    Unread { refused: Refused, reason: String },
     /// This is still refused; what is no longer so leaves nothing for a person to do.
     Supersede(Refused),
     /// It may be the twin of one of these.

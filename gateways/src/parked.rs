@@ -129,7 +129,8 @@ pub struct Parked {
     pub id: i64,
     /// At which gateway.
     pub gateway: String,
-    /// `rejected`: a push, or a read, that repeating cannot help; `duplicate`: a second object with one customer's id; `ambiguous`: the
+    /// `rejected`: a push, or a read, that repeating cannot help, or something stored that cannot be read (its code is
+    /// `stored_unreadable`); `duplicate`: a second object with one customer's id; `ambiguous`: the
     /// other side has one with the same email; `deletion`: one side is deleted, and it is not said whether the other shall be.
     pub kind: String,
     /// Whose; of an ambiguous object with several candidates it is not known.
@@ -298,7 +299,7 @@ pub(crate) async fn rejected(
         "INSERT INTO parked (gateway, link_id, kind, field, code, reason)
          SELECT $1, $2, 'rejected', field, $4, $5 FROM unnest($3::text[]) AS each (field)
          ON CONFLICT (link_id, COALESCE(field, '')) WHERE state = 'open' AND kind = 'rejected'
-         DO UPDATE SET code = EXCLUDED.code, reason = EXCLUDED.reason",
+         DO UPDATE SET code = EXCLUDED.code, reason = EXCLUDED.reason, unread_by = NULL",
     )
     .bind(gateway.as_str())
     .bind(link.id)
@@ -308,6 +309,50 @@ pub(crate) async fn rejected(
     .execute(&mut **tx)
     .await?;
     Ok(())
+}
+
+/// What tells of itself as the reader of what is stored.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Parks a link of which something that is stored cannot be read by this version.
+pub(crate) async fn unread(
+    tx: &mut PgTransaction<'_>,
+    gateway: &GatewayName,
+    link: &Link,
+    reason: &str,
+) -> Result<(), sqlx::Error> {
+    rejected(tx, gateway, link, &[], Some("stored_unreadable"), reason).await?;
+    sqlx::query(
+        "UPDATE parked SET unread_by = $2
+         WHERE link_id = $1 AND state = 'open' AND kind = 'rejected' AND field IS NULL",
+    )
+    .bind(link.id)
+    .bind(VERSION)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Tries again what another version of Tandem could not read. Returns how much that is.
+pub(crate) async fn retry_unread(pool: &PgPool) -> Result<usize, ParkedError> {
+    let unread: Vec<i64> = sqlx::query_scalar(
+        "SELECT id FROM parked WHERE state = 'open' AND unread_by IS NOT NULL AND unread_by <> $1 ORDER BY id",
+    )
+    .bind(VERSION)
+    .fetch_all(pool)
+    .await?;
+    for id in &unread {
+        let mut tx = pool.begin().await?;
+        match retry(&mut tx, *id).await {
+            // A person, or another process, was there before.
+            Err(ParkedError::NotParked) => {}
+            retried => {
+                retried?;
+                tx.commit().await?;
+            }
+        }
+    }
+    Ok(unread.len())
 }
 
 /// Stores what is refused.

@@ -27,7 +27,7 @@ use crate::intent::Intent;
 use crate::ledger::{Change, Ledger, NotCommitted, Step};
 use crate::link::Link;
 use crate::timer::Timer;
-use crate::{CallError, Clock, Deletes, Direction, Filter, Gateway, Matching};
+use crate::{CallError, Clock, Deletes, Direction, Filter, Gateway, Matching, error_chain};
 
 /// How many rounds one run takes before it lets others have a turn. Two are usual: push, then find nothing.
 const ROUNDS: usize = 8;
@@ -45,6 +45,10 @@ pub(crate) async fn reconcile(run: &mut Run<'_>) -> Result<usize, RunError> {
         Err(RunError::Call(error)) => {
             unreadable::park(run, error).await?;
             Ok(held(run, &run.load().await?))
+        }
+        Err(RunError::Corrupt(error)) => {
+            unreadable::park_stored(run, error_chain(&*error)).await?;
+            Ok(0)
         }
         ended => ended,
     }
@@ -198,10 +202,14 @@ pub(crate) enum RunError {
     Call(#[from] CallError),
     /// PostgreSQL: again after a while.
     #[error("the database is unavailable")]
-    Database(#[from] sqlx::Error),
-    /// The event log: again after a while.
-    #[error("the event log did not do it")]
-    Log(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Database(#[source] sqlx::Error),
+    /// Events or rows that are stored cannot be read, or new ones cannot be stored: repeating cannot help, a person must look, or
+    /// another version of Tandem.
+    #[error("what is stored cannot be read")]
+    Corrupt(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The customer refuses what follows from what was seen. A fault of ours: again after a while.
+    #[error("the customer does not allow it")]
+    Refused(#[source] CustomerError),
     /// The feed has not told of all that has happened here: again after a while.
     #[error("the feed is behind")]
     Behind,
@@ -216,14 +224,32 @@ pub(crate) enum RunError {
     Restless,
 }
 
+impl From<sqlx::Error> for RunError {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Self::Corrupt(error.into()),
+            error => Self::Database(error),
+        }
+    }
+}
+
 impl From<StoreError> for RunError {
     fn from(error: StoreError) -> Self {
-        Self::Log(error.into())
+        match error {
+            StoreError::Unavailable(error) => Self::Database(error),
+            StoreError::Corrupt(_) | StoreError::NoSuchVersion { .. } => Self::Corrupt(error.into()),
+        }
     }
 }
 
 impl From<ExecuteError<CustomerError>> for RunError {
     fn from(error: ExecuteError<CustomerError>) -> Self {
-        Self::Log(error.into())
+        match error {
+            ExecuteError::Unavailable(error) => Self::Database(error),
+            ExecuteError::Corrupt(_) => Self::Corrupt(error.into()),
+            ExecuteError::Refused(refusal) => Self::Refused(refusal),
+            // Others were there before. No command of a run has a key.
+            ExecuteError::Conflict | ExecuteError::VersionMismatch { .. } | ExecuteError::KeyReused => Self::Restless,
+        }
     }
 }

@@ -76,9 +76,18 @@ pub enum SurveyError {
     /// What was read is kept: go on later.
     #[error("the database is unavailable")]
     Database(#[from] sqlx::Error),
-    /// What was read is kept: go on later.
+    /// Stored events of a customer cannot be read. What was read is kept: go on once that is mended.
     #[error("the catalog cannot be read")]
-    Catalog(#[from] StoreError),
+    Unreadable(#[source] StoreError),
+}
+
+impl From<StoreError> for SurveyError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(error) => Self::Database(error),
+            StoreError::Corrupt(_) | StoreError::NoSuchVersion { .. } => Self::Unreadable(error),
+        }
+    }
 }
 
 /// Whether a survey goes on with the last one for the same purpose that was not finished.

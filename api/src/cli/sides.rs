@@ -39,8 +39,14 @@ pub(super) fn begin(resume: bool) -> Begin {
 /// What was read is kept, and whoever reads this should know.
 pub(super) fn broken_off(error: SurveyError) -> Failure {
     match &error {
-        SurveyError::Call(_) | SurveyError::Database(_) | SurveyError::Catalog(_) => {
+        SurveyError::Call(_) | SurveyError::Database(_) => {
             eprintln!("What was done is kept: the same command with --resume goes on.");
+        }
+        SurveyError::Unreadable(_) => {
+            eprintln!(
+                "What was done is kept. If a newer version of Tandem wrote the event, run that version's command with --resume; \
+                 else restore the event."
+            );
         }
         SurveyError::Busy(_) | SurveyError::NoPlan(_) | SurveyError::NothingToResume { .. } => {}
     }

@@ -1,5 +1,6 @@
 //! Why a command was not executed, or an aggregate not loaded.
 
+use crate::recorded::RecordedError;
 use crate::transient::is_transient;
 use cqrs_es::AggregateError;
 use std::error::Error;
@@ -18,9 +19,21 @@ pub enum StoreError {
         /// The version it is at.
         actual: u64,
     },
-    /// Stored events cannot be read: a defect, or a missing upcaster.
+    /// Stored events cannot be read: a defect, or another version of the program wrote them. Repeating cannot help.
     #[error("stored events cannot be read")]
     Corrupt(#[source] BoxError),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        if is_transient(&error) { Self::Unavailable(error) } else { Self::Corrupt(error.into()) }
+    }
+}
+
+impl From<RecordedError> for StoreError {
+    fn from(error: RecordedError) -> Self {
+        Self::Corrupt(error.into())
+    }
 }
 
 /// Why a command was not executed.

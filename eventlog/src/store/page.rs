@@ -17,9 +17,9 @@ where
     pub async fn page(&self, after: &str, limit: u32) -> Result<Vec<Loaded<A>>, StoreError> {
         let upcasters = (self.upcasters)();
         let mut page: Vec<Loaded<A>> = vec![];
-        let histories = histories(&self.pool, A::TYPE, after, limit).await.map_err(StoreError::Unavailable)?;
+        let histories = histories(&self.pool, A::TYPE, after, limit).await?;
         for recorded in histories {
-            let event = recorded.event::<A>(&upcasters).map_err(|error| StoreError::Corrupt(error.into()))?;
+            let event = recorded.event::<A>(&upcasters)?;
             if page.last().is_none_or(|last| last.id != recorded.aggregate_id) {
                 page.push(Loaded::unborn(&recorded.aggregate_id));
             }

@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use tandem_eventlog::Projector;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error};
+use tracing::{debug, error, info};
 
 use super::report::report;
 use super::{Configured, Gateways};
@@ -20,7 +20,7 @@ use crate::sweep::{Sweeping, sweep};
 use crate::timer::Stopwatch;
 use crate::verify::watch;
 use crate::worker::{Links, News, Runs};
-use crate::{Sides, error_chain, inbox, retention, worker};
+use crate::{Sides, error_chain, inbox, parked, retention, worker};
 
 /// How long what the feed tells waits for more of it: workers hear sooner of what this process changes. Only an import, which
 /// needs all that the feed tells of emails, waits for it.
@@ -44,6 +44,7 @@ impl Gateways {
         let staying = tokio::spawn(worker::stay_alive(self.pool.clone(), leases.clone(), alive.clone()));
         tasks.spawn(report(self.clone(), shutdown.clone()));
         tasks.spawn(forget_done(self.clone(), shutdown.clone()));
+        tasks.spawn(read_again(self.clone(), shutdown.clone()));
         for one in self.configured.iter() {
             tasks.spawn(follow(self.clone(), one.clone(), shutdown.clone()));
             tasks.spawn(route(self.clone(), one.clone(), shutdown.clone()));
@@ -150,6 +151,28 @@ async fn sweep_one(all: Gateways, one: Configured, shutdown: CancellationToken) 
     let overlap = TimeDelta::from_std(one.sweep_overlap).unwrap_or(TimeDelta::MAX);
     let sweeping = Sweeping { interval: one.sweep_interval, overlap };
     sweep(all.pool.clone(), one.gateway.as_ref(), all.inbox.clone(), sweeping, Arc::clone(&all.clock), shutdown).await;
+}
+
+/// From one trial of what another version could not read to the next: while versions change, the other may try it, too.
+const READING_AGAIN: Duration = Duration::from_secs(600);
+
+/// Tries again what another version of Tandem could not read.
+async fn read_again(all: Gateways, shutdown: CancellationToken) {
+    while !shutdown.is_cancelled() {
+        match parked::retry_unread(&all.pool).await {
+            Ok(0) => {}
+            Ok(links) => {
+                info!(links, "trying again what another version of Tandem could not read");
+                all.due.ring();
+                all.inbox.wake.ring();
+            }
+            Err(error) => debug!(error = %error_chain(&error), "what is parked cannot be tried again now"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(READING_AGAIN) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
 }
 
 /// Now and then.

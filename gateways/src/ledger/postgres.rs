@@ -279,6 +279,10 @@ impl Postgres {
                 }
                 parked::rejected(tx, &self.gateway, link, &fields, code.as_deref(), &reason).await?;
             }
+            Change::Unread { refused, reason } => {
+                parked::refuse(tx, link, &refused).await?;
+                parked::unread(tx, &self.gateway, link, &reason).await?;
+            }
             Change::Supersede(kept) => parked::supersede(tx, link, &kept).await?,
             Change::Ask(candidates) => twins::park(tx, &self.gateway, link, &candidates).await?,
             Change::LetGo(remote_id) => join::let_go(tx, &self.gateway, link, &remote_id).await?,

@@ -255,7 +255,7 @@ impl State {
 
     fn decide(&self, id: CustomerId, decision: Decision) -> Result<Executed<Customer>, NotCommitted> {
         let Decision { customer: Loaded { id: name, mut aggregate, version, last }, command, .. } = decision;
-        let events = aggregate.decide(command).map_err(|error| RunError::Log(error.into()))?;
+        let events = aggregate.decide(command).map_err(RunError::Refused)?;
         if !events.is_empty() && self.customers.get(&id).map_or(0, |stored| stored.events.len() as u64) != version {
             return Err(NotCommitted::Conflict);
         }
@@ -296,6 +296,11 @@ impl Side {
             }
             Change::Reject { refused, .. } => {
                 if let (Some(row), Some(refused)) = (self.row(link_id), refused) {
+                    row.link.refused = refused;
+                }
+            }
+            Change::Unread { refused, .. } => {
+                if let Some(row) = self.row(link_id) {
                     row.link.refused = refused;
                 }
             }

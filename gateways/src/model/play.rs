@@ -383,7 +383,7 @@ impl State {
     fn end(&mut self, side: usize, link: &Link, ended: Result<usize, RunError>) {
         let (now, jitter) = (self.now, self.dice.random());
         self.tell(|| format!("a run of link {} at gateway {side} ended: {ended:?}", link.id));
-        if let Err(RunError::Log(error)) = &ended {
+        if let Err(RunError::Refused(error)) = &ended {
             self.breaks(|| format!("the event log refused: {error}"));
         }
         // Other processes end runs, too.

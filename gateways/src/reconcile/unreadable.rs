@@ -1,10 +1,11 @@
-//! What the gateway will not let us read: repeating cannot help, and a person must look.
+//! What cannot be read, here or at the gateway: repeating cannot help, and a person must look.
 
-use tracing::info;
+use tracing::{error, info};
 
 use super::{Run, RunError};
 use crate::CallError;
 use crate::ledger::Change;
+use crate::parked::VERSION;
 
 /// Parks a read that was refused for good; any other error stays one. Of a write the same is settled where it is made.
 ///
@@ -24,6 +25,18 @@ pub(super) async fn park(run: &mut Run<'_>, error: CallError) -> Result<(), RunE
     let mut refused = run.link.refused.clone();
     refused.add_read();
     run.store([Change::Reject { refused: Some(refused.clone()), fields: vec![], code, reason }]).await?;
+    run.link.refused = refused;
+    Ok(())
+}
+
+/// Parks a link of whose customer, or of which itself, something that is stored cannot be read. The next that happens to the link
+/// tries again, and so do a person's retry and another version of Tandem.
+pub(super) async fn park_stored(run: &mut Run<'_>, why: String) -> Result<(), RunError> {
+    error!(customer.id = %run.link.customer_id, gateway = %run.name(), error = why, "parked what is stored and cannot be read");
+    let mut refused = run.link.refused.clone();
+    refused.add_read();
+    let reason = format!("Tandem {VERSION} cannot read what is stored of it: {why}");
+    run.store([Change::Unread { refused: refused.clone(), reason }]).await?;
     run.link.refused = refused;
     Ok(())
 }

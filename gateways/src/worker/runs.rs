@@ -154,7 +154,9 @@ async fn one(with: &Reconciler, links: &Links, link: Link) {
         Err(RunError::Paused(_)) => "paused",
         Err(RunError::Behind) => "feed_behind",
         Err(RunError::Call(_)) => "gateway_unavailable",
-        Err(RunError::Database(_) | RunError::Log(_)) => "database_unavailable",
+        Err(RunError::Database(_)) => "database_unavailable",
+        Err(RunError::Corrupt(_)) => "unreadable",
+        Err(RunError::Refused(_)) => "refused",
     };
     counter!("tandem_reconciles_total", "gateway" => gateway.clone(), "outcome" => outcome).increment(1);
     let ended = match result {
@@ -173,7 +175,9 @@ async fn one(with: &Reconciler, links: &Links, link: Link) {
             let reason = error_chain(&error);
             let wait = wait_after(&error, run.link.attempts, rand::random());
             match &error {
-                RunError::Log(_) | RunError::Panicked => error!(error = %reason, "a link cannot be brought in step"),
+                RunError::Corrupt(_) | RunError::Refused(_) | RunError::Panicked => {
+                    error!(error = %reason, "a link cannot be brought in step")
+                }
                 _ => warn!(error = %reason, wait_ms = wait.as_millis() as u64, "a link must be tried again"),
             }
             link::postpone(&links.pool, &run.link, wait, &reason).await
@@ -193,7 +197,8 @@ pub(crate) fn wait_after(error: &RunError, attempts: i32, jitter: f64) -> Durati
         RunError::Call(CallError::Unauthorised { .. }) => wait.max(Duration::from_secs(5)),
         RunError::Call(_)
         | RunError::Database(_)
-        | RunError::Log(_)
+        | RunError::Corrupt(_)
+        | RunError::Refused(_)
         | RunError::LeaseLost
         | RunError::Panicked
         | RunError::Paused(_)

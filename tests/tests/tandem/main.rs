@@ -20,5 +20,6 @@ mod stalls;
 mod sweep;
 mod sync;
 mod twins;
+mod unreadable;
 mod verify;
 mod webhooks;
