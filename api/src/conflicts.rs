@@ -206,8 +206,8 @@ pub(crate) async fn resolve(
         CustomerCommand::Resolve(Resolve { gateway: gateway.clone(), field: field.clone(), since, keep, at })
     };
     let decision = match (body.keep, body.value) {
-        (KeepWord::Catalog, None) => Decision::Fixed(command(Keep::Catalog)),
-        (KeepWord::Gateway, None) => Decision::Fixed(command(Keep::Gateway)),
+        (KeepWord::Catalog, None) => Decision::Fixed(Box::new(command(Keep::Catalog))),
+        (KeepWord::Gateway, None) => Decision::Fixed(Box::new(command(Keep::Gateway))),
         (KeepWord::Value, Some(value)) => {
             let field: Field = row.field.parse()?;
             let patch = patch(&field, value)?;
@@ -228,7 +228,9 @@ pub(crate) async fn resolve(
 fn patch(field: &Field, value: Value) -> Result<CustomerPatch, Problem> {
     let body = match field {
         Field::Metadata(key) => json!({ "metadata": { key.as_str(): value } }),
-        Field::Name | Field::Email | Field::Phone | Field::Address => json!({ field.to_string(): value }),
+        Field::Name | Field::Email | Field::Phone | Field::Address | Field::Other(_) => {
+            json!({ field.to_string(): value })
+        }
     };
     serde_json::from_value(body).map_err(|_| Problem::invalid("value", format!("must be as {field} is in PATCH")))
 }

@@ -69,6 +69,8 @@ pub(crate) enum ValueBody {
     Text(String),
     /// An address.
     Address(AddressBody),
+    /// What a field holds that a later version of Tandem wrote.
+    Other(serde_json::Value),
 }
 
 /// Two edits of one field, made without knowing of each other. Both values stay readable here.
@@ -122,7 +124,7 @@ impl EventBody {
             CustomerEvent::Created { profile, at } => {
                 body.at = Timestamp(at);
                 body.changes = profile
-                    .iter()
+                    .all()
                     .map(|(field, value)| {
                         (field.to_string(), ChangeBody { before: None, after: Some(value.clone().into()) })
                     })
@@ -164,6 +166,7 @@ impl From<Value> for ValueBody {
         match value {
             Value::Text(text) => Self::Text(text),
             Value::Address(address) => Self::Address(address.into()),
+            Value::Other(json) => Self::Other(json),
         }
     }
 }

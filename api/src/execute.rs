@@ -27,7 +27,7 @@ pub(crate) struct Outcome {
 /// How it is decided which command it is.
 pub(crate) enum Decision {
     /// As it is.
-    Fixed(CustomerCommand),
+    Fixed(Box<CustomerCommand>),
     /// From the customer's fields as they are when it is carried out.
     Relative(Box<dyn Fn(&Profile) -> CustomerCommand + Send + Sync>),
 }
@@ -45,7 +45,7 @@ impl App {
         for _ in 0..ATTEMPTS {
             let mut context = context.clone();
             let command = match &decision {
-                Decision::Fixed(command) => command.clone(),
+                Decision::Fixed(command) => (**command).clone(),
                 Decision::Relative(decide) => {
                     let loaded = self.store.load(&name).await?;
                     context = context.expecting(loaded.version);

@@ -6,6 +6,8 @@ mod erase;
 mod event;
 #[cfg(test)]
 mod fixtures;
+#[cfg(test)]
+mod later;
 mod link;
 mod observe;
 #[cfg(test)]

@@ -8,7 +8,8 @@ mod patch;
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 pub use address::{ADDRESS_PARTS, Address};
 pub use field::{Field, InvalidField, METADATA_KEYS};
@@ -23,6 +24,8 @@ pub enum Value {
     Text(String),
     /// An address, compared and changed as one.
     Address(Address),
+    /// What a later version's field holds.
+    Other(serde_json::Value),
 }
 
 impl Value {
@@ -30,30 +33,48 @@ impl Value {
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
-            Self::Address(_) => None,
+            Self::Address(_) | Self::Other(_) => None,
         }
     }
 
     /// The address, if it is one.
     pub fn as_address(&self) -> Option<&Address> {
         match self {
-            Self::Text(_) => None,
+            Self::Text(_) | Self::Other(_) => None,
             Self::Address(address) => Some(address),
         }
+    }
+
+    /// Whether it can be that field's: only a later version's fields hold what is neither text nor address.
+    pub(crate) fn fits(&self, field: &Field) -> bool {
+        !field.is_known() || !matches!(self, Self::Other(_))
     }
 
     fn is_empty(&self) -> bool {
         match self {
             Self::Text(text) => text.is_empty(),
             Self::Address(address) => address.is_empty(),
+            Self::Other(json) => json.is_null(),
         }
     }
 }
 
 /// The set fields of a customer. In JSON a flat object: `{"email": "…", "metadata.plan": "pro"}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// Fields that only a later version knows are in it, too, and in [`Profile::all`]; all else leaves them out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Profile(BTreeMap<Field, Value>);
+
+impl<'de> Deserialize<'de> for Profile {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let fields = BTreeMap::<Field, Value>::deserialize(deserializer)?;
+        match fields.iter().find(|(field, value)| !value.fits(field)) {
+            Some((field, _)) => Err(D::Error::custom(format!("{field} has a value of another kind"))),
+            None => Ok(Self(fields)),
+        }
+    }
+}
 
 impl Profile {
     /// The value of a field, if it is set.
@@ -82,19 +103,42 @@ impl Profile {
 
     /// Every set field with its value, in the order of [`Field`].
     pub fn iter(&self) -> impl Iterator<Item = (&Field, &Value)> {
+        self.0.iter().filter(|(field, _)| field.is_known())
+    }
+
+    /// The same, with the fields of a later version.
+    pub fn all(&self) -> impl Iterator<Item = (&Field, &Value)> {
         self.0.iter()
+    }
+
+    /// Without the fields of a later version.
+    pub fn known(&self) -> Self {
+        Self(self.iter().map(|(field, value)| (field.clone(), value.clone())).collect())
+    }
+
+    /// With the fields of a later version that `other` has.
+    pub fn with_unknown_of(mut self, other: &Self) -> Self {
+        let unknown = other.0.iter().filter(|(field, _)| !field.is_known());
+        self.0.extend(unknown.map(|(field, value)| (field.clone(), value.clone())));
+        self
     }
 
     /// Every field that is set here or in `other`, once.
     pub fn fields_with<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a Field> {
-        self.0.keys().chain(other.0.keys().filter(|field| !self.0.contains_key(field)))
+        let mine = self.0.keys();
+        mine.chain(other.0.keys().filter(|field| !self.0.contains_key(field))).filter(|field| field.is_known())
+    }
+
+    /// Whether both hold the same, as far as this version knows.
+    pub fn equals(&self, other: &Self) -> bool {
+        self.fields_with(other).all(|field| self.get(field) == other.get(field))
     }
 
     /// Set metadata, by key.
     pub fn metadata(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().filter_map(|(field, value)| match field {
             Field::Metadata(key) => value.as_text().map(|text| (key.as_str(), text)),
-            Field::Name | Field::Email | Field::Phone | Field::Address => None,
+            Field::Name | Field::Email | Field::Phone | Field::Address | Field::Other(_) => None,
         })
     }
 

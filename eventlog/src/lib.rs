@@ -44,7 +44,7 @@ pub use once::{OnceError, begin_once, forget_keys};
 pub use projection::{Projection, ProjectionError};
 pub use projector::{Projector, ProjectorError, ProjectorStatus};
 pub use reader::ReadError;
-pub use recorded::{Recorded, RecordedError, history, history_after, read_after};
+pub use recorded::{Recorded, RecordedError, history, history_after, history_before, read_after};
 pub use relaxed::{Lent, Relaxed};
 pub use relay::{Relay, RelayStatus};
 pub use store::{Appended, Decided, ExecuteError, Executed, Loaded, Store, StoreError};

@@ -2,8 +2,8 @@
 
 use crate::database::{signed, unsigned};
 use chrono::{DateTime, Utc};
-use cqrs_es::Aggregate;
 use cqrs_es::persist::{EventUpcaster, SerializedEvent};
+use cqrs_es::{Aggregate, DomainEvent};
 use serde_json::Value;
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgExecutor, Row};
@@ -61,6 +61,20 @@ pub enum RecordedError {
         #[source]
         source: serde_json::Error,
     },
+    /// A newer program wrote it in a form that means something else.
+    #[error(
+        "{event_type} {event_version}, event {version} of {aggregate_id}, is of a later form than this program knows"
+    )]
+    Later {
+        /// Whose event it is.
+        aggregate_id: String,
+        /// Which of its events.
+        version: u64,
+        /// The event's type.
+        event_type: String,
+        /// The version of its form.
+        event_version: String,
+    },
     /// A message lacks a header of ours, or it cannot be read: something else published it.
     #[error("the message's header {0} is missing or wrong")]
     Header(&'static str),
@@ -87,14 +101,29 @@ impl Recorded {
         let current = upcasters.iter().fold(stored, |event, upcaster| {
             if upcaster.can_upcast(&event.event_type, &event.event_version) { upcaster.upcast(event) } else { event }
         });
-        serde_json::from_value(current.payload).map_err(|source| RecordedError::Payload {
+        let form = major(&current.event_version);
+        let event: A::Event = serde_json::from_value(current.payload).map_err(|source| RecordedError::Payload {
             aggregate_id: self.aggregate_id.clone(),
             version: self.version,
             event_type: self.event_type.clone(),
             event_version: self.event_version.clone(),
             source,
-        })
+        })?;
+        if form > major(&event.event_version()) {
+            return Err(RecordedError::Later {
+                aggregate_id: self.aggregate_id.clone(),
+                version: self.version,
+                event_type: self.event_type.clone(),
+                event_version: self.event_version.clone(),
+            });
+        }
+        Ok(event)
     }
+}
+
+/// Forms of one major version can be read by each other's programs: the later ones only have more in them.
+fn major(event_version: &str) -> u64 {
+    event_version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or_default()
 }
 
 macro_rules! select {
@@ -135,6 +164,25 @@ pub async fn history_after(
 ) -> Result<Vec<Recorded>, sqlx::Error> {
     sqlx::query_as(select!(
         "WHERE aggregate_type = $1 AND aggregate_id = $2 AND sequence > $3 ORDER BY sequence LIMIT $4"
+    ))
+    .bind(aggregate_type)
+    .bind(aggregate_id)
+    .bind(signed(version))
+    .bind(i64::from(limit))
+    .fetch_all(database)
+    .await
+}
+
+/// What happened to one aggregate before that version of it, newest first, `limit` events at most.
+pub async fn history_before(
+    database: impl PgExecutor<'_>,
+    aggregate_type: &str,
+    aggregate_id: &str,
+    version: u64,
+    limit: u32,
+) -> Result<Vec<Recorded>, sqlx::Error> {
+    sqlx::query_as(select!(
+        "WHERE aggregate_type = $1 AND aggregate_id = $2 AND sequence < $3 ORDER BY sequence DESC LIMIT $4"
     ))
     .bind(aggregate_type)
     .bind(aggregate_id)

@@ -84,7 +84,7 @@ type Email = Option<String>;
 fn as_text(value: Value) -> Option<String> {
     match value {
         Value::Text(text) => Some(text),
-        Value::Address(_) => None,
+        Value::Address(_) | Value::Other(_) => None,
     }
 }
 

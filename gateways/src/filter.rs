@@ -1,6 +1,7 @@
 //! Which customers are created at a gateway.
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use tandem_domain::{Field, Profile, Value};
 
 /// Customers whose field is so. Of the others none is created at the gateway.
@@ -11,6 +12,7 @@ use tandem_domain::{Field, Profile, Value};
 #[serde(deny_unknown_fields)]
 pub struct Filter {
     /// Which field: `name`, `email`, `phone`, `address`, or `metadata.region` and the like.
+    #[serde(deserialize_with = "known")]
     pub field: Field,
     /// It is exactly this text.
     #[serde(default)]
@@ -18,6 +20,11 @@ pub struct Filter {
     /// It is set, or, with `false`, it is not.
     #[serde(default)]
     pub present: Option<bool>,
+}
+
+/// A field of a later version, or a mistake, is refused.
+fn known<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Field, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
 }
 
 impl Filter {

@@ -94,7 +94,11 @@ fn sent_fields(write: &Write) -> BTreeMap<Field, Option<Value>> {
         Write::Create { profile, .. } => {
             profile.iter().map(|(field, value)| (field.clone(), Some(value.clone()))).collect()
         }
-        Write::Update { patch, .. } => patch.iter().map(|(field, value)| (field.clone(), value.cloned())).collect(),
+        Write::Update { patch, .. } => {
+            // One of a later version's fields is that version's to look after.
+            let known = patch.iter().filter(|(field, _)| field.is_known());
+            known.map(|(field, value)| (field.clone(), value.cloned())).collect()
+        }
         Write::Delete { .. } => BTreeMap::new(),
     }
 }

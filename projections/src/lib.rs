@@ -5,7 +5,7 @@ mod customers;
 mod database;
 mod lag;
 
-pub use conflicts::{ConflictRow, ConflictSearch, conflict, conflicts};
+pub use conflicts::{ConflictRow, ConflictSearch, ConflictsError, conflict, conflicts};
 pub use customers::{
     Cursor, CustomerRow, Customers, InvalidCursor, Page, ReadError, RebuildError, Search, Sort, State,
     customers_rebuild, shows, version_shown,

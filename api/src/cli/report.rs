@@ -157,6 +157,7 @@ fn plain(value: Option<&Value>) -> String {
         None => String::new(),
         Some(Value::Text(text)) => text.clone(),
         Some(Value::Address(address)) => json!(address).to_string(),
+        Some(Value::Other(json)) => json.to_string(),
     }
 }
 

@@ -58,7 +58,7 @@ fn describe(event: CustomerEvent) -> String {
     match event {
         CustomerEvent::Created { profile, .. } => {
             let fields: Vec<String> =
-                profile.iter().map(|(field, value)| format!("{field}: {}", show(Some(value)))).collect();
+                profile.all().map(|(field, value)| format!("{field}: {}", show(Some(value)))).collect();
             fields.join(", ")
         }
         CustomerEvent::Updated { changes, .. } => {
@@ -94,5 +94,6 @@ pub(super) fn show(value: Option<&Value>) -> String {
                 address.parts().iter().filter_map(|(_, part)| part.map(|text| format!("{text:?}"))).collect();
             format!("[{}]", parts.join(", "))
         }
+        Some(Value::Other(json)) => json.to_string(),
     }
 }

@@ -43,5 +43,5 @@ pub(crate) async fn run(app: &App, profile: Profile, context: Context) -> Result
     let id = CustomerId(Uuid::now_v7());
     let command = CustomerCommand::Create(Create { profile, at: app.clock.now() });
     // Nobody else has this id: there is nothing to load.
-    app.execute(id, Decision::Fixed(command), context.expecting(0), &IfMatch::Any).await
+    app.execute(id, Decision::Fixed(Box::new(command)), context.expecting(0), &IfMatch::Any).await
 }

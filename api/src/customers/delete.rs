@@ -41,5 +41,5 @@ pub(crate) async fn delete(
 
 pub(crate) async fn run(app: &App, id: CustomerId, context: Context, if_match: &IfMatch) -> Result<Outcome, Problem> {
     let command = CustomerCommand::Delete(Delete { at: app.clock.now() });
-    app.execute(id, Decision::Fixed(command), context, if_match).await
+    app.execute(id, Decision::Fixed(Box::new(command)), context, if_match).await
 }

@@ -54,7 +54,7 @@ pub(crate) async fn run(
             CustomerCommand::Update(Update { patch: body.against(current), at })
         }))
     } else {
-        Decision::Fixed(CustomerCommand::Update(Update { patch: body.against(&Profile::default()), at }))
+        Decision::Fixed(Box::new(CustomerCommand::Update(Update { patch: body.against(&Profile::default()), at })))
     };
     app.execute(id, decision, context, &if_match).await
 }

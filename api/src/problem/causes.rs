@@ -3,7 +3,7 @@
 use tandem_domain::{CustomerError, InvalidField};
 use tandem_eventlog::{ExecuteError, OnceError, RecordedError, StoreError, is_transient};
 use tandem_gateways::{AcceptError, ParkedError, VerdictError};
-use tandem_projections::ReadError;
+use tandem_projections::{ConflictsError, ReadError};
 
 use super::{FieldError, Kind, Problem};
 
@@ -71,6 +71,15 @@ impl From<ReadError> for Problem {
         match error {
             ReadError::Unavailable(error) => error.into(),
             ReadError::Behind => Self::behind(),
+        }
+    }
+}
+
+impl From<ConflictsError> for Problem {
+    fn from(error: ConflictsError) -> Self {
+        match error {
+            ConflictsError::Unavailable(error) => error.into(),
+            ConflictsError::Unreadable(_) => Self::internal(&error),
         }
     }
 }

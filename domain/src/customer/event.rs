@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use cqrs_es::DomainEvent;
 use cqrs_es::persist::EventUpcaster;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{Field, GatewayName, Policy, Profile, RemoteId, Value};
 
@@ -23,6 +24,7 @@ pub enum CustomerEvent {
     /// Some fields changed.
     Updated {
         /// Which, from what, to what.
+        #[serde(deserialize_with = "changes")]
         changes: Changes,
         /// When.
         at: DateTime<Utc>,
@@ -62,8 +64,19 @@ pub enum CustomerEvent {
     ConflictResolved(Box<Contest>),
 }
 
-/// The changed fields of an update.
+/// The changed fields of an update, those of a later version, too.
 pub type Changes = BTreeMap<Field, Change>;
+
+fn changes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Changes, D::Error> {
+    let changes = Changes::deserialize(deserializer)?;
+    let fits = |(field, change): &(&Field, &Change)| {
+        [&change.before, &change.after].into_iter().flatten().all(|value| value.fits(field))
+    };
+    match changes.iter().find(|one| !fits(one)) {
+        Some((field, _)) => Err(D::Error::custom(format!("{field} has a value of another kind"))),
+        None => Ok(changes),
+    }
+}
 
 /// One field's change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -112,7 +112,13 @@ impl Customer {
         let mut fields: BTreeSet<&Field> = local.fields_with(remote).chain(observe.base.fields_with(remote)).collect();
         fields.extend(observe.spellings.keys());
         for field in fields {
-            self.merge_field(observe, field, local.get(field), remote.get(field), &mut changes, &mut intake);
+            match observe.spellings.get(field) {
+                // A later version's: not ours to judge.
+                Some(spelling) if !field.is_known() => {
+                    intake.spellings.insert(field.clone(), spelling.clone());
+                }
+                _ => self.merge_field(observe, field, local.get(field), remote.get(field), &mut changes, &mut intake),
+            }
         }
         for overwritten in &observe.overwritten {
             self.restore(observe, overwritten, local, remote, &mut changes, &mut intake);
@@ -261,7 +267,7 @@ impl Customer {
             .into_iter()
             .flatten()
             .flat_map(|profile| profile.iter().map(|(field, _)| field))
-            .chain(observe.spellings.keys())
+            .chain(observe.spellings.keys().filter(|field| field.is_known()))
             .collect();
         for field in fields {
             let base = observe.base(field);
@@ -286,7 +292,7 @@ impl Customer {
         let mut lost = vec![];
         if let Sight::Gone { last: Some(last) } = &observe.sight {
             let mut fields: BTreeSet<&Field> = observe.base.fields_with(last).collect();
-            fields.extend(observe.spellings.keys());
+            fields.extend(observe.spellings.keys().filter(|field| field.is_known()));
             for field in fields {
                 let theirs = last.get(field);
                 if theirs != observe.base(field) && theirs != as_spelled(field, local.get(field), &observe.spellings) {

@@ -15,7 +15,7 @@ const METADATA_PREFIX: &str = "metadata.";
 
 /// A field of a customer: the unit of patches, merges and pushes. Written `email` or `metadata.plan`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
+#[serde(into = "String", from = "String")]
 pub enum Field {
     /// Full name or business name.
     Name,
@@ -27,6 +27,8 @@ pub enum Field {
     Address,
     /// One key of the metadata.
     Metadata(String),
+    /// A field that a later version of Tandem knows. It is carried along, and never merged, pushed, or set by a person.
+    Other(String),
 }
 
 /// A field whose value breaks a rule. The reason names the rule, never the value.
@@ -57,8 +59,13 @@ impl Field {
             Self::Email => 512,
             Self::Phone => 20,
             Self::Address => 5000,
-            Self::Metadata(_) => 500,
+            Self::Metadata(_) | Self::Other(_) => 500,
         }
+    }
+
+    /// Whether this version knows what it is.
+    pub fn is_known(&self) -> bool {
+        !matches!(self, Self::Other(_))
     }
 
     /// Whether a person may set this field, which is unset, to this value.
@@ -77,6 +84,7 @@ impl Field {
         }
         let key = match self {
             Self::Metadata(key) if before.is_none() => check_metadata_key(key),
+            Self::Other(name) => Err(unknown(name)),
             Self::Name | Self::Email | Self::Phone | Self::Address | Self::Metadata(_) => Ok(()),
         };
         let mut broken: Vec<InvalidField> = key.err().into_iter().collect();
@@ -85,8 +93,12 @@ impl Field {
                 let before = before.and_then(Value::as_address).cloned().unwrap_or_default();
                 broken.extend(broken_parts(&before, address));
             }
-            (Self::Address, Value::Text(_)) => broken.push(InvalidField::new("address", "must be an object")),
-            (_, Value::Address(_)) => broken.push(InvalidField::new(self.to_string(), "must be a string")),
+            (Self::Address, Value::Text(_) | Value::Other(_)) => {
+                broken.push(InvalidField::new("address", "must be an object"))
+            }
+            (_, Value::Address(_) | Value::Other(_)) => {
+                broken.push(InvalidField::new(self.to_string(), "must be a string"))
+            }
             (_, Value::Text(text)) => broken.extend(self.check_text(text).err()),
         }
         broken
@@ -177,6 +189,7 @@ impl fmt::Display for Field {
             Self::Phone => f.write_str("phone"),
             Self::Address => f.write_str("address"),
             Self::Metadata(key) => write!(f, "{METADATA_PREFIX}{key}"),
+            Self::Other(name) => f.write_str(name),
         }
     }
 }
@@ -194,18 +207,18 @@ impl FromStr for Field {
         if let Some(key) = name.strip_prefix(METADATA_PREFIX) {
             return Ok(Self::Metadata(key.to_owned()));
         }
-        Self::PLAIN
-            .into_iter()
-            .find(|field| field.to_string() == name)
-            .ok_or_else(|| InvalidField::new(name, "is no field of a customer"))
+        Self::PLAIN.into_iter().find(|field| field.to_string() == name).ok_or_else(|| unknown(name))
     }
 }
 
-impl TryFrom<String> for Field {
-    type Error = InvalidField;
+fn unknown(name: &str) -> InvalidField {
+    InvalidField::new(name, "is no field of a customer")
+}
 
-    fn try_from(name: String) -> Result<Self, InvalidField> {
-        name.parse()
+/// What is stored may name fields of a later version. What a person writes is parsed, and refused.
+impl From<String> for Field {
+    fn from(name: String) -> Self {
+        name.parse().unwrap_or(Self::Other(name))
     }
 }
 

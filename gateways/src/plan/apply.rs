@@ -201,7 +201,7 @@ fn profile_of(seen: &Seen) -> Option<&Profile> {
 
 async fn is_still(sides: &Sides, customer: CustomerId, planned: &Profile) -> Result<bool, SurveyError> {
     let customer = sides.store.load(&customer.to_string()).await?.aggregate;
-    Ok(matches!(&customer, Customer::Active { profile, .. } if profile == planned))
+    Ok(matches!(&customer, Customer::Active { profile, .. } if profile.equals(planned)))
 }
 
 /// Whoever applies the same plan elsewhere waits here.

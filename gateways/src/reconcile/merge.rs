@@ -229,7 +229,12 @@ fn as_command(run: &Run<'_>, observation: &Observation, customer: &Customer) -> 
 fn sighting(run: &Run<'_>, observation: &Observation, state: LinkState, spellings: Spellings) -> Sighting {
     let base = match &observation.sight {
         Sighted::Present(..) if plays("base-not-advanced-by-the-reply") && observation.closes.is_some() => None,
-        Sighted::Present(profile, interval) => Some((profile.clone(), Some(*interval))),
+        Sighted::Present(profile, interval) => {
+            // What only a later version looks at stays as it was seen then.
+            let known = run.link.base.as_ref().map(|base| &base.profile);
+            let profile = known.into_iter().fold(profile.clone(), Profile::with_unknown_of);
+            Some((profile, Some(*interval)))
+        }
         Sighted::Nothing => None,
         // So that the same deletion, told again, finds nothing that nobody had seen.
         Sighted::Gone(last) => {

@@ -74,7 +74,7 @@ pub(super) async fn is_news(run: &Run<'_>, open: Option<&Intent>, told: &[Row]) 
         Judgement::Known => rows.iter().any(wrote_over),
         // Our own delete, which was told to end what we knew.
         Judgement::Gone(change) if run.link.state == LinkState::Deleted => {
-            run.link.base.as_ref().is_none_or(|base| base.profile != last_of(run, change))
+            run.link.base.as_ref().is_none_or(|base| !base.profile.equals(&last_of(run, change)))
         }
         Judgement::Gone(_) | Judgement::News(_) | Judgement::Unclear(_) => true,
     })

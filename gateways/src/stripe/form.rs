@@ -23,6 +23,7 @@ pub(super) fn of(write: &Write) -> String {
                             .into_iter()
                             .filter_map(|(part, text)| Some((format!("address[{part}]"), text?))),
                     ),
+                    Value::Other(_) => continue,
                 };
             }
             form.append_pair(&format!("metadata[{TANDEM_ID}]"), &customer.to_string());
@@ -36,6 +37,7 @@ pub(super) fn of(write: &Write) -> String {
                     Some(Value::Address(address)) => form.extend_pairs(
                         address.parts().map(|(part, text)| (format!("address[{part}]"), text.unwrap_or_default())),
                     ),
+                    Some(Value::Other(_)) => continue,
                 };
             }
         }
@@ -61,7 +63,7 @@ pub(super) fn field_of(param: &str) -> String {
 fn param(field: &Field) -> String {
     match field {
         Field::Metadata(key) => format!("metadata[{key}]"),
-        Field::Name | Field::Email | Field::Phone | Field::Address => field.to_string(),
+        Field::Name | Field::Email | Field::Phone | Field::Address | Field::Other(_) => field.to_string(),
     }
 }
 

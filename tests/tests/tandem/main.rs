@@ -11,6 +11,7 @@ mod deletions;
 mod erase;
 mod faults;
 mod fields;
+mod later;
 mod pause;
 mod paused_inbound;
 mod plan;
