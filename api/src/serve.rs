@@ -162,8 +162,16 @@ pub(crate) async fn serve_reloading(
         tracing::warn!("some tasks did not end in time");
     }
     // What was rung or published last goes out.
-    let _ = tokio::time::timeout(LAST_WORDS, app.nats.flush()).await;
-    let _ = tokio::time::timeout(LAST_WORDS, app.pool.close()).await;
+    match tokio::time::timeout(LAST_WORDS, app.nats.flush()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(error = %chain(&error), "NATS did not take what was said last: others look by themselves")
+        }
+        Err(_) => tracing::warn!("NATS did not take what was said last in time: others look by themselves"),
+    }
+    if tokio::time::timeout(LAST_WORDS, app.pool.close()).await.is_err() {
+        tracing::warn!("some connections to PostgreSQL were still in use");
+    }
     tracing::info!("stopped");
     match (broken, ended) {
         (Some(error), _) | (None, Some(Err(error))) => Err(error.into()),

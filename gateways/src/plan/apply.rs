@@ -154,7 +154,7 @@ async fn carry_out(
                 Some(FieldsFrom::Gateway) => here,
                 Some(FieldsFrom::Catalog) | None => there,
             };
-            let remote_id = item.remote_id.as_deref().unwrap_or_default();
+            let Some(remote_id) = item.remote_id.as_deref() else { return Ok(Adopted::Taken) };
             Ok(adopt(tx, gateway, customer, remote_id, Some((base, seen.interval))).await?)
         }
         (Some(_), None, Some(CustomerId(customer)), _) => {
