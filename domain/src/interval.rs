@@ -56,6 +56,11 @@ impl Interval {
         self.until
     }
 
+    /// Whether all of it lies after that instant.
+    pub fn is_after(&self, instant: DateTime<Utc>) -> bool {
+        self.from > instant
+    }
+
     /// How this interval lies to `other`.
     pub fn order(&self, other: &Self) -> Order {
         if self.from >= other.until {
@@ -102,6 +107,13 @@ mod tests {
     #[test]
     fn a_call_of_whole_seconds_is_not_rounded_further() {
         assert_eq!(Interval::of_call(second(10), TimeDelta::seconds(4)).from(), second(5));
+    }
+
+    #[test]
+    fn an_interval_is_after_what_lies_before_its_first_instant() {
+        let event = Interval::of_event(second(10));
+        assert!(event.is_after(second(8)));
+        assert!(!event.is_after(second(9)) && !event.is_after(second(20)));
     }
 
     #[test]

@@ -79,6 +79,9 @@ pub trait Gateway: Send + Sync + 'static {
 
     /// How far its clock is ahead of ours, as the last reply showed; zero while it cannot be told from ours.
     fn clock_offset(&self) -> TimeDelta;
+
+    /// The least that its clock may be ahead of ours, by the replies so far: until our time and this it has surely run.
+    fn least_clock_offset(&self) -> TimeDelta;
 }
 
 /// Something to be done at a gateway.

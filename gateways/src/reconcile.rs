@@ -7,6 +7,7 @@ mod edit_times;
 mod history;
 mod merge;
 mod observe;
+mod order;
 mod push;
 mod settle;
 mod twins;

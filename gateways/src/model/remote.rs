@@ -119,6 +119,8 @@ pub(super) fn carry_out(state: &mut State, side: usize, write: &Write, key: Opti
     let stamp =
         now + TimeDelta::milliseconds(if state.healed { 0 } else { [0, 0, -400, 400][state.dice.random_range(0..4)] });
     let setting = state.setting.clone();
+    // A test clock: what happens under it is stamped with its time.
+    let stamp = if setting.test_clock && state.dice.random_bool(0.3) { stamp + TimeDelta::days(180) } else { stamp };
     let remote = &mut state.sides[side].remote;
     let (remote_id, kind, before) = match write {
         Write::Create { customer, profile } => {
@@ -355,5 +357,9 @@ impl Gateway for Adapter {
 
     fn clock_offset(&self) -> TimeDelta {
         self.offset.now()
+    }
+
+    fn least_clock_offset(&self) -> TimeDelta {
+        self.offset.least()
     }
 }

@@ -51,6 +51,7 @@ caught! {
     whole_records
     adopting_over_an_edit
     at_rest_as_remembered
+    events_to_come_as_they_come
 }
 
 /// Run by the others, in a process of its own that plays a variant.

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use tandem_domain::{Field, Interval, Order, Overwritten, Side, Value};
+use tandem_domain::{Field, Order, Overwritten, Side, Value};
 use tandem_eventlog::zoo::plays;
 
+use super::order::order;
 use super::{Run, RunError};
 use crate::RemoteChange;
 use crate::inbox::Row;
@@ -24,7 +25,7 @@ pub(super) async fn among(run: &Run<'_>, rows: &[Row]) -> Result<BTreeMap<i64, E
     let mut echoes = BTreeMap::new();
     for Row { id, change } in rows {
         let Some(intent) = change.idempotency_key.as_ref().and_then(|key| intents.get_mut(key)) else { continue };
-        let order = run.link.base.as_ref().map(|base| Interval::of_event(change.created).order(&base.interval));
+        let order = run.link.base.as_ref().map(|base| order(run, change, base));
         let echo = Echo { intent: intent.clone(), order };
         intent.echo_checked |= echo.is_first();
         echoes.insert(*id, echo);

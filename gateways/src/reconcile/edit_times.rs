@@ -6,6 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tandem_domain::{Customer, Field, Overwritten, Value};
 
 use super::merge::{Observation, Sighted};
+use super::order::made_at;
 use super::{Run, RunError, history};
 use crate::intent::Intent;
 use crate::link::Base;
@@ -38,13 +39,12 @@ pub(super) async fn date(run: &mut Run<'_>, observation: &mut Observation) -> Re
     let changes = history::changes(run, since, Some(&observation.remote_id), |_| true, enough).await?;
     let ours = ours_among(run, &changes).await?;
     let Sighted::Present(profile, _) = &observation.sight else { return Ok(()) };
-    let offset = run.gateway().clock_offset();
     for field in untold {
         let stands = |change: &&RemoteChange| {
             changed_fields(change).contains(&&field) && change.profile.get(&field) == profile.get(&field)
         };
         if let Some(change) = changes.iter().rev().find(stands) {
-            observation.edited_at.insert(field.clone(), edited_at(change, &field, &ours, offset));
+            observation.edited_at.insert(field.clone(), edited_at(run, change, &field, &ours));
         }
     }
     Ok(())
@@ -88,7 +88,7 @@ pub(super) async fn look_up(
     let since = oldest + offset - LOOK_BACK;
     let changes = history::changes(run, since, Some(&observation.remote_id), |_| true, enough).await?;
     let ours = ours_among(run, &changes).await?;
-    let found = last_edits(&changes, &ours, offset);
+    let found = last_edits(run, &changes, &ours);
     if let Sighted::Present(profile, _) = &observation.sight {
         for field in guessed {
             match found.get(field) {
@@ -105,7 +105,7 @@ pub(super) async fn look_up(
     }
     for overwritten in &mut observation.overwritten {
         let edit = changes.iter().rev().find(|change| made(change, overwritten));
-        let at = edit.map(|change| edited_at(change, &overwritten.field, &ours, offset));
+        let at = edit.map(|change| edited_at(run, change, &overwritten.field, &ours));
         overwritten.previous.edited_at = Some(at.unwrap_or(oldest - LOOK_BACK));
     }
     Ok(())
@@ -133,14 +133,14 @@ fn made(change: &RemoteChange, overwritten: &Overwritten) -> bool {
 
 /// The last edit of each field, by our clock, with the value that it set.
 fn last_edits(
+    run: &Run<'_>,
     changes: &[RemoteChange],
     ours: &[Intent],
-    offset: TimeDelta,
 ) -> BTreeMap<Field, (Option<Value>, DateTime<Utc>)> {
     let mut edits = BTreeMap::new();
     for change in changes {
         for field in changed_fields(change) {
-            let at = edited_at(change, field, ours, offset);
+            let at = edited_at(run, change, field, ours);
             edits.insert(field.clone(), (change.profile.get(field).cloned(), at));
         }
     }
@@ -148,9 +148,9 @@ fn last_edits(
 }
 
 /// When a person chose what a change set, by our clock: here, if a call of ours made it.
-fn edited_at(change: &RemoteChange, field: &Field, ours: &[Intent], offset: TimeDelta) -> DateTime<Utc> {
+fn edited_at(run: &Run<'_>, change: &RemoteChange, field: &Field, ours: &[Intent]) -> DateTime<Utc> {
     let intent = ours.iter().find(|intent| change.idempotency_key.as_deref() == Some(intent.key.as_str()));
-    intent.and_then(|intent| intent.edited_at(field)).unwrap_or(edit_time(change) - offset)
+    intent.and_then(|intent| intent.edited_at(field)).unwrap_or_else(|| made_at(run, change))
 }
 
 /// The fields that a change set: at a creation, all.
@@ -159,10 +159,4 @@ pub(super) fn changed_fields(change: &RemoteChange) -> Vec<&Field> {
         ChangeKind::Created => change.profile.iter().map(|(field, _)| field).collect(),
         ChangeKind::Updated | ChangeKind::Deleted => change.previous.keys().collect(),
     }
-}
-
-/// A stamp of whole seconds says that the edit was made within the second that it begins: its middle is the fairest
-/// guess.
-pub(super) fn edit_time(change: &RemoteChange) -> DateTime<Utc> {
-    change.created + TimeDelta::milliseconds(500)
 }

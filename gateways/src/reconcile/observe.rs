@@ -7,8 +7,9 @@ use tandem_domain::{Field, Interval, Order, Profile, RemoteId};
 use tandem_eventlog::zoo::plays;
 
 use super::echoes::{self, Echo};
-use super::edit_times::{changed_fields, edit_time};
+use super::edit_times::changed_fields;
 use super::merge::{Observation, Sighted};
+use super::order::{is_to_come, made_at, order};
 use super::settle::spellings_told;
 use super::{Run, RunError};
 use crate::inbox::Row;
@@ -37,7 +38,7 @@ pub(super) async fn observe(run: &mut Run<'_>, mut rows: Vec<Row>) -> Result<Opt
         Judgement::Gone(change) => {
             let mut gone = Observation::new(remote_id, Sighted::Gone(Some(last_of(run, change))));
             gone.causation = Some(change.event_id.clone());
-            gone.gone_at = Some(edit_time(change) - run.gateway().clock_offset());
+            gone.gone_at = Some(made_at(run, change));
             gone
         }
         Judgement::Known => Observation::new(remote_id, Sighted::Nothing),
@@ -133,7 +134,8 @@ fn judge<'a>(run: &Run<'_>, rows: &'a [Row], echoes: &BTreeMap<i64, Echo>) -> Ju
             Some(base) if plays("time-as-a-point") => zoo::as_points(change, base, true),
             Some(base) if plays("order-by-created") => zoo::as_points(change, base, false),
             Some(base) if plays("previous-attributes-order") => zoo::by_previous(change, base),
-            Some(base) => Interval::of_event(change.created).order(&base.interval),
+            Some(base) => order(run, change, base),
+            None if is_to_come(run, &Interval::of_event(change.created)) => Order::Overlapping,
             // Our own create whose reply was lost: the object says so, but not what became of it since.
             None if change.customer == Some(run.link.customer_id) => Order::Overlapping,
             None => Order::After,
@@ -173,7 +175,7 @@ fn edits<'a>(
     change: &'a RemoteChange,
     echo: Option<&'a Echo>,
 ) -> impl Iterator<Item = (&'a Field, DateTime<Utc>)> {
-    let there = edit_time(change) - run.gateway().clock_offset();
+    let there = made_at(run, change);
     let chosen = move |field| echo.and_then(|echo| echo.intent.edited_at(field)).unwrap_or(there);
     changed_fields(change).into_iter().map(move |field| (field, chosen(field)))
 }

@@ -91,6 +91,10 @@ impl Client {
     }
 
     /// How far Stripe's clock is ahead of ours.
+    pub fn least_clock_offset(&self) -> TimeDelta {
+        self.offset.least()
+    }
+
     pub fn clock_offset(&self) -> TimeDelta {
         self.offset.now()
     }

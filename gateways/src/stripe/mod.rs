@@ -204,6 +204,10 @@ impl Gateway for Stripe {
         self.webhooks.verify(headers, body, now)
     }
 
+    fn least_clock_offset(&self) -> TimeDelta {
+        self.client.least_clock_offset()
+    }
+
     fn clock_offset(&self) -> TimeDelta {
         self.client.clock_offset()
     }

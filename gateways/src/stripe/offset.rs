@@ -27,10 +27,18 @@ impl Offset {
         }
     }
 
+    /// The least that the offset may be; zero before the first reply.
+    pub fn least(&self) -> TimeDelta {
+        self.known().map_or_else(TimeDelta::zero, |(least, _)| least)
+    }
+
+    fn known(&self) -> Option<Range> {
+        narrowed(&self.ranges.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// The offset; zero while it cannot be told from none.
     pub fn now(&self) -> TimeDelta {
-        let ranges = self.ranges.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((least, most)) = narrowed(&ranges) else { return TimeDelta::zero() };
+        let Some((least, most)) = self.known() else { return TimeDelta::zero() };
         if least <= TimeDelta::zero() && TimeDelta::zero() <= most {
             return TimeDelta::zero();
         }
@@ -87,6 +95,15 @@ mod tests {
             let error = told(ahead, (0..16).map(|n| n * 137)).now() - TimeDelta::milliseconds(ahead);
             assert!(error.abs() < TimeDelta::milliseconds(150), "{ahead} ms ahead, off by {error}");
         }
+    }
+
+    #[test]
+    fn the_least_is_never_more_than_the_offset() {
+        for ahead in [-5_000, -700, 0, 300, 5_000] {
+            let (one, many) = (told(ahead, [0]).least(), told(ahead, (0..16).map(|n| n * 137)).least());
+            assert!(one <= many && many <= TimeDelta::milliseconds(ahead), "{ahead} ms ahead, at least {one}, {many}");
+        }
+        assert_eq!(told(0, []).least(), TimeDelta::zero());
     }
 
     #[test]

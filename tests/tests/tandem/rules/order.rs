@@ -1,6 +1,7 @@
 //! Changes that are told late, twice, or in another order than they were made.
 
-use stripe_sim::Order;
+use stripe_sim::{ClockChange, Order};
+use tandem_tests::Tandem;
 
 use super::with_ada;
 
@@ -70,4 +71,41 @@ async fn a_repeated_webhook_is_taken_in_once() {
     tandem.settled().await;
     assert_eq!(tandem.history(&ada.id).await, ["created", "linked", "updated"]);
     assert_eq!(tandem.rows("inbox", "true").await, 2);
+}
+
+/// Changes something as under one of Stripe's test clocks, which is half a year ahead; it is told of once the account's own clock
+/// goes on.
+async fn half_a_year_ahead<T>(tandem: &Tandem, change: impl Future<Output = T>) -> T {
+    const HALF_A_YEAR_MS: i64 = 180 * 24 * 3600 * 1000;
+    tandem.stripe.hold().await.unwrap();
+    tandem.stripe.clock(ClockChange::OffsetMs(HALF_A_YEAR_MS)).await.unwrap();
+    let changed = change.await;
+    tandem.stripe.clock(ClockChange::OffsetMs(0)).await.unwrap();
+    tandem.stripe.release(Order::Fifo).await.unwrap();
+    tandem.settled().await;
+    changed
+}
+
+/// Variant: what is made until then passes for older, and is ignored for half a year.
+#[tokio::test]
+async fn an_edit_of_a_time_to_come_hides_none_that_is_made_after_it() {
+    let (tandem, ada, remote) = with_ada().await;
+    half_a_year_ahead(&tandem, tandem.stripe.edit(&remote, &[("name", "Countess")])).await.unwrap();
+    assert_eq!(tandem.get(&ada.id).await.name.as_deref(), Some("Countess"));
+    tandem.stripe.edit(&remote, &[("name", "Lovelace")]).await.unwrap();
+    tandem.settled().await;
+    assert_eq!(tandem.get(&ada.id).await.name.as_deref(), Some("Lovelace"));
+    tandem.assert_equal(&ada.id).await;
+
+    let born = half_a_year_ahead(&tandem, tandem.stripe.create(&[("name", "Eve")])).await.unwrap().id;
+    tandem.stripe.edit(&born, &[("name", "Eva")]).await.unwrap();
+    tandem.settled().await;
+    let eve = tandem.local_id(&born).await;
+    assert_eq!(tandem.get(&eve).await.name.as_deref(), Some("Eva"));
+
+    // Nor does it win against what other sides choose until then.
+    let ahead = "EXISTS (SELECT FROM jsonb_path_query(payload::jsonb, '$.**.edited_at') AS at
+                         WHERE (at #>> '{}')::timestamptz > now() + interval '1 day')";
+    assert_eq!(tandem.rows("events", ahead).await, 0);
+    assert_eq!(tandem.rows("links", "base_from > now() + interval '1 day'").await, 0);
 }

@@ -22,6 +22,7 @@ caught! {
     time_as_a_point by order::of_three_edits_within_a_second_in_any_order_the_last_made_stays;
     order_by_created by order::of_three_edits_within_a_second_in_any_order_the_last_made_stays;
     previous_attributes_order by order::a_value_used_again_is_not_taken_for_its_first_use;
+    events_to_come_as_they_come by order::an_edit_of_a_time_to_come_hides_none_that_is_made_after_it;
     unfenced_writes by calls::a_worker_that_lost_its_lease_writes_nothing_however_late_it_wakes;
     no_stored_intent by calls::an_edit_in_stripe_after_a_lost_reply_survives_the_repeat;
     replay_taken_for_now by calls::an_edit_in_stripe_after_a_lost_reply_survives_the_repeat;
