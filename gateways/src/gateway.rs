@@ -102,6 +102,13 @@ pub enum Write {
         /// The changed fields.
         patch: Patch,
     },
+    /// Say on the object that it is this customer's copy, and no longer another's.
+    Claim {
+        /// Which object.
+        remote_id: RemoteId,
+        /// Whose copy it is.
+        customer: CustomerId,
+    },
     /// Delete it.
     Delete {
         /// Which object.

@@ -11,7 +11,7 @@ use crate::RemoteChange;
 use crate::link::{DUE, LEASE, LEASED, Link, READY, Rested, Terms};
 
 #[cfg(test)]
-pub(crate) use route::{Destination, by_our_id, owner};
+pub(crate) use route::{Destination, Ours, by_our_id, owner};
 pub(crate) use route::{Routed, route};
 
 /// One stored change that its link has not taken in yet.

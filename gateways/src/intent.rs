@@ -99,7 +99,7 @@ fn sent_fields(write: &Write) -> BTreeMap<Field, Option<Value>> {
             let known = patch.iter().filter(|(field, _)| field.is_known());
             known.map(|(field, value)| (field.clone(), value.cloned())).collect()
         }
-        Write::Delete { .. } => BTreeMap::new(),
+        Write::Claim { .. } | Write::Delete { .. } => BTreeMap::new(),
     }
 }
 

@@ -4,9 +4,10 @@ use sqlx::{FromRow, PgTransaction};
 use tandem_domain::{GatewayName, RemoteId};
 use uuid::Uuid;
 
-use crate::ParkedError;
+use crate::copies::DEAD;
 use crate::link::{FREE, Link, mark_due};
 use crate::taken::unless_taken;
+use crate::{ParkedError, parked};
 
 /// A link as a join sees it.
 #[derive(Debug, FromRow)]
@@ -19,6 +20,7 @@ struct Row {
     /// It has an object and no customer yet.
     waits_for_a_customer: bool,
     calling: bool,
+    relabel: bool,
 }
 
 /// The two links of a customer and an object, locked, and found to be free for each other.
@@ -26,6 +28,8 @@ pub(crate) struct Pair {
     ours: i64,
     theirs: Option<i64>,
     remote_id: RemoteId,
+    /// It carries the id of a customer that is dead.
+    relabel: bool,
 }
 
 /// Locks the links of a customer and an object. `None` if one of them is linked meanwhile, or about to be.
@@ -45,7 +49,7 @@ pub(crate) async fn pair(
     .execute(&mut **tx)
     .await?;
     let rows: Vec<Row> = sqlx::query_as(
-        "SELECT id, customer_id, remote_id,
+        "SELECT id, customer_id, remote_id, relabel,
                 state = 'active' AND remote_id IS NULL AS waits_for_an_object,
                 state = 'active' AND base IS NULL AND due_version = 0 AS waits_for_a_customer,
                 EXISTS (SELECT FROM intents WHERE link_id = links.id AND intents.state = 'open') AS calling
@@ -60,9 +64,12 @@ pub(crate) async fn pair(
     let theirs = rows.iter().find(|row| row.remote_id.as_deref() == Some(remote_id.as_str()));
     Ok(match (ours, theirs) {
         (Some(_), Some(theirs)) if !theirs.waits_for_a_customer => None,
-        (Some(ours), theirs) => {
-            Some(Pair { ours: ours.id, theirs: theirs.map(|row| row.id), remote_id: remote_id.clone() })
-        }
+        (Some(ours), theirs) => Some(Pair {
+            ours: ours.id,
+            theirs: theirs.map(|row| row.id),
+            remote_id: remote_id.clone(),
+            relabel: theirs.is_some_and(|row| row.relabel),
+        }),
         (None, _) => None,
     })
 }
@@ -71,7 +78,7 @@ pub(crate) async fn pair(
 ///
 /// False if the object was imported in this instant: the transaction must be rolled back.
 pub(crate) async fn join(tx: &mut PgTransaction<'_>, pair: Pair) -> Result<bool, sqlx::Error> {
-    let Pair { ours, theirs, remote_id } = pair;
+    let Pair { ours, theirs, remote_id, relabel } = pair;
     // What was rejected of either is tried anew, as `refused` below says.
     sqlx::query(
         "UPDATE parked SET state = CASE kind WHEN 'ambiguous' THEN 'linked' ELSE 'superseded' END,
@@ -94,11 +101,11 @@ pub(crate) async fn join(tx: &mut PgTransaction<'_>, pair: Pair) -> Result<bool,
         sqlx::query("DELETE FROM links WHERE id = $1").bind(theirs).execute(&mut **tx).await?;
     }
     let statement = format!(
-        "UPDATE links SET remote_id = $2, look = true, ambiguous = false, refused = '{{}}', attempts = 0,
+        "UPDATE links SET remote_id = $2, relabel = $3, look = true, ambiguous = false, refused = '{{}}', attempts = 0,
                           not_before = clock_timestamp(), {FREE}
          WHERE id = $1"
     );
-    let linking = sqlx::query(&statement).bind(ours).bind(remote_id.as_str());
+    let linking = sqlx::query(&statement).bind(ours).bind(remote_id.as_str()).bind(relabel);
     if unless_taken(tx, linking).await?.is_none() {
         return Ok(false);
     }
@@ -114,11 +121,17 @@ struct Question {
     customer_id: Uuid,
     remote_id: Option<String>,
     candidates: Vec<String>,
+    /// The customer is, and its object.
+    dead: bool,
 }
 
-/// A person says that they are the same. `chosen` is one of the candidates, needed where there are several.
+/// A person says that they are the same. `chosen` is one of the candidates, needed where there are several. A second object whose
+/// customer is dead is linked to a customer of its own.
 pub(crate) async fn link(tx: &mut PgTransaction<'_>, id: i64, chosen: Option<&str>) -> Result<(), ParkedError> {
     let question = question(tx, id).await?;
+    if question.kind == "duplicate" && question.dead {
+        return parked::retry(tx, id).await;
+    }
     if question.kind != "ambiguous" {
         return Err(ParkedError::NotAmbiguous);
     }
@@ -138,10 +151,10 @@ pub(crate) async fn link(tx: &mut PgTransaction<'_>, id: i64, chosen: Option<&st
 }
 
 async fn question(tx: &mut PgTransaction<'_>, id: i64) -> Result<Question, ParkedError> {
-    sqlx::query_as(
-        "SELECT p.gateway, p.kind, l.customer_id, l.remote_id, p.candidates
-         FROM parked p JOIN links l ON l.id = p.link_id WHERE p.id = $1 AND p.state = 'open'",
-    )
+    sqlx::query_as(&format!(
+        "SELECT p.gateway, p.kind, l.customer_id, l.remote_id, p.candidates, {DEAD} AS dead
+         FROM parked p JOIN links l ON l.id = p.link_id WHERE p.id = $1 AND p.state = 'open'"
+    ))
     .bind(id)
     .fetch_optional(&mut **tx)
     .await?

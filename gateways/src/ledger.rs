@@ -148,6 +148,10 @@ pub(crate) enum Change {
     Hold(Vec<i64>),
     /// There is nothing to say any more: what is held waits for this link again.
     Withdraw,
+    /// The object carries the customer's id.
+    Relabelled,
+    /// Customer and object are dead: other objects that carry its id are no question any more, and are routed again.
+    LetCopiesGo,
 }
 
 /// What the link says of the remote from now on.

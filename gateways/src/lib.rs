@@ -2,6 +2,7 @@
 
 mod adopt;
 mod config;
+mod copies;
 mod deletions;
 mod due;
 mod erase;

@@ -29,6 +29,8 @@ pub(crate) struct Link {
     pub refused: Refused,
     /// The remote must be asked, whatever the inbox says.
     pub look: bool,
+    /// The object carries the id of a customer that is dead, and is to be told ours.
+    pub relabel: bool,
     /// A person said that it has no twin on the other side.
     pub apart: bool,
     /// It was parked because it may have one.
@@ -121,6 +123,7 @@ impl FromRow<'_, PgRow> for Link {
             spellings: row.try_get::<Json<Spellings>, _>("spellings")?.0,
             refused: row.try_get::<Json<Refused>, _>("refused")?.0,
             look: row.try_get("look")?,
+            relabel: row.try_get("relabel")?,
             apart: row.try_get("apart")?,
             ambiguous: row.try_get("ambiguous")?,
             asked: Asked::read(row)?,

@@ -31,7 +31,13 @@ pub(crate) struct Refused {
     /// A read. Once a run gets so far that it would push, there was none left that is refused.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     read: bool,
+    /// That the object is this customer's.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    claim: bool,
 }
+
+/// What is parked if an object may not carry its customer's id.
+pub(crate) const TANDEM_ID: &str = "metadata.tandem_id";
 
 impl Refused {
     /// Adds a read.
@@ -44,12 +50,21 @@ impl Refused {
         self.read
     }
 
+    /// Whether the object's claim to be this customer's is refused.
+    pub fn is_of_a_claim(&self) -> bool {
+        self.claim
+    }
+
     /// Adds a push that was rejected, and what the remote named: a field, a group of fields, or nothing of ours. Returns the
     /// fields that are left out of pushes now; none, if it is the whole push.
     ///
     /// Of a group, what adds to it is left out first, since most limits are on how much there may be. If the rest is refused,
     /// too, all of it is.
     pub fn add(&mut self, intent: &Intent, named: Option<&str>) -> Vec<Field> {
+        if matches!(intent.write, Write::Claim { .. }) {
+            self.claim = true;
+            return vec![];
+        }
         let named = named.filter(|_| matches!(intent.write, Write::Update { .. })).unwrap_or_default();
         let mut sent = intent.sent();
         sent.retain(|field, _| field.to_string() == named || is_of(field, named));
@@ -73,7 +88,7 @@ impl Refused {
 
     /// What is left to push of a write, and what stays refused: only what the write still holds.
     pub fn sift(&self, write: Option<Write>) -> (Option<Write>, Self) {
-        let mut kept = Self::default();
+        let mut kept = Self { claim: self.claim, ..Self::default() };
         let left = match write {
             Some(Write::Update { remote_id, patch }) => {
                 let mut rest = Patch::default();
@@ -274,6 +289,7 @@ async fn forget(tx: &mut PgTransaction<'_>, link_id: i64, field: Option<&str>) -
         sqlx::query_as("SELECT refused FROM links WHERE id = $1 FOR UPDATE").bind(link_id).fetch_one(&mut **tx).await?;
     match field.and_then(|field| field.parse::<Field>().ok()) {
         Some(field) if refused.fields.remove(&field).is_some() => {}
+        Some(field) if refused.claim && field.to_string() == TANDEM_ID => refused.claim = false,
         Some(_) | None => (refused.whole, refused.read) = (None, false),
     }
     sqlx::query("UPDATE links SET refused = $2, attempts = 0, not_before = clock_timestamp() WHERE id = $1")
@@ -376,7 +392,9 @@ pub(crate) async fn supersede(tx: &mut PgTransaction<'_>, link: &Link, kept: &Re
     )
     .bind(link.id)
     .bind(link.refused.is_rid_of_all(kept))
-    .bind(kept.fields.keys().map(ToString::to_string).collect::<Vec<_>>())
+    .bind(
+        kept.fields.keys().map(ToString::to_string).chain(kept.claim.then(|| TANDEM_ID.to_owned())).collect::<Vec<_>>(),
+    )
     .bind(link.refused.gone_in(kept))
     .execute(&mut **tx)
     .await?;

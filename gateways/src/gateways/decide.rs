@@ -31,6 +31,7 @@ impl Gateways {
         join::link(&mut tx, id, chosen).await?;
         tx.commit().await?;
         self.due.ring();
+        self.inbox.wake.ring();
         Ok(true)
     }
 

@@ -9,6 +9,7 @@ use tandem_eventlog::zoo::plays;
 use uuid::Uuid;
 
 use super::finish;
+use crate::copies::DEAD;
 use crate::link::{DUE, mark_due};
 use crate::{ChangeKind, RemoteChange};
 
@@ -71,7 +72,7 @@ pub(crate) async fn route(relaxed: &PgPool, gateway: &GatewayName) -> Result<Rou
     let due: BTreeSet<i64> = found.iter().filter_map(|(.., destination)| destination.link()).collect();
     let held = mark(&mut tx, &due.into_iter().collect::<Vec<_>>()).await?;
     let (new, known): (Vec<_>, Vec<_>) =
-        found.into_iter().partition(|(.., destination)| *destination == Destination::Import);
+        found.into_iter().partition(|(.., to)| matches!(to, Destination::Import | Destination::Copy));
     let mut singular = vec![];
     let mut left = false;
     for (id, change, destination) in known {
@@ -82,12 +83,12 @@ pub(crate) async fn route(relaxed: &PgPool, gateway: &GatewayName) -> Result<Rou
                 singular.push(change.remote_id);
             }
             // It has let go of the object meanwhile.
-            Destination::Link(_) | Destination::Import => left = true,
+            Destination::Link(_) | Destination::Import | Destination::Copy => left = true,
         }
     }
     // Links for what is new come last: a run that is about to say that this object is its own waits for them.
-    for (id, change, _) in new {
-        match import(&mut tx, gateway, &change.remote_id).await? {
+    for (id, change, destination) in new {
+        match import(&mut tx, gateway, &change.remote_id, destination == Destination::Copy).await? {
             Some(link) => {
                 put(&mut tx, id, link, "waiting").await?;
                 singular.push(change.remote_id);
@@ -134,6 +135,18 @@ pub(crate) enum Destination {
     Duplicate(i64),
     /// It is new here.
     Import,
+    /// It is new here, and carries the id of a customer that is dead.
+    Copy,
+}
+
+/// The link of the customer whose id an object carries.
+#[derive(FromRow)]
+pub(crate) struct Ours {
+    pub link: i64,
+    /// The object that it knows.
+    pub known: Option<String>,
+    /// The customer is deleted, and so is that object.
+    pub dead: bool,
 }
 
 impl Destination {
@@ -141,21 +154,23 @@ impl Destination {
     fn link(self) -> Option<i64> {
         match self {
             Self::Link(id) => Some(id),
-            Self::Duplicate(_) | Self::Import => None,
+            Self::Duplicate(_) | Self::Import | Self::Copy => None,
         }
     }
 }
 
-/// By our id in the object: the link of that customer, with the object that it knows.
-pub(crate) fn by_our_id(change: &RemoteChange, ours: Option<(i64, Option<&str>)>) -> Destination {
+/// By our id in the object.
+pub(crate) fn by_our_id(change: &RemoteChange, ours: Option<Ours>) -> Destination {
     match ours {
         // Compared once more: the reply of our create may have been stored since the look by the remote's id.
-        Some((link_id, known)) if known.is_none_or(|known| known == change.remote_id.as_str()) => {
-            Destination::Link(link_id)
+        Some(Ours { link, known, .. }) if known.as_ref().is_none_or(|known| known == change.remote_id.as_str()) => {
+            Destination::Link(link)
         }
         // The death of a second copy needs nobody's attention.
-        Some((link_id, _)) if change.kind != ChangeKind::Deleted => Destination::Duplicate(link_id),
-        Some(_) | None => Destination::Import,
+        Some(_) if change.kind == ChangeKind::Deleted => Destination::Import,
+        Some(Ours { dead: true, .. }) => Destination::Copy,
+        Some(Ours { link, .. }) => Destination::Duplicate(link),
+        None => Destination::Import,
     }
 }
 
@@ -174,14 +189,15 @@ async fn find_link(
         return Ok(Destination::Link(link_id));
     }
     if let Some(CustomerId(customer_id)) = owner(change) {
-        let ours: Option<(i64, Option<String>)> =
-            sqlx::query_as("SELECT id, remote_id FROM links WHERE gateway = $1 AND customer_id = $2")
-                .bind(gateway.as_str())
-                .bind(customer_id)
-                .fetch_optional(&mut **tx)
-                .await?;
-        let known = ours.as_ref().map(|(link_id, known)| (*link_id, known.as_deref()));
-        return Ok(by_our_id(change, known));
+        let ours = sqlx::query_as(&format!(
+            "SELECT l.id AS link, l.remote_id AS known, {DEAD} AS dead FROM links l
+             WHERE l.gateway = $1 AND l.customer_id = $2"
+        ))
+        .bind(gateway.as_str())
+        .bind(customer_id)
+        .fetch_optional(&mut **tx)
+        .await?;
+        return Ok(by_our_id(change, ours));
     }
     Ok(Destination::Import)
 }
@@ -229,19 +245,22 @@ async fn put(tx: &mut PgTransaction<'_>, id: i64, link_id: i64, state: &str) -> 
 }
 
 /// Makes a link, which is due, for an object that is new here. `None` if it is no longer new. A deletion makes one, too: it
-/// blocks an import by an older event that comes later.
+/// blocks an import by an older event that comes later. A copy of a dead customer's is looked at: what is told of it may have
+/// waited long.
 async fn import(
     tx: &mut PgTransaction<'_>,
     gateway: &GatewayName,
     remote_id: &RemoteId,
+    is_copy: bool,
 ) -> Result<Option<i64>, sqlx::Error> {
     sqlx::query_scalar(
-        "INSERT INTO links (gateway, customer_id, remote_id, due_seq) VALUES ($1, $2, $3, 1)
+        "INSERT INTO links (gateway, customer_id, remote_id, due_seq, relabel, look) VALUES ($1, $2, $3, 1, $4, $4)
          ON CONFLICT (gateway, remote_id) DO NOTHING RETURNING id",
     )
     .bind(gateway.as_str())
     .bind(Uuid::now_v7())
     .bind(remote_id.as_str())
+    .bind(is_copy)
     .fetch_optional(&mut **tx)
     .await
 }

@@ -20,7 +20,7 @@ use crate::intent::{self, INTENTS, Intent};
 use crate::link::{self, HELD, Link, RENEW, Rested};
 use crate::rest::SEAL;
 use crate::taken::is_taken;
-use crate::{Direction, GuardConfig, RemoteChange, RunError, deletions, guard, join, parked, twins, zoo};
+use crate::{Direction, GuardConfig, RemoteChange, RunError, copies, deletions, guard, join, parked, twins, zoo};
 
 /// One gateway's part of the database.
 pub(crate) struct Postgres {
@@ -291,6 +291,8 @@ impl Postgres {
             }
             Change::Hold(rows) => deletions::hold(tx, link, &rows).await?,
             Change::Withdraw => deletions::withdraw(tx, link).await?,
+            Change::Relabelled => copies::relabelled(tx, link).await?,
+            Change::LetCopiesGo => copies::let_go(tx, link).await?,
         }
         Ok(())
     }

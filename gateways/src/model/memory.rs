@@ -324,6 +324,8 @@ impl Side {
                     row.link.asked = None;
                 }
             }
+            Change::Relabelled => self.row(link_id).into_iter().for_each(|row| row.link.relabel = false),
+            Change::LetCopiesGo => {}
             // Nobody looks for twins here.
             Change::Ask(_) | Change::LetGo(_) => {}
         }

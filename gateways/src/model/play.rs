@@ -14,9 +14,9 @@ use super::asked::{self, ASK};
 use super::history::{Act, BEGINS, Edit, Scenario, Setting};
 use super::memory::{LEASE, Memory};
 use super::remote::{Adapter, arrive, carry_out};
-use super::world::{Side, State, Told, World, pause};
-use crate::inbox::{Destination, by_our_id, owner};
-use crate::link::Link;
+use super::world::{Row, Side, State, Told, World, pause};
+use crate::inbox::{Destination, Ours, by_our_id, owner};
+use crate::link::{Link, LinkState};
 use crate::reconcile::{Reconciler, Run, RunError, reconcile, take_in};
 use crate::rest::AtRest;
 use crate::stripe::Offset;
@@ -317,6 +317,14 @@ impl State {
         }
     }
 
+    /// As the product has it by SQL.
+    fn is_dead(&self, link: &Link) -> bool {
+        let customer = self.customers.get(&link.customer_id).map(|stored| &stored.customer);
+        link.state == LinkState::Deleted
+            && link.remote_id.is_some()
+            && matches!(customer, Some(Customer::Deleted { .. }))
+    }
+
     /// By the product's rule.
     fn route(&mut self, side: usize) {
         for nth in 0..self.sides[side].inbox.len() {
@@ -331,7 +339,9 @@ impl State {
                 (Some(row), _) => Destination::Link(row.link.id),
                 (None, Some(customer)) => {
                     let ours = links.iter().find(|row| row.link.customer_id == customer);
-                    by_our_id(&change, ours.map(|row| (row.link.id, row.link.remote_id.as_ref().map(|id| id.as_str()))))
+                    let dead = ours.is_some_and(|row| self.is_dead(&row.link));
+                    let known = |row: &Row| row.link.remote_id.as_ref().map(|id| id.as_str().to_owned());
+                    by_our_id(&change, ours.map(|row| Ours { link: row.link.id, known: known(row), dead }))
                 }
                 (None, None) => Destination::Import,
             };
@@ -341,9 +351,12 @@ impl State {
                     self.sides[side].inbox[nth].ended = true;
                     continue;
                 }
-                Destination::Import => {
+                Destination::Import | Destination::Copy => {
                     let (id, now) = (CustomerId(self.id()), self.now);
-                    self.sides[side].link(now, id, Some(change.remote_id)).link.id
+                    let row = self.sides[side].link(now, id, Some(change.remote_id));
+                    row.link.relabel = destination == Destination::Copy;
+                    row.link.look = row.link.relabel;
+                    row.link.id
                 }
             };
             self.sides[side].inbox[nth].link_id = Some(link_id);

@@ -137,6 +137,11 @@ pub(super) fn carry_out(state: &mut State, side: usize, write: &Write, key: Opti
             known.profile = profile;
             (remote_id.clone(), ChangeKind::Updated, Some(held.profile))
         }
+        Write::Claim { remote_id, customer } => {
+            let held = remote.objects.get_mut(remote_id).filter(|held| !held.gone)?;
+            held.customer = Some(*customer);
+            (remote_id.clone(), ChangeKind::Updated, Some(held.profile.clone()))
+        }
         Write::Delete { remote_id } => {
             let held = remote.objects.get_mut(remote_id).filter(|held| !held.gone)?;
             held.gone = true;

@@ -193,6 +193,7 @@ impl Side {
             spellings: BTreeMap::new(),
             refused: Refused::default(),
             look: false,
+            relabel: false,
             apart: false,
             ambiguous: false,
             asked: None,

@@ -13,6 +13,7 @@ use tandem_domain::{Customer, CustomerId, Profile, RemoteId};
 
 use super::items::{Action, Item};
 use crate::adopt::{Adopted, adopt, create_there};
+use crate::copies::DEAD;
 use crate::inbox::email_key;
 use crate::survey::patiently;
 use crate::verify::created;
@@ -161,24 +162,35 @@ async fn carry_out(
             let marked = create_there(tx, gateway, customer).await?;
             Ok(if marked { Adopted::Linked } else { Adopted::Taken })
         }
-        (_, Some(_), _, Some(seen)) => import(tx, sides, plan, seen).await,
+        (_, Some(_), _, Some(seen)) => import(tx, sides, plan, item.action, seen).await,
         _ => Ok(Adopted::Taken),
     }
 }
 
 /// As if the gateway had told of its creation just now.
-async fn import(tx: &mut PgTransaction<'_>, sides: &Sides, plan: i64, seen: &Seen) -> Result<Adopted, SurveyError> {
+async fn import(
+    tx: &mut PgTransaction<'_>,
+    sides: &Sides,
+    plan: i64,
+    action: Action,
+    seen: &Seen,
+) -> Result<Adopted, SurveyError> {
     let Some(change) = created(format!("plan-{plan}"), seen) else { return Ok(Adopted::Taken) };
-    let stored = sqlx::query(
+    // What would be parked, because the customer whose id it carries is not dead, is not said to be imported. Of what is planned as a
+    // duplicate a person wanted just that.
+    let stored = sqlx::query(&format!(
         "INSERT INTO inbox (gateway, event_id, change, email_key)
          SELECT $1, $2, $3, $5 WHERE NOT EXISTS (SELECT FROM links WHERE gateway = $1 AND remote_id = $4)
-         ON CONFLICT (gateway, event_id) DO NOTHING",
-    )
+             AND NOT EXISTS (SELECT FROM links l WHERE l.gateway = $1 AND l.customer_id = $6 AND NOT {DEAD} AND $7)
+         ON CONFLICT (gateway, event_id) DO NOTHING"
+    ))
     .bind(sides.gateway.name().as_str())
     .bind(&change.event_id)
     .bind(Json(&change))
     .bind(change.remote_id.as_str())
     .bind(email_key(&change))
+    .bind(change.customer.map(|CustomerId(id)| id))
+    .bind(action == Action::CreateHere)
     .execute(&mut **tx)
     .await?;
     Ok(if stored.rows_affected() == 1 { Adopted::Linked } else { Adopted::Taken })

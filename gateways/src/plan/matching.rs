@@ -5,6 +5,7 @@
 use sqlx::PgTransaction;
 
 use crate::SurveyError;
+use crate::copies::DEAD;
 use crate::survey::Survey;
 
 /// Writes the plan's items and ends the survey, in one transaction.
@@ -63,6 +64,17 @@ async fn set_aside(tx: &mut PgTransaction<'_>, gateway: &str) -> Result<(), sqlx
     ] {
         sqlx::query(statement).bind(gateway).execute(&mut **tx).await?;
     }
+    sqlx::query(&format!(
+        "UPDATE plan_there t
+         SET fate = CASE WHEN EXISTS (SELECT FROM intents i WHERE i.link_id = l.id AND i.state = 'open')
+                         THEN 'in_flight' ELSE 'duplicate' END,
+             matched_by = 'tandem_id', reason = 'it carries the id of a customer that is deleted and was not linked to it'
+         FROM links l WHERE t.fate IS NULL AND t.claims IS NOT NULL AND l.gateway = $1 AND l.customer_id = t.claims::uuid
+           AND NOT EXISTS (SELECT FROM plan_here h WHERE h.id = t.claims) AND NOT {DEAD}"
+    ))
+    .bind(gateway)
+    .execute(&mut **tx)
+    .await?;
     for statement in [
         // The create that is out may have made this object.
         "UPDATE plan_there t SET fate = 'in_flight' FROM plan_here h

@@ -35,6 +35,8 @@ pub(super) struct Observation {
     pub rows: Vec<i64>,
     /// The intents whose echo was looked at.
     pub echoes: Vec<String>,
+    /// The object carries the customer's id now.
+    pub claimed: bool,
     /// The intent that ends with this.
     pub closes: Option<(String, Outcome)>,
     /// The gateway's id of the event that this follows from.
@@ -66,6 +68,7 @@ impl Observation {
             overwritten: vec![],
             rows: vec![],
             echoes: vec![],
+            claimed: false,
             closes: None,
             causation: None,
             gone_at: None,
@@ -150,6 +153,9 @@ pub(super) async fn merge(
         let mut changes: Vec<Change> = checked(&observation).into_iter().collect();
         changes.extend(observation.closes.iter().map(|(key, outcome)| Change::Close(key.clone(), *outcome)));
         changes.extend(moot.then_some(Change::Withdraw));
+        changes.extend(observation.claimed.then_some(Change::Relabelled));
+        let dies_out = state == LinkState::Deleted && run.link.state != state;
+        changes.extend(dies_out.then_some(Change::LetCopiesGo));
         let deletes = (dies && !unlinks).then_some(Direction::Inbound);
         let decision = Decision { customer: loaded, command, context };
         // Nobody acts on this before a later commit that does wait for the disk, the relay's or an intent's; and should
@@ -158,6 +164,7 @@ pub(super) async fn merge(
         match run.commit(step).await {
             Ok(executed) => {
                 run.link.saw(&seen, executed.as_ref().map(|executed| executed.version));
+                run.link.relabel &= !observation.claimed;
                 return match executed {
                     Some(executed) => Ok(executed.into()),
                     None => run.load().await,

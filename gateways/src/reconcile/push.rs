@@ -40,7 +40,10 @@ pub(super) async fn push(run: &mut Run<'_>, loaded: &Loaded<Customer>) -> Result
     if plays("origin-suppresses-a-push") && loaded.version > 0 && came_from_there(run, &loaded.id).await? {
         return Ok(None);
     }
-    let (write, refused) = run.link.refused.sift(next_write(run, &loaded.aggregate));
+    let (write, refused) = match claim(run, &loaded.aggregate) {
+        Some(claim) => (Some(claim), run.link.refused.clone()),
+        None => run.link.refused.sift(next_write(run, &loaded.aggregate)),
+    };
     match &write {
         Some(Write::Create { profile, .. }) if !twins::may_be_created(run, profile).await? => return Ok(None),
         // Nobody is to be created any more.
@@ -90,6 +93,13 @@ fn intend(run: &Run<'_>, customer: &Customer, version: u64, write: Write) -> Int
     }
     intent.edited_at = edit_times(customer, &intent);
     intent
+}
+
+/// Before anything else the object is told whose it is, if it carries the id of another customer, which is dead.
+fn claim(run: &Run<'_>, customer: &Customer) -> Option<Write> {
+    let may = run.link.relabel && run.link.state == LinkState::Active && !run.link.refused.is_of_a_claim();
+    let remote_id = run.link.remote_id.clone().filter(|_| may && matches!(customer, Customer::Active { .. }))?;
+    Some(Write::Claim { remote_id, customer: run.link.customer_id })
 }
 
 fn next_write(run: &Run<'_>, customer: &Customer) -> Option<Write> {

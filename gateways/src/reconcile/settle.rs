@@ -14,6 +14,7 @@ use super::observe::{look, look_knowing};
 use super::{Run, RunError, history};
 use crate::intent::{Intent, Outcome};
 use crate::ledger::Change;
+use crate::parked::TANDEM_ID;
 use crate::{Call, CallError, Object, RemoteChange, Reply, Seen, Write};
 
 /// Settles the open intent: afterwards there is none, or an error says when to try again.
@@ -78,7 +79,9 @@ async fn look_for(run: &mut Run<'_>, intent: &Intent) -> Result<Outcome, RunErro
     let since = intent.created_at + run.gateway().clock_offset() - SLACK;
     let (target, customer) = match &intent.write {
         Write::Create { customer, .. } => (None, Some(*customer)),
-        Write::Update { remote_id, .. } | Write::Delete { remote_id } => (Some(remote_id.clone()), None),
+        Write::Update { remote_id, .. } | Write::Claim { remote_id, .. } | Write::Delete { remote_id } => {
+            (Some(remote_id.clone()), None)
+        }
     };
     let carries_key = |change: &RemoteChange| change.idempotency_key.as_deref() == Some(intent.key.as_str());
     // Where the remote may have forgotten the key, a later event with it is of a repeat, and the first one is meant.
@@ -135,6 +138,7 @@ async fn close(
     outcome: Outcome,
 ) -> Result<(), RunError> {
     observation.closes = Some((intent.key.clone(), outcome));
+    observation.claimed = outcome == Outcome::Executed && matches!(intent.write, Write::Claim { .. });
     let customer = run.load().await?;
     merge(run, observation, customer).await?;
     Ok(())
@@ -150,7 +154,9 @@ async fn abandon(run: &mut Run<'_>, intent: &Intent) -> Result<Outcome, RunError
 async fn missing(run: &mut Run<'_>, intent: &Intent) -> Result<(), RunError> {
     let remote_id = match &intent.write {
         Write::Create { .. } => None,
-        Write::Update { remote_id, .. } | Write::Delete { remote_id } => Some(remote_id.clone()),
+        Write::Update { remote_id, .. } | Write::Claim { remote_id, .. } | Write::Delete { remote_id } => {
+            Some(remote_id.clone())
+        }
     };
     if let Some(remote_id) = remote_id.clone() {
         match look(run, remote_id).await {
@@ -183,6 +189,7 @@ async fn park(
         customer.id = %run.link.customer_id, gateway = %run.name(), field, code,
         "parked a push that the gateway rejected"
     );
+    let field = if matches!(intent.write, Write::Claim { .. }) { Some(TANDEM_ID.to_owned()) } else { field };
     let mut refused = run.link.refused.clone();
     let left_out = refused.add(intent, field.as_deref());
     let fields =
@@ -208,7 +215,7 @@ fn sighted(run: &Run<'_>, intent: &Intent, seen: Seen) -> Observation {
 fn created_as(intent: &Intent) -> Option<Profile> {
     match &intent.write {
         Write::Create { profile, .. } => Some(profile.clone()),
-        Write::Update { .. } | Write::Delete { .. } => None,
+        Write::Update { .. } | Write::Claim { .. } | Write::Delete { .. } => None,
     }
 }
 
@@ -217,7 +224,7 @@ fn meant(run: &Run<'_>, intent: &Intent) -> Profile {
     match &intent.write {
         Write::Create { profile, .. } => profile.clone(),
         Write::Update { patch, .. } => patch.applied_to(&run.known()),
-        Write::Delete { .. } => run.known(),
+        Write::Claim { .. } | Write::Delete { .. } => run.known(),
     }
 }
 

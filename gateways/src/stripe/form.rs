@@ -41,6 +41,9 @@ pub(super) fn of(write: &Write) -> String {
                 };
             }
         }
+        Write::Claim { customer, .. } => {
+            form.append_pair(&format!("metadata[{TANDEM_ID}]"), &customer.to_string());
+        }
         Write::Delete { .. } => {}
     }
     form.finish()

@@ -136,7 +136,7 @@ impl Gateway for Stripe {
     async fn send(&self, call: &Call<'_>) -> Result<Reply, CallError> {
         match call.write {
             Write::Create { .. } => self.post(Endpoint::CreateCustomer, "/customers".to_owned(), call).await,
-            Write::Update { remote_id, .. } => {
+            Write::Update { remote_id, .. } | Write::Claim { remote_id, .. } => {
                 let path = format!("/customers/{}", segment(remote_id)?);
                 self.post(Endpoint::UpdateCustomer, path, call).await
             }

@@ -146,7 +146,7 @@ fn fields(customer: &Customer, there: &Profile, link: &Standing) -> Vec<FieldDri
 async fn object(sides: &Sides, remote_id: &RemoteId, claims: Option<CustomerId>) -> Result<Look, SurveyError> {
     let name = sides.gateway.name();
     let known = stray(&sides.pool, name, remote_id).await?;
-    if known.parked {
+    if known.parked && !known.asked {
         return Ok(Look::Equal);
     }
     // Our own create, whose reply is still out.
@@ -171,6 +171,9 @@ async fn object(sides: &Sides, remote_id: &RemoteId, claims: Option<CustomerId>)
     drift.customer_id = claims.map(|CustomerId(id)| id);
     drift.set_email(there.profile());
     drift.seen = Some(seen.as_ref().clone());
+    if known.asked {
+        (drift.parked, drift.remark) = (true, Some(PARKED.to_owned()));
+    }
     Ok(Look::Drift(Box::new(drift), None))
 }
 

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::drifts::{Drift, DriftKind, drifts};
 use crate::adopt::{self, Adopted};
+use crate::copies::{self, Owner};
 use crate::inbox::email_key;
 use crate::link::mark_due;
 use crate::{ChangeKind, Object, RemoteChange, Seen, Sides, SurveyError};
@@ -105,7 +106,15 @@ async fn import(
     run: i64,
     drift: &Drift,
 ) -> Result<Mark, sqlx::Error> {
-    if let (Some(customer), Some(remote_id)) = (drift.customer_id, &drift.remote_id)
+    let owner = match drift.customer_id {
+        Some(customer) => copies::owner(&mut **tx, gateway, customer).await?,
+        None => Owner::Other,
+    };
+    if owner == Owner::Deleted {
+        let remark = "it carries the id of a customer that is deleted and was not linked to it: take `metadata.tandem_id` off it";
+        return Ok(Mark::Leave(remark.to_owned()));
+    }
+    if let (Some(customer), Some(remote_id), Owner::Other) = (drift.customer_id, &drift.remote_id, owner)
         && exists(tx, customer).await?
     {
         return Ok(match adopt::adopt(tx, gateway, customer, remote_id, None).await? {

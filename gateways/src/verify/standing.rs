@@ -56,8 +56,10 @@ pub(super) struct Stray {
     pub linked: bool,
     /// The inbox holds something of it.
     pub unrouted: bool,
-    /// A person knows of it: a second copy, or what may be a twin, parked or dismissed.
+    /// A person knows of it: a second copy that was dismissed, or what may be a twin, parked or dismissed.
     pub parked: bool,
+    /// A person is asked about it as a second copy.
+    pub asked: bool,
 }
 
 pub(super) async fn stray(
@@ -69,7 +71,9 @@ pub(super) async fn stray(
         "SELECT EXISTS (SELECT FROM links WHERE gateway = $1 AND remote_id = $2) AS linked,
                 EXISTS (SELECT FROM inbox WHERE gateway = $1 AND state = 'new' AND change ->> 'remote_id' = $2) AS unrouted,
                 EXISTS (SELECT FROM parked WHERE gateway = $1 AND state IN ('open', 'dismissed')
-                        AND (remote_id = $2 OR candidates @> ARRAY[$2])) AS parked",
+                        AND (remote_id = $2 OR candidates @> ARRAY[$2])) AS parked,
+                EXISTS (SELECT FROM parked WHERE gateway = $1 AND remote_id = $2
+                        AND state = 'open' AND kind = 'duplicate') AS asked",
     )
     .bind(gateway.as_str())
     .bind(remote_id.as_str())

@@ -6,6 +6,7 @@ mod accounts;
 mod backup;
 mod conflicts;
 mod convergence;
+mod copies;
 mod crashes;
 mod deletions;
 mod erase;

@@ -199,6 +199,17 @@ async fn what_a_person_wanted_so_is_no_drift() {
     tandem.stripe.create(&[("name", "Copy"), ("metadata[tandem_id]", &pairs[2].0.id)]).await.unwrap();
     tandem.until("parked", || async { tandem.parked().await.len() == 1 }).await;
     tandem.settled().await;
+    // What waits for a person is named, and left to them.
+    let ran = verify(&tandem, &["--repair"]).await;
+    let row = ran.json()["rows"][0].clone();
+    assert_eq!(
+        (&row["kind"], &row["remark"]),
+        (&json!("missing_here"), &json!("it waits for a person: see GET /parked")),
+        "{ran:?}"
+    );
+    assert_eq!((ran.json()["drift"].clone(), tandem.parked().await.len()), (json!(1), 1));
+    let dismiss = format!("/parked/{}/dismiss", tandem.parked().await[0]["id"]);
+    assert!(tandem.post(&dismiss, json!({})).await.status().is_success());
     // And a Stripe that is away for a moment is waited for.
     tandem.stripe.fault(Fault::status(503).on("GET", "/v1/customers").times(2)).await.unwrap();
     let ran = verify(&tandem, &[]).await;
