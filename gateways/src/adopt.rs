@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::link::{DUE, FREE};
 use crate::taken::unless_taken;
+use crate::{join, twins};
 
 /// What came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,19 @@ pub(crate) async fn adopt(
     remote_id: &str,
     base: Option<(&Profile, Interval)>,
 ) -> Result<Adopted, sqlx::Error> {
+    // What may be the twin of one of them is not, any more. Locked in the order of the customers, as everywhere.
+    let named = twins::naming(&mut **tx, gateway, &[customer.to_string(), remote_id.to_owned()]).await?;
+    if !named.is_empty() {
+        sqlx::query(
+            "SELECT FROM links WHERE gateway = $1 AND customer_id = $2 OR id = ANY($3)
+             ORDER BY customer_id FOR NO KEY UPDATE",
+        )
+        .bind(gateway.as_str())
+        .bind(customer)
+        .bind(&named)
+        .execute(&mut **tx)
+        .await?;
+    }
     let statement = format!(
         // A lease that has run out is taken away: whoever held it writes nothing more.
         "INSERT INTO links (gateway, customer_id, remote_id, base, base_from, base_until, look, due_seq)
@@ -51,6 +65,7 @@ pub(crate) async fn adopt(
     // The statement does not see an import that commits while it waits for the index.
     let Some(adopted) = unless_taken(tx, adopting).await? else { return Ok(Adopted::Taken) };
     if adopted.rows_affected() == 1 {
+        join::look_again(tx, &named).await?;
         return Ok(Adopted::Linked);
     }
     let free: bool = sqlx::query_scalar(

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::copies::DEAD;
 use crate::link::{FREE, Link, mark_due};
 use crate::taken::unless_taken;
-use crate::{ParkedError, parked};
+use crate::{ParkedError, parked, twins};
 
 /// A link as a join sees it.
 #[derive(Debug, FromRow)]
@@ -30,6 +30,8 @@ pub(crate) struct Pair {
     remote_id: RemoteId,
     /// It carries the id of a customer that is dead.
     relabel: bool,
+    /// What is parked because it may be the twin of one of them: it is not, any more.
+    named: Vec<i64>,
 }
 
 /// Locks the links of a customer and an object. `None` if one of them is linked meanwhile, or about to be.
@@ -39,13 +41,17 @@ pub(crate) async fn pair(
     customer: Uuid,
     remote_id: &RemoteId,
 ) -> Result<Option<Pair>, sqlx::Error> {
+    let sides = [customer.to_string(), remote_id.to_string()];
+    let named = twins::naming(&mut **tx, gateway, &sides).await?;
     // In the order of the customers, as everywhere: see mark_due. What is read is read once they are locked.
     sqlx::query(
-        "SELECT FROM links WHERE gateway = $1 AND (customer_id = $2 OR remote_id = $3) ORDER BY customer_id FOR UPDATE",
+        "SELECT FROM links WHERE gateway = $1 AND (customer_id = $2 OR remote_id = $3) OR id = ANY($4)
+         ORDER BY customer_id FOR UPDATE",
     )
     .bind(gateway.as_str())
     .bind(customer)
     .bind(remote_id.as_str())
+    .bind(&named)
     .execute(&mut **tx)
     .await?;
     let rows: Vec<Row> = sqlx::query_as(
@@ -69,6 +75,7 @@ pub(crate) async fn pair(
             theirs: theirs.map(|row| row.id),
             remote_id: remote_id.clone(),
             relabel: theirs.is_some_and(|row| row.relabel),
+            named,
         }),
         (None, _) => None,
     })
@@ -78,7 +85,7 @@ pub(crate) async fn pair(
 ///
 /// False if the object was imported in this instant: the transaction must be rolled back.
 pub(crate) async fn join(tx: &mut PgTransaction<'_>, pair: Pair) -> Result<bool, sqlx::Error> {
-    let Pair { ours, theirs, remote_id, relabel } = pair;
+    let Pair { ours, theirs, remote_id, relabel, named } = pair;
     // What was rejected of either is tried anew, as `refused` below says.
     sqlx::query(
         "UPDATE parked SET state = CASE kind WHEN 'ambiguous' THEN 'linked' ELSE 'superseded' END,
@@ -110,6 +117,8 @@ pub(crate) async fn join(tx: &mut PgTransaction<'_>, pair: Pair) -> Result<bool,
         return Ok(false);
     }
     mark_due(tx, &[ours]).await?;
+    let others: Vec<i64> = named.into_iter().filter(|link| *link != ours && Some(*link) != theirs).collect();
+    look_again(tx, &others).await?;
     Ok(true)
 }
 

@@ -56,7 +56,7 @@ pub(crate) trait Ledger: Send + Sync {
     /// Of these objects those that are no customer's.
     async fn unlinked(&self, objects: &[&str]) -> Result<Vec<String>, RunError>;
 
-    /// The link is no longer in question, if it was.
+    /// The link is no longer in question, if it was, and no candidate of others.
     async fn no_longer_ambiguous(&self, link: &Link) -> Result<(), RunError>;
 
     /// Makes one link of a customer's and an object's, on the word of either one's lease, which is over then.

@@ -55,6 +55,11 @@ impl Refused {
         self.claim
     }
 
+    /// The object claims nothing any more.
+    pub fn forget_claim(&mut self) {
+        self.claim = false;
+    }
+
     /// Adds a push that was rejected, and what the remote named: a field, a group of fields, or nothing of ours. Returns the
     /// fields that are left out of pushes now; none, if it is the whole push.
     ///
@@ -122,7 +127,8 @@ impl Refused {
 
     /// The fields that need no longer be looked at.
     fn gone_in(&self, kept: &Self) -> Vec<String> {
-        self.fields.keys().filter(|field| !kept.fields.contains_key(field)).map(ToString::to_string).collect()
+        let fields = self.fields.keys().filter(|field| !kept.fields.contains_key(field)).map(ToString::to_string);
+        fields.chain((self.claim && !kept.claim).then(|| TANDEM_ID.to_owned())).collect()
     }
 
     /// Whether a whole push, or a read, was refused and no longer is.

@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 use sqlx::types::Json;
-use sqlx::{PgPool, PgTransaction};
+use sqlx::{PgExecutor, PgPool, PgTransaction};
 use tandem_domain::{CustomerId, EmailKey, GatewayName};
 use uuid::Uuid;
 
@@ -49,7 +49,7 @@ pub(crate) async fn keep_emails(
     .execute(&mut **tx)
     .await?;
     let ids: Vec<String> = told.iter().map(|(customer, _)| customer.to_string()).collect();
-    naming(tx, gateway, &ids).await
+    naming(&mut **tx, gateway, &ids).await
 }
 
 fn key(email: &str) -> String {
@@ -150,36 +150,48 @@ pub(crate) async fn park(
     Ok(())
 }
 
-/// It is ambiguous no longer: nothing is left for a person to do, and what was held up for its sake is looked at again.
+/// It is ambiguous no longer, and neither is what named it: nothing is left for a person to do, and what was held up for its sake is
+/// looked at again.
 pub(crate) async fn supersede(relaxed: &PgPool, gateway: &GatewayName, link: &Link) -> Result<(), sqlx::Error> {
+    let ids: Vec<String> =
+        link.remote_id.iter().map(ToString::to_string).chain([link.customer_id.to_string()]).collect();
+    if !link.ambiguous && naming(relaxed, gateway, &ids).await?.is_empty() {
+        return Ok(());
+    }
     let mut tx = relaxed.begin().await?;
-    let id = link.remote_id.as_ref().map_or_else(|| link.customer_id.to_string(), ToString::to_string);
-    let named = naming(&mut tx, gateway, &[id]).await?;
+    let named = naming(&mut *tx, gateway, &ids).await?;
     link::lock(&mut tx, &[&named[..], &[link.id]].concat()).await?;
-    let closed = sqlx::query(
-        "WITH clear AS (UPDATE links SET ambiguous = false WHERE id = $1 AND lease_token = $2 RETURNING id)
-         UPDATE parked SET state = 'superseded', closed_at = clock_timestamp() FROM clear
-         WHERE link_id = clear.id AND state = 'open' AND kind = 'ambiguous'",
-    )
-    .bind(link.id)
-    .bind(link.token)
-    .execute(&mut *tx)
-    .await?;
-    if closed.rows_affected() > 0 {
+    let held = sqlx::query("UPDATE links SET ambiguous = false WHERE id = $1 AND lease_token = $2")
+        .bind(link.id)
+        .bind(link.token)
+        .execute(&mut *tx)
+        .await?;
+    if held.rows_affected() > 0 {
+        sqlx::query(
+            "UPDATE parked SET state = 'superseded', closed_at = clock_timestamp()
+             WHERE link_id = $1 AND state = 'open' AND kind = 'ambiguous'",
+        )
+        .bind(link.id)
+        .execute(&mut *tx)
+        .await?;
         join::look_again(&mut tx, &named).await?;
     }
     tx.commit().await
 }
 
 /// The links that are parked because they may be the twin of one of these.
-async fn naming(tx: &mut PgTransaction<'_>, gateway: &GatewayName, ids: &[String]) -> Result<Vec<i64>, sqlx::Error> {
+pub(crate) async fn naming(
+    database: impl PgExecutor<'_>,
+    gateway: &GatewayName,
+    ids: &[String],
+) -> Result<Vec<i64>, sqlx::Error> {
     sqlx::query_scalar(
         "SELECT link_id FROM parked
          WHERE gateway = $1 AND state = 'open' AND kind = 'ambiguous' AND candidates && $2::text[]",
     )
     .bind(gateway.as_str())
     .bind(ids)
-    .fetch_all(&mut **tx)
+    .fetch_all(database)
     .await
 }
 

@@ -10,7 +10,7 @@ use tandem_domain::{
 use tandem_eventlog::zoo::plays;
 use tandem_eventlog::{Context, Loaded};
 
-use super::{Run, RunError, deletions, edit_times};
+use super::{Run, RunError, deletions, edit_times, twins};
 use crate::deletions::Asked;
 use crate::intent::Outcome;
 use crate::ledger::{Change, Decision, NotCommitted, Sighting, Step};
@@ -163,8 +163,13 @@ pub(super) async fn merge(
         let step = Step { sighting: Some(seen.clone()), decision: Some(decision), changes, deletes, relaxed: true };
         match run.commit(step).await {
             Ok(executed) => {
+                let had_none = run.link.remote_id.is_none();
                 run.link.saw(&seen, executed.as_ref().map(|executed| executed.version));
                 run.link.relabel &= !observation.claimed;
+                // Objects that were taken for its twin have to look for another.
+                if had_none {
+                    twins::no_longer_in_question(run).await?;
+                }
                 return match executed {
                     Some(executed) => Ok(executed.into()),
                     None => run.load().await,

@@ -40,10 +40,13 @@ pub(super) async fn push(run: &mut Run<'_>, loaded: &Loaded<Customer>) -> Result
     if plays("origin-suppresses-a-push") && loaded.version > 0 && came_from_there(run, &loaded.id).await? {
         return Ok(None);
     }
-    let (write, refused) = match claim(run, &loaded.aggregate) {
+    let (write, mut refused) = match claim(run, &loaded.aggregate) {
         Some(claim) => (Some(claim), run.link.refused.clone()),
         None => run.link.refused.sift(next_write(run, &loaded.aggregate)),
     };
+    if !run.link.relabel || run.link.state != LinkState::Active {
+        refused.forget_claim();
+    }
     match &write {
         Some(Write::Create { profile, .. }) if !twins::may_be_created(run, profile).await? => return Ok(None),
         // Nobody is to be created any more.

@@ -55,7 +55,7 @@ pub(super) async fn may_be_imported(
         Sighted::Nothing | Sighted::Gone(_) => None,
     };
     let Some(email) = email else {
-        no_longer_ambiguous(run).await?;
+        no_longer_in_question(run).await?;
         return Ok(Some(observation));
     };
     // Emails follow the feed: behind it, a customer of a moment ago would be imported once more.
@@ -65,7 +65,7 @@ pub(super) async fn may_be_imported(
     let found = run.with.ledger.twins(email).await?;
     match found.as_slice() {
         [] => {
-            no_longer_ambiguous(run).await?;
+            no_longer_in_question(run).await?;
             return Ok(Some(observation));
         }
         [only]
@@ -74,6 +74,10 @@ pub(super) async fn may_be_imported(
             unite(run, *only, observation.remote_id).await?;
         }
         _ => {
+            // Others may have asked about it by the email that it had before.
+            if !run.link.ambiguous {
+                no_longer_in_question(run).await?;
+            }
             let found: Vec<String> = found.iter().map(Uuid::to_string).collect();
             park(run, &found, &observation.rows).await?;
         }
@@ -106,6 +110,14 @@ pub(super) async fn no_longer_ambiguous(run: &mut Run<'_>) -> Result<(), RunErro
         run.with.ledger.no_longer_ambiguous(&run.link).await?;
         run.link.ambiguous = false;
     }
+    Ok(())
+}
+
+/// The same, and it is no candidate of others: it is dead, has another email, or is somebody's by now. Who is looked at again finds
+/// out whether they have another.
+pub(super) async fn no_longer_in_question(run: &mut Run<'_>) -> Result<(), RunError> {
+    run.with.ledger.no_longer_ambiguous(&run.link).await?;
+    run.link.ambiguous = false;
     Ok(())
 }
 

@@ -188,6 +188,45 @@ async fn what_is_parked_and_then_deleted_is_no_question_any_more() {
     assert_eq!(living(&tandem).await, (1, 1), "the other is imported after all");
 }
 
+/// Variant: the customer waits for ever, for what no longer is.
+#[tokio::test]
+async fn a_candidate_that_no_link_knew_and_that_dies_or_changes_its_email_is_none() {
+    let tandem = Tandem::start().await;
+    let (ada, there) = parked_pair(&tandem).await;
+    parked(&tandem).await;
+    tandem.stripe.delete(&there).await.unwrap();
+    tandem.settled().await;
+    assert!(tandem.parked().await.is_empty(), "{:?}", tandem.parked().await);
+    tandem.assert_equal(&ada.id).await;
+    assert_eq!(living(&tandem).await, (1, 1));
+
+    let tandem = Tandem::start().await;
+    let (ada, there) = parked_pair(&tandem).await;
+    tandem.stripe.edit(&there, &[("email", "another@old.example")]).await.unwrap();
+    tandem.settled().await;
+    assert!(tandem.parked().await.is_empty(), "{:?}", tandem.parked().await);
+    tandem.assert_equal(&ada.id).await;
+    assert_ne!(tandem.local_id(&there).await, ada.id);
+    assert_eq!(living(&tandem).await, (2, 2));
+}
+
+/// Variant: the other one waits for an object that is somebody's.
+#[tokio::test]
+async fn a_candidate_that_is_linked_to_another_is_none() {
+    let tandem = Tandem::start().await;
+    let (ada, there) = parked_pair(&tandem).await;
+    let two = tandem.create("Ada the second", EMAIL).await;
+    tandem.settled().await;
+    let both = tandem.parked().await;
+    assert_eq!(both.len(), 2, "{both:?}");
+    let of_ada = both.iter().find(|one| one["customer_id"] == json!(ada.id)).unwrap();
+    assert_eq!(answer(&tandem, of_ada, "link", json!({})).await, 204);
+    assert_eq!(tandem.remote_id(&ada.id).await, there);
+    assert!(tandem.parked().await.is_empty(), "{:?}", tandem.parked().await);
+    tandem.assert_equal(&two.id).await;
+    assert_eq!(living(&tandem).await, (2, 2));
+}
+
 #[tokio::test]
 async fn a_twin_that_died_unnoticed_takes_nobody_with_it() {
     let tandem = Tandem::start().await;
