@@ -145,8 +145,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_several_processes_count_adds_up() {
-        let pool = PgPool::connect(&tandem_local::test::database().await.url).await.unwrap();
-        crate::migrate(&pool).await.unwrap();
+        let pool = crate::fixtures::tables().await.unwrap();
         let (one, another): (Foreigners, Foreigners) = Default::default();
         let eu: GatewayName = "eu".parse().unwrap();
         let at = |seconds| DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds);
