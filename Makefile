@@ -42,7 +42,7 @@ model: ## Play random histories without servers, on a model of Stripe, network a
 bench: ## Measure speed against the bare parts, on an optimised build (ARGS="...": options of tandem-bench)
 	@cd "$(ROOT)" && deploy/bootstrap
 	@cd "$(ROOT)" && cargo build --release -p tandem-api -p stripe-sim -p tandem-local -p tandem-bench --bins
-	@cd "$(ROOT)" && "$(OPTIMISED)/tandem-bench" $(ARGS)
+	@cd "$(ROOT)" && tests/isolated "$(OPTIMISED)/tandem-bench" $(ARGS)
 
 lint: ## Check format, lints, docs, and dependencies if cargo-deny is installed
 	cd "$(ROOT)" && cargo fmt --all --check

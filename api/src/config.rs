@@ -7,7 +7,7 @@ mod sources;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
@@ -155,7 +155,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] names the setting, and where it was set.
     pub fn load(file: Option<PathBuf>) -> Result<Self, ConfigError> {
-        sources::load(file, std::env::vars_os())
+        sources::load(file, Path::new("tandem.toml"), std::env::vars_os())
     }
 
     /// Every Stripe account.

@@ -3,6 +3,7 @@
 use std::process::Stdio;
 
 use serde_json::Value;
+use tandem_local::process::isolated;
 use tokio::process::{Child, Command};
 
 use crate::Tandem;
@@ -52,8 +53,8 @@ impl Tandem {
 
     /// Begins `tandem` with these arguments. Dropped, it is killed.
     pub fn begin(&self, arguments: &[&str]) -> Child {
-        let mut command = Command::new(binary());
-        command.env_remove("STRIPE_SECRET_KEY").envs(self.env.iter().map(|(name, value)| (name, value)));
+        let mut command = Command::from(isolated(&binary()));
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         command.spawn().expect("tandem")
     }

@@ -9,7 +9,7 @@ use crate::{Account, Wires, clock, gate};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use stripe_sim::{Control, Options, Settings, Sim};
-use tandem_local::process::{Process, command};
+use tandem_local::process::{Process, command, isolated};
 use tandem_local::test::Looks;
 use tandem_local::{Scratch, Signal, port, test};
 
@@ -104,6 +104,8 @@ impl Tandem {
             ("TANDEM_NATS__STREAM", stream.clone()),
             ("TANDEM_NATS__ROOT", root),
             ("TANDEM_CONFIG", settings),
+            // A command that serves takes any free port.
+            ("TANDEM_HTTP__BIND", "127.0.0.1:0".to_owned()),
             ("TANDEM_STRIPE__API_BASE", format!("{}/", sim.url())),
             ("TANDEM_STRIPE__SECRET_KEY", KEY.to_owned()),
             ("TANDEM_STRIPE__WEBHOOK_SECRETS", WEBHOOK_SECRET.to_owned()),
@@ -261,8 +263,8 @@ impl Tandem {
 
     /// The same with more settings.
     pub async fn command_with(&self, env: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, String) {
-        let mut command = tokio::process::Command::new(binary());
-        command.env_remove("STRIPE_SECRET_KEY").envs(self.env.iter().map(|(name, value)| (name, value)));
+        let mut command = tokio::process::Command::from(isolated(&binary()));
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.envs(env.iter().copied()).kill_on_drop(true);
         let output = command.args(arguments).stdin(std::process::Stdio::null()).output().await.expect("tandem");
         let said = [output.stdout, output.stderr].concat();
@@ -322,7 +324,6 @@ fn client() -> reqwest::Client {
 
 fn spawn(env: &[(String, String)], without_gateway: bool, port: u16, log: PathBuf) -> Process {
     let mut command = command(&binary(), &[]);
-    command.env_remove("STRIPE_SECRET_KEY");
     let heard = env.iter().filter(|(name, _)| !(without_gateway && name.starts_with("TANDEM_STRIPE__")));
     command.envs(heard.map(|(name, value)| (name, value)));
     command.env("TANDEM_HTTP__BIND", format!("127.0.0.1:{port}")).arg("serve");

@@ -125,7 +125,7 @@ pub(crate) fn wrong(stripe: &StripeConfig, name: &str, reason: String) -> Config
 mod tests {
     use std::io::Write;
 
-    use super::super::sources::load;
+    use super::super::sources::{NOWHERE, load};
     use super::*;
 
     const DATABASE: (&str, &str) = ("TANDEM_DATABASE__URL", "postgres://localhost/tandem");
@@ -136,7 +136,7 @@ mod tests {
 
     fn from(environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let environment = [DATABASE].into_iter().chain(environment.iter().copied());
-        load(None, environment.map(|(name, value)| (name.into(), value.into())))
+        load(None, NOWHERE.as_ref(), environment.map(|(name, value)| (name.into(), value.into())))
     }
 
     fn complaint(environment: &[&[(&str, &str)]]) -> String {
@@ -198,7 +198,7 @@ mod tests {
         let path = file.path().to_owned();
         let complaint = |text: &str| {
             write!(file.reopen().unwrap(), "[database]\nurl = \"postgres://x\"\n[gateways.eu]\n{text}").unwrap();
-            load(Some(path.clone()), std::iter::empty()).unwrap_err().to_string()
+            load(Some(path.clone()), NOWHERE.as_ref(), std::iter::empty()).unwrap_err().to_string()
         };
         let key = "kind = \"stripe\"\nsecret_key = \"sk_test_1\"\n";
         let wrong = complaint(&format!("{key}timeout_ms = 0\n"));

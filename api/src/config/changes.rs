@@ -74,13 +74,13 @@ mod tests {
     use std::ffi::OsString;
     use std::io::Write;
 
-    use super::super::sources::load;
+    use super::super::sources::{NOWHERE, load};
     use super::*;
 
     fn read(text: &str) -> Config {
         let mut file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
         write!(file, "[database]\nurl = \"postgres://localhost/x\"\n{text}").unwrap();
-        load(Some(file.path().to_owned()), std::iter::empty::<(OsString, OsString)>()).unwrap()
+        load(Some(file.path().to_owned()), NOWHERE.as_ref(), std::iter::empty::<(OsString, OsString)>()).unwrap()
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use config::{Environment, File, FileFormat, Map, Value, ValueKind};
 
@@ -25,14 +25,19 @@ const LOCAL_KEY: &str = "sk_test_local";
 /// Stands in for the key of a Stripe that is off, so that the other settings are read nevertheless.
 const NO_KEY: &str = "sk_test_none";
 
+/// No file: what tests take for the usual one, since there may be one where they run.
+#[cfg(test)]
+pub(super) const NOWHERE: &str = "/nowhere/tandem.toml";
+
+/// `usual` is the file that is read if it exists and no other is named.
 pub(super) fn load(
     file: Option<PathBuf>,
+    usual: &Path,
     environment: impl Iterator<Item = (OsString, OsString)>,
 ) -> Result<Config, ConfigError> {
     let environment = readable(environment)?;
     let named = file.or_else(|| environment.get("TANDEM_CONFIG").map(PathBuf::from));
-    let usual = PathBuf::from("tandem.toml");
-    let file = named.or_else(|| usual.exists().then_some(usual));
+    let file = named.or_else(|| usual.exists().then(|| usual.to_owned()));
 
     let mut builder = config::Config::builder();
     let mut file_name = None;
@@ -160,7 +165,7 @@ mod tests {
     use super::*;
 
     fn from(environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        load(None, environment.iter().map(|(name, value)| (name.into(), value.into())))
+        load(None, Path::new(NOWHERE), environment.iter().map(|(name, value)| (name.into(), value.into())))
     }
 
     const DATABASE: (&str, &str) = ("TANDEM_DATABASE__URL", "postgres://localhost/tandem");
@@ -214,7 +219,7 @@ mod tests {
         ] {
             let text = format!("api_keys = [\"{key}\"]\n[database]\nurl = \"postgres://x\"\n");
             fs::write(file.path(), text).unwrap();
-            let read = load(Some(file.path().to_owned()), std::iter::empty());
+            let read = load(Some(file.path().to_owned()), Path::new(NOWHERE), std::iter::empty());
             assert_eq!(read.is_ok(), good, "{key:?}");
             if let Err(error) = read {
                 let complaint = error.to_string();
@@ -320,23 +325,26 @@ mod tests {
         let mut file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
         write!(file, "[database]\nurl = \"postgres://file\"\nmax_connections = 9\n[nats]\nstream = \"FILE\"\n")
             .unwrap();
-        let config =
-            load(Some(file.path().to_owned()), [DATABASE].map(|(n, v)| (n.into(), v.into())).into_iter()).unwrap();
+        let (named, usual) = (Some(file.path().to_owned()), Path::new(NOWHERE));
+        let database = || [DATABASE].map(|(name, value)| (name.into(), value.into())).into_iter();
+        let config = load(named.clone(), usual, database()).unwrap();
         assert_eq!(config.database.url.expose_secret(), DATABASE.1);
         assert_eq!((config.database.max_connections, config.nats.stream.as_str()), (9, "FILE"));
+        assert_eq!(load(None, file.path(), database()).unwrap().nats.stream, "FILE");
 
         writeln!(file, "sream = 1").unwrap();
-        let complaint = load(Some(file.path().to_owned()), std::iter::empty()).unwrap_err().to_string();
+        let complaint = load(named.clone(), usual, std::iter::empty()).unwrap_err().to_string();
         assert!(complaint.starts_with(&format!("nats.sream in {}", file.path().display())), "{complaint}");
 
         writeln!(file, "password = \"secret").unwrap();
-        let complaint = load(Some(file.path().to_owned()), std::iter::empty()).unwrap_err().to_string();
+        let complaint = load(named, usual, std::iter::empty()).unwrap_err().to_string();
         assert!(complaint.contains("is not TOML") && !complaint.contains("secret"), "{complaint}");
     }
 
     #[test]
     fn a_file_that_is_named_must_be_there() {
-        let complaint = load(Some("/nowhere/tandem.toml".into()), std::iter::empty()).unwrap_err().to_string();
+        let nowhere = Path::new(NOWHERE);
+        let complaint = load(Some(nowhere.to_owned()), nowhere, std::iter::empty()).unwrap_err().to_string();
         assert!(complaint.contains("/nowhere/tandem.toml"), "{complaint}");
     }
 

@@ -1,10 +1,12 @@
 //! The `tandem` command as people use it.
 
+use std::path::Path;
 use std::process::{Output, Stdio};
 
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tandem_api::Config;
+use tandem_local::process::isolated;
 use tandem_local::test::Looks;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
@@ -12,16 +14,17 @@ use tokio::process::Command;
 use crate::service::{PATIENCE, Service, database, fresh_config, fresh_config_without_tables};
 
 fn tandem(config: &Config, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));
+    let program = Path::new(env!("CARGO_BIN_EXE_tandem"));
+    let mut command = Command::from(isolated(program));
     command
         .args(arguments)
-        .env_clear()
         .env("TANDEM_DATABASE__URL", config.database.url.expose_secret())
         .env("TANDEM_NATS__URL", config.nats.url.expose_secret())
         .env("TANDEM_NATS__STREAM", &config.nats.stream)
         .env("TANDEM_NATS__ROOT", &config.nats.root)
         .env("TANDEM_HTTP__BIND", "127.0.0.1:0")
-        .current_dir(std::env::temp_dir())
+        // Where nobody keeps a tandem.toml.
+        .current_dir(program.parent().unwrap())
         .stdin(Stdio::null())
         .kill_on_drop(true);
     command

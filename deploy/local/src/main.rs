@@ -3,7 +3,9 @@
 mod run;
 mod with_servers;
 
+use std::env;
 use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -36,6 +38,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    forget_other_postgres();
     let done = match Arguments::parse().command {
         Command::Run { folder } => run::run(folder),
         Command::Test { command } => with_servers::run(&command),
@@ -44,4 +47,20 @@ fn main() -> ExitCode {
         eprintln!("tandem-local: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// `PGHOST`, `PGSSLMODE` and their like tell of a PostgreSQL of the user's, and every client in this process and below would heed
+/// them. Here there is another one: this process starts over without them.
+fn forget_other_postgres() {
+    let is_about_postgres = |name: &OsString| name.to_str().is_some_and(|name| name.starts_with("PG"));
+    let about_postgres: Vec<OsString> = env::vars_os().map(|(name, _)| name).filter(is_about_postgres).collect();
+    let (Ok(program), false) = (env::current_exe(), about_postgres.is_empty()) else { return };
+    let mut again = std::process::Command::new(program);
+    again.args(env::args_os().skip(1));
+    for name in about_postgres {
+        again.env_remove(name);
+    }
+    // It returns only if it could not; then they are heeded.
+    let error = again.exec();
+    eprintln!("tandem-local: could not start over without PG* in the environment: {error}");
 }

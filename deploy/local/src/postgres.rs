@@ -4,14 +4,14 @@ use std::fs::{DirBuilder, File};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::Signal;
 
 use crate::account::Account;
 use crate::error::io;
-use crate::process::{Process, beside, running_program, setting};
+use crate::process::{Process, beside, isolated, running_program, setting};
 use crate::{Error, Tools, port};
 
 /// Recovery after a crash may take this long.
@@ -174,7 +174,7 @@ fn is_ready(pid_file: &Path, id: u32) -> bool {
 }
 
 fn answers(bin: &Path, port: u16) -> bool {
-    Command::new(bin.join("pg_isready"))
+    isolated(&bin.join("pg_isready"))
         .args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()])
         .stdin(Stdio::null())
         .status()
@@ -241,7 +241,7 @@ fn prepare(bin: &Path, account: Account, options: &PostgresOptions) -> Result<St
 
 /// Of the server that this `initdb` belongs to, which says `initdb (PostgreSQL) 18.6`.
 fn major_version(bin: &Path) -> Result<u32, Error> {
-    let mut command = Command::new(bin.join("initdb"));
+    let mut command = isolated(&bin.join("initdb"));
     let output = command.arg("--version").stdin(Stdio::null()).output().map_err(io("run initdb"))?;
     let said = String::from_utf8_lossy(&output.stdout);
     let major = said.split(|letter: char| !letter.is_ascii_digit()).find_map(|number| number.parse().ok());

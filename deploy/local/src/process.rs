@@ -1,6 +1,6 @@
 //! A child process that ends no later than its starter.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
@@ -23,13 +23,29 @@ pub struct Process {
     child: Child,
 }
 
-/// Starts `program` so that it dies with this process, if this system can arrange that (`setpriv`, part of util-linux).
+/// What a child inherits of the environment: where this machine keeps things, and how it tells why something failed.
+const INHERITED: [&str; 7] = ["PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "RUST_BACKTRACE"];
+
+/// Begins the names by which tests tell programs what to do.
+const FOR_TESTS: &str = "TANDEM_TEST_";
+
+/// An [`isolated`] command that dies with this process, if this system can arrange that (`setpriv`, part of util-linux).
 pub fn command(program: &Path, setpriv: &[&str]) -> Command {
     if !has_setpriv() {
-        return Command::new(program);
+        return isolated(program);
     }
-    let mut command = Command::new("setpriv");
+    let mut command = isolated(Path::new("setpriv"));
     command.args(setpriv).args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command
+}
+
+/// A command that is told nothing of what the user of this process has set for other programs: `TANDEM_*`, `STRIPE_*`,
+/// `PG*`, a proxy.
+pub fn isolated(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    let inherited =
+        |name: &OsString| name.to_str().is_some_and(|name| INHERITED.contains(&name) || name.starts_with(FOR_TESTS));
+    command.env_clear().envs(std::env::vars_os().filter(|(name, _)| inherited(name)));
     command
 }
 
@@ -239,8 +255,8 @@ pub(crate) fn running_program(id: u32) -> Option<String> {
 }
 
 /// An argument `key=value` for a server's command line.
-pub(crate) fn setting(key: &str, value: impl AsRef<OsStr>) -> std::ffi::OsString {
-    let mut argument = std::ffi::OsString::from(key);
+pub(crate) fn setting(key: &str, value: impl AsRef<OsStr>) -> OsString {
+    let mut argument = OsString::from(key);
     argument.push("=");
     argument.push(value);
     argument

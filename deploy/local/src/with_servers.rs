@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, bail};
+use tandem_local::process::isolated;
 use tandem_local::{create_database, test};
 
 /// How many tests a test binary runs at once ("The rustc book", Tests).
@@ -70,9 +71,9 @@ async fn template(server_url: &str) -> anyhow::Result<Option<&'static str>> {
         return Ok(None);
     }
     let url = create_database(server_url, NAME).await?;
-    let mut migrate = tokio::process::Command::new(&tandem);
-    // No settings but these: neither the environment's nor those of a `tandem.toml` here.
-    migrate.arg("migrate").env_clear().env("TANDEM_DATABASE__URL", url);
+    let mut migrate = tokio::process::Command::from(isolated(&tandem));
+    migrate.arg("migrate").env("TANDEM_DATABASE__URL", url);
+    // Nor may a `tandem.toml` here say anything.
     migrate.current_dir(tandem.parent().unwrap_or(Path::new("/"))).kill_on_drop(true);
     let output = migrate.output().await.with_context(|| format!("could not run {}", tandem.display()))?;
     if !output.status.success() {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{Connection, PgConnection};
+use tandem_local::process::isolated;
 use tandem_local::{Scratch, port, tools};
 
 /// A folder with `tandem-local` and the stand-ins beside it, and its `.tandem`.
@@ -46,14 +47,14 @@ impl Checkout {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(self.program());
+        let mut command = isolated(&self.program());
         command.args(["run", "--folder"]).arg(self.folder());
         prepared(command)
     }
 
     /// The same with a key, in a shell that knows what runs here.
     fn command_in_a_shell(&self, key: &str) -> Command {
-        let mut command = Command::new("sh");
+        let mut command = isolated(Path::new("sh"));
         let script = r#"set -a; . "$1/env"; set +a; STRIPE_SECRET_KEY=$2 exec "$0" run --folder "$1""#;
         command.args(["-c", script]).args([self.program(), self.folder()]).arg(key);
         prepared(command)
@@ -181,6 +182,15 @@ fn a_key_for_stripe_itself_goes_nowhere_else() {
     assert_eq!(log.lines().filter_map(|line| line.strip_prefix("calls Stripe at ")).next_back(), Some(""), "{log}");
 }
 
+/// Fails if a client of ours heeds what tells of a PostgreSQL of the user's.
+#[test]
+fn another_postgresql_of_the_users_is_left_alone() {
+    let checkout = Checkout::new();
+    let mut command = checkout.command();
+    command.envs([("PGSSLMODE", "verify-full"), ("PGOPTIONS", "-c nothing=1"), ("PGHOSTADDR", "192.0.2.1")]);
+    checkout.start_by(command).stop();
+}
+
 #[test]
 fn a_second_run_in_one_folder_is_refused() {
     let checkout = Checkout::new();
@@ -228,21 +238,19 @@ fn a_program_that_ends_at_once_fails_the_run_and_says_why() {
 fn the_env_file_can_be_read_by_a_shell() {
     let checkout = Checkout::new();
     let run = checkout.start();
+    // Without what a user's own psqlrc says.
     let script = format!(
-        "set -eu; set -a; . '{}/env'; psql \"$DATABASE_URL\" -Atc 'SELECT 1'; printenv NATS_URL",
+        "set -eu; set -a; . '{}/env'; psql -X \"$DATABASE_URL\" -Atc 'SELECT 1'; printenv NATS_URL",
         checkout.folder().display()
     );
-    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    let output = isolated(Path::new("sh")).args(["-c", &script]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), format!("1\n{}\n", run.env["NATS_URL"]), "{output:?}");
 }
 
-/// With the servers of the tests, and without what the caller has set.
+/// With the servers of the tests.
 fn prepared(mut command: Command) -> Command {
     let tools = tools().unwrap();
     command.env("TANDEM_NATS_BIN", tools.nats_server).env("TANDEM_PG_BIN", tools.postgres_bin);
-    for name in ["STRIPE_SECRET_KEY", "TANDEM_HTTP__BIND", "TANDEM_STRIPE__API_BASE"] {
-        command.env_remove(name);
-    }
     command
 }
 

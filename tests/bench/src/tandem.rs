@@ -1,6 +1,5 @@
 //! `tandem serve` as a child process, with the settings that it ships with.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -80,18 +79,11 @@ impl Settings {
     /// `tandem` with these arguments.
     pub fn command(&self, arguments: &[&str]) -> anyhow::Result<std::process::Command> {
         let mut command = command(&program()?, &[]);
-        // Neither the caller's settings nor a tandem.toml may change what is measured.
-        for name in std::env::vars_os().map(|(name, _)| name).filter(is_setting) {
-            command.env_remove(name);
-        }
+        // Where no tandem.toml of the caller's changes what is measured.
         command.current_dir(&self.folder).envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.args(arguments);
         Ok(command)
     }
-}
-
-fn is_setting(name: &OsString) -> bool {
-    name.to_str().is_some_and(|name| name.starts_with("TANDEM_") || name.starts_with("STRIPE_"))
 }
 
 impl Tandem {

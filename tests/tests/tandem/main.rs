@@ -12,6 +12,7 @@ mod deletions;
 mod erase;
 mod faults;
 mod fields;
+mod isolation;
 mod later;
 mod pause;
 mod paused_inbound;

@@ -108,7 +108,9 @@ impl Program {
 
     fn launch(&mut self) -> anyhow::Result<()> {
         let mut command = command(&self.path, &[]);
-        command.args(&self.arguments).envs(self.variables.iter().map(|(name, value)| (name, value)));
+        // What the user has set is meant for it.
+        command.envs(std::env::vars_os()).envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command.args(&self.arguments);
         // The log is a file, not a terminal.
         command.env("NO_COLOR", "1");
         self.process = Some(Process::start(self.name, command, &self.log)?);
