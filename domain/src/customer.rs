@@ -28,7 +28,7 @@ use crate::{Field, GatewayName, InvalidField, Patch, Policy, Profile, RemoteId, 
 
 pub use create::Create;
 pub use delete::Delete;
-pub use erase::{Erase, blanked};
+pub use erase::Erase;
 pub use event::{Change, Changes, Contest, CustomerEvent, OpenContest, Side, Winner, upcasters};
 pub use link::{Link, Unlink};
 pub use observe::{Intake, Observe, Overwritten, Sight};
@@ -67,6 +67,8 @@ pub enum Customer {
         created_at: DateTime<Utc>,
         /// When it was deleted.
         deleted_at: DateTime<Utc>,
+        /// The person was erased: nothing that is told of it late becomes known again.
+        erased: bool,
     },
 }
 
@@ -214,6 +216,11 @@ impl Customer {
         }
     }
 
+    /// The person was erased: whatever is told of it late is taken in without values.
+    pub fn is_erased(&self) -> bool {
+        matches!(self, Self::Deleted { erased: true, .. })
+    }
+
     /// How a field got its value; `None` if it never had one, or the customer is not alive.
     pub fn stamp(&self, field: &Field) -> Option<&Stamp> {
         match self {
@@ -309,8 +316,9 @@ impl Customer {
     }
 
     fn forgotten(&mut self) {
-        if let Self::Deleted { profile, .. } = self {
+        if let Self::Deleted { profile, erased, .. } = self {
             *profile = Profile::default();
+            *erased = true;
         }
     }
 
@@ -321,6 +329,7 @@ impl Customer {
                 links: std::mem::take(links),
                 created_at: *created_at,
                 deleted_at: at,
+                erased: false,
             };
         }
     }

@@ -12,7 +12,7 @@ mod profile;
 pub use customer::{
     Change, Changes, Contest, Create, Customer, CustomerCommand, CustomerError, CustomerEvent, Delete, Erase, Intake,
     Keep, Link, Observe, OpenContest, OpenSides, Overwritten, Resolve, Side, Sight, Stamp, Unlink, Update, Winner,
-    blanked, upcasters,
+    upcasters,
 };
 pub use ids::{CustomerId, GatewayName, InvalidId, RemoteId};
 pub use interval::{Interval, Order};

@@ -1,14 +1,15 @@
 //! Erasing what events say about a person, in PostgreSQL and in the stream.
 
-use crate::database::unsigned;
+use crate::database::{signed, unsigned};
 use crate::feed::Feed;
+use crate::recorded::{self, RecordedError};
 use crate::stream::{self, StreamError};
 use crate::zoo::plays;
 use async_nats::Client;
 use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
 use backon::{ConstantBuilder, Retryable};
-use cqrs_es::Aggregate;
-use serde_json::Value;
+use cqrs_es::persist::EventUpcaster;
+use cqrs_es::{Aggregate, DomainEvent};
 use sqlx::PgPool;
 use std::time::Duration;
 
@@ -27,45 +28,82 @@ pub enum EraseError {
     /// The rows are blank, but some of the events are not published yet, and would be out of reach: erase again later.
     #[error("some of the events are not published yet")]
     Unpublished,
+    /// Nothing is blanked: a newer version of the program wrote one of the events. Erase with that version.
+    #[error("an event cannot be read, so that it is not known what to blank")]
+    Unreadable(#[from] RecordedError),
+    /// Nothing is blanked: the blank event is no JSON.
+    #[error("an event cannot be written")]
+    Unwritable(#[source] serde_json::Error),
 }
 
-/// Blanks every event of an aggregate and deletes their messages; positions and versions stay. Returns how many events
-/// there are.
+/// Blanks every event of an aggregate before that version and deletes their messages; positions and versions stay. Returns how
+/// many events are blank.
 ///
-/// `blank` makes an event's payload, given its type, into one that says nothing about the person and can still be read.
-/// Append what remains to be said (`erased`) afterwards. A stream that is refilled gets the blank events. PostgreSQL's
-/// dead rows, its WAL and backups keep the text until they are vacuumed, recycled and expired.
+/// The event of that version says that the aggregate is erased: append it first, so that nothing with values can be appended
+/// any more by whoever knows it. What was appended after it nevertheless, by a process of an older version, is blanked where
+/// it says something about the person. `blank` makes an event into one that says nothing about the person. A stream that is
+/// refilled gets the blank events. PostgreSQL's dead rows, its WAL and backups keep the text until they are vacuumed, recycled
+/// and expired.
 pub async fn erase<A: Aggregate>(
     pool: &PgPool,
     nats: &Client,
     feed: &Feed,
     aggregate_id: &str,
-    blank: impl Fn(&str, Value) -> Value,
+    version: u64,
+    upcasters: &[Box<dyn EventUpcaster>],
+    blank: impl Fn(A::Event) -> A::Event,
 ) -> Result<u64, EraseError> {
-    let aggregate_type = A::TYPE;
+    let mut again = true;
+    let mut erased = 0;
+    while again {
+        // What was appended while messages were deleted is found the next time.
+        again = blank_rows::<A>(pool, aggregate_id, version, upcasters, &blank).await? > 0;
+        erased = delete_messages(pool, nats, feed, A::TYPE, aggregate_id).await?;
+    }
+    Ok(erased)
+}
+
+/// Blanks the rows that are to be blank and are not yet. Returns how many it found.
+async fn blank_rows<A: Aggregate>(
+    pool: &PgPool,
+    aggregate_id: &str,
+    version: u64,
+    upcasters: &[Box<dyn EventUpcaster>],
+    blank: impl Fn(A::Event) -> A::Event,
+) -> Result<u64, EraseError> {
     let mut transaction = pool.begin().await?;
-    let rows: Vec<(i64, String, Value)> = sqlx::query_as(
-        "SELECT sequence, event_type, payload FROM events
-         WHERE aggregate_type = $1 AND aggregate_id = $2 AND NOT erased ORDER BY sequence FOR UPDATE",
-    )
-    .bind(aggregate_type)
-    .bind(aggregate_id)
-    .fetch_all(&mut *transaction)
-    .await?;
-    for (sequence, event_type, payload) in rows {
+    let mut found = 0;
+    for recorded in recorded::unerased(&mut *transaction, A::TYPE, aggregate_id).await? {
+        let event = recorded.event::<A>(upcasters)?;
+        let blank = blank(event.clone());
+        if recorded.version >= version && blank == event {
+            continue;
+        }
         sqlx::query(
-            "UPDATE events SET payload = $1, erased = true
-             WHERE aggregate_type = $2 AND aggregate_id = $3 AND sequence = $4",
+            "UPDATE events SET payload = $1, event_version = $2, erased = true
+             WHERE aggregate_type = $3 AND aggregate_id = $4 AND sequence = $5",
         )
-        .bind(blank(&event_type, payload))
-        .bind(aggregate_type)
+        .bind(serde_json::to_value(&blank).map_err(EraseError::Unwritable)?)
+        .bind(blank.event_version())
+        .bind(A::TYPE)
         .bind(aggregate_id)
-        .bind(sequence)
+        .bind(signed(recorded.version))
         .execute(&mut *transaction)
         .await?;
+        found += 1;
     }
     transaction.commit().await?;
+    Ok(found)
+}
 
+/// Deletes the messages of all blank events. Returns how many there are.
+async fn delete_messages(
+    pool: &PgPool,
+    nats: &Client,
+    feed: &Feed,
+    aggregate_type: &str,
+    aggregate_id: &str,
+) -> Result<u64, EraseError> {
     // The relay may have read an event before it was blank: only once it is in the stream can it be deleted there.
     let look = || published(pool, nats, feed, aggregate_type, aggregate_id);
     let patience = ConstantBuilder::default().with_delay(Duration::from_millis(10)).with_max_times(TRIES);

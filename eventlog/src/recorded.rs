@@ -154,6 +154,21 @@ pub async fn history(
         .await
 }
 
+/// What happened to one aggregate and is not blanked, oldest first, locked for the rest of a transaction.
+pub(crate) async fn unerased(
+    database: impl PgExecutor<'_>,
+    aggregate_type: &str,
+    aggregate_id: &str,
+) -> Result<Vec<Recorded>, sqlx::Error> {
+    sqlx::query_as(select!(
+        "WHERE aggregate_type = $1 AND aggregate_id = $2 AND NOT erased ORDER BY sequence FOR UPDATE"
+    ))
+    .bind(aggregate_type)
+    .bind(aggregate_id)
+    .fetch_all(database)
+    .await
+}
+
 /// What happened to one aggregate after that version of it, oldest first, `limit` events at most.
 pub async fn history_after(
     database: impl PgExecutor<'_>,

@@ -51,7 +51,7 @@ pub(crate) async fn adopt(
              SET remote_id = excluded.remote_id, base = excluded.base, base_from = excluded.base_from,
                  base_until = excluded.base_until, look = true, {DUE},
                  not_before = clock_timestamp(), {FREE}
-             WHERE links.remote_id IS NULL AND links.state = 'active'
+             WHERE links.remote_id IS NULL AND links.state = 'active' AND NOT links.erased
                AND (links.lease_token IS NULL OR links.lease_until < clock_timestamp())
                AND NOT EXISTS (SELECT FROM intents WHERE link_id = links.id AND state = 'open')"
     );
@@ -69,7 +69,8 @@ pub(crate) async fn adopt(
         return Ok(Adopted::Linked);
     }
     let free: bool = sqlx::query_scalar(
-        "SELECT EXISTS (SELECT FROM links WHERE gateway = $1 AND customer_id = $2 AND remote_id IS NULL AND state = 'active')
+        "SELECT EXISTS (SELECT FROM links WHERE gateway = $1 AND customer_id = $2 AND remote_id IS NULL AND state = 'active'
+                       AND NOT erased)
             AND NOT EXISTS (SELECT FROM links WHERE gateway = $1 AND remote_id = $3)",
     )
     .bind(gateway.as_str())
@@ -90,7 +91,7 @@ pub(crate) async fn create_there(
         "INSERT INTO links (gateway, customer_id, due_seq) VALUES ($1, $2, 1)
          ON CONFLICT (gateway, customer_id) DO UPDATE
              SET {DUE}
-             WHERE links.remote_id IS NULL AND links.state = 'active'"
+             WHERE links.remote_id IS NULL AND links.state = 'active' AND NOT links.erased"
     ))
     .bind(gateway.as_str())
     .bind(customer)

@@ -4,6 +4,8 @@ use sqlx::{PgPool, PgTransaction};
 use tandem_domain::{CustomerId, GatewayName};
 use uuid::Uuid;
 
+use crate::inbox::BLANK;
+
 /// A gateway that does not know yet, or has not said, that the customer is deleted: to erase it now would forget what is to
 /// be done there. None where nothing is left to do.
 ///
@@ -22,8 +24,23 @@ pub async fn unsettled(pool: &PgPool, customer: CustomerId) -> Result<Option<Str
     .await
 }
 
-/// Blanks what one gateway's tables hold of these customers, whose links are locked. What blocks an import by what is told
-/// late stays: which object it was, and which events were told of it.
+/// Blanks what the tables of all gateways hold of a customer, also of those that are no longer configured. What nobody has made
+/// a link of yet is blanked as the feed tells each gateway of the erasure.
+///
+/// # Errors
+/// The database is unavailable.
+pub async fn forget_customer(pool: &PgPool, customer: CustomerId) -> Result<(), sqlx::Error> {
+    let mut tx = pool.begin().await?;
+    let links: Vec<i64> =
+        sqlx::query_scalar("SELECT id FROM links WHERE customer_id = $1 ORDER BY id FOR NO KEY UPDATE")
+            .bind(customer.0)
+            .fetch_all(&mut *tx)
+            .await?;
+    forget_links(&mut tx, &links).await?;
+    tx.commit().await
+}
+
+/// The same of one gateway's tables and of these customers, whose links are locked.
 pub(crate) async fn forget(
     tx: &mut PgTransaction<'_>,
     gateway: &GatewayName,
@@ -32,25 +49,34 @@ pub(crate) async fn forget(
     if customers.is_empty() {
         return Ok(());
     }
+    let links: Vec<i64> = sqlx::query_scalar("SELECT id FROM links WHERE gateway = $1 AND customer_id = ANY($2)")
+        .bind(gateway.as_str())
+        .bind(customers)
+        .fetch_all(&mut **tx)
+        .await?;
+    forget_links(tx, &links).await
+}
+
+/// What blocks an import by what is told late stays: which object it was, and which events were told of it. From now on what
+/// is told of these links is stored without values.
+async fn forget_links(tx: &mut PgTransaction<'_>, links: &[i64]) -> Result<(), sqlx::Error> {
+    let inbox = format!("UPDATE inbox SET change = {BLANK}, email_key = NULL WHERE link_id = ANY($1)");
     let blank = [
-        "UPDATE links SET base = CASE WHEN base IS NOT NULL THEN '{}'::jsonb END, spellings = '{}', refused = '{}'
-         WHERE gateway = $1 AND customer_id = ANY($2)",
-        "UPDATE inbox SET change = change || '{\"profile\": {}, \"previous\": {}}', email_key = NULL FROM links
-         WHERE links.gateway = $1 AND links.customer_id = ANY($2) AND inbox.link_id = links.id",
-        "DELETE FROM intents USING links
-         WHERE links.gateway = $1 AND links.customer_id = ANY($2) AND intents.link_id = links.id AND intents.state <> 'open'",
+        "UPDATE links SET base = CASE WHEN base IS NOT NULL THEN '{}'::jsonb END, spellings = '{}', refused = '{}',
+                          last_error = NULL, erased = true
+         WHERE id = ANY($1)",
+        &inbox,
+        "DELETE FROM intents WHERE link_id = ANY($1) AND state <> 'open'",
         // What was found before they were linked names the object alone.
         "DELETE FROM drifts USING surveys, links
-         WHERE surveys.gateway = $1 AND drifts.survey_id = surveys.id
-           AND links.gateway = $1 AND links.customer_id = ANY($2)
+         WHERE links.id = ANY($1) AND surveys.gateway = links.gateway AND drifts.survey_id = surveys.id
            AND (drifts.customer_id = links.customer_id OR drifts.remote_id = links.remote_id)",
         "DELETE FROM plan_items USING surveys, links
-         WHERE surveys.gateway = $1 AND plan_items.plan_id = surveys.id
-           AND links.gateway = $1 AND links.customer_id = ANY($2)
+         WHERE links.id = ANY($1) AND surveys.gateway = links.gateway AND plan_items.plan_id = surveys.id
            AND (plan_items.customer_id = links.customer_id OR plan_items.remote_id = links.remote_id)",
     ];
     for statement in blank {
-        sqlx::query(statement).bind(gateway.as_str()).bind(customers).execute(&mut **tx).await?;
+        sqlx::query(statement).bind(links).execute(&mut **tx).await?;
     }
     Ok(())
 }

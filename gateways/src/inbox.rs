@@ -26,6 +26,9 @@ pub(crate) fn email_key(change: &RemoteChange) -> Option<String> {
     EmailKey::of_profile(&change.profile).map(|key| key.stored())
 }
 
+/// In a statement: `change` without what it says about a person. It stays known which object it was, and when.
+pub(crate) const BLANK: &str = r#"change || '{"profile": {}, "previous": {}}'::jsonb"#;
+
 /// Stores changes, each once however often it comes. Returns how many were new.
 pub(crate) async fn store(
     relaxed: &PgPool,
@@ -74,13 +77,15 @@ pub(crate) async fn store_one(
     let row = sqlx::query(&format!(
         // Who holds the link is not waited for.
         "WITH known AS MATERIALIZED (
-             SELECT id, $4::integer IS NOT NULL AND {READY} AS free,
+             SELECT id, erased, $4::integer IS NOT NULL AND {READY} AS free,
                     due_seq = done_seq AND state = 'active' AND NOT look AND asks IS NULL AS rested
              FROM links WHERE gateway = $1 AND remote_id = $6 FOR NO KEY UPDATE SKIP LOCKED
          ), stored AS (
              INSERT INTO inbox (gateway, event_id, change, email_key, state, link_id)
-             SELECT $1, $2, $3, $8, CASE WHEN known.id IS NULL THEN 'new' ELSE 'waiting' END, known.id
-             FROM (SELECT) AS one LEFT JOIN known ON true
+             SELECT $1, $2, CASE WHEN known.erased THEN {BLANK} ELSE change END,
+                    CASE WHEN known.erased THEN NULL ELSE $8 END,
+                    CASE WHEN known.id IS NULL THEN 'new' ELSE 'waiting' END, known.id
+             FROM (SELECT $3::jsonb AS change) AS one LEFT JOIN known ON true
              ON CONFLICT (gateway, event_id) DO NOTHING RETURNING id AS inbox_id, link_id
          ), marked AS (
              UPDATE links SET {DUE}, {LEASE} FROM known WHERE links.id = known.id AND EXISTS (SELECT FROM stored)
@@ -105,6 +110,7 @@ pub(crate) async fn store_one(
         let mut link = Link::from_row(&row)?;
         // What cannot be read leaves things waiting until it can.
         if !link.refused.is_of_a_read()
+            && !link.erased
             && let Some(last) = row.try_get("last_event")?
         {
             let told = Row { id: row.try_get("inbox_id")?, change: change.clone() };

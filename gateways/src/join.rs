@@ -56,7 +56,7 @@ pub(crate) async fn pair(
     .await?;
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT id, customer_id, remote_id, relabel,
-                state = 'active' AND remote_id IS NULL AS waits_for_an_object,
+                state = 'active' AND remote_id IS NULL AND NOT erased AS waits_for_an_object,
                 state = 'active' AND base IS NULL AND due_version = 0 AS waits_for_a_customer,
                 EXISTS (SELECT FROM intents WHERE link_id = links.id AND intents.state = 'open') AS calling
          FROM links WHERE gateway = $1 AND (customer_id = $2 OR remote_id = $3)",
@@ -213,12 +213,14 @@ pub(crate) async fn let_go(
         .bind(link.id)
         .execute(&mut **tx)
         .await?;
-    sqlx::query("INSERT INTO links (gateway, customer_id, remote_id, state) VALUES ($1, $2, $3, 'deleted')")
-        .bind(gateway.as_str())
-        .bind(Uuid::now_v7())
-        .bind(remote_id.as_str())
-        .execute(&mut **tx)
-        .await?;
+    sqlx::query(
+        "INSERT INTO links (gateway, customer_id, remote_id, state, erased) VALUES ($1, $2, $3, 'deleted', true)",
+    )
+    .bind(gateway.as_str())
+    .bind(Uuid::now_v7())
+    .bind(remote_id.as_str())
+    .execute(&mut **tx)
+    .await?;
     // What was told of it meanwhile is for that link: here it would be news of an object that is another's.
     sqlx::query(
         "UPDATE inbox SET state = 'new', link_id = NULL

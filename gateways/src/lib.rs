@@ -43,7 +43,7 @@ pub use stripe::fuzz;
 
 pub use config::{Deletes, GatewaysConfig, OnDelete};
 pub use deletions::{Verdict, VerdictError};
-pub use erase::unsettled;
+pub use erase::{forget_customer, unsettled};
 pub use filter::Filter;
 pub use foreign::Foreign;
 pub use gateway::{

@@ -35,6 +35,8 @@ pub(crate) struct Link {
     pub apart: bool,
     /// It was parked because it may have one.
     pub ambiguous: bool,
+    /// What is told of it is stored without values.
+    pub erased: bool,
     /// The deletion that a person is, or was, asked about.
     pub asked: Option<Asked>,
     pub due_seq: i64,
@@ -126,6 +128,7 @@ impl FromRow<'_, PgRow> for Link {
             relabel: row.try_get("relabel")?,
             apart: row.try_get("apart")?,
             ambiguous: row.try_get("ambiguous")?,
+            erased: row.try_get("erased")?,
             asked: Asked::read(row)?,
             due_seq: row.try_get("due_seq")?,
             due_version: u64::try_from(row.try_get::<i64, _>("due_version")?).unwrap_or_default(),

@@ -24,7 +24,7 @@ impl AtRest {
     pub fn of(link: Link, seal: i64) -> Option<Self> {
         let kept = link.state == LinkState::Active && link.remote_id.is_some() && link.base.is_some();
         // What cannot be read leaves things waiting until it can.
-        let asks = link.look || link.ambiguous || link.asked.is_some() || link.refused.is_of_a_read();
+        let asks = link.look || link.ambiguous || link.erased || link.asked.is_some() || link.refused.is_of_a_read();
         (kept && !asks && link.paused == Paused::default()).then_some(Self { link, seal })
     }
 

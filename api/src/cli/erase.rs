@@ -3,9 +3,9 @@
 use std::io::Write;
 
 use clap::Args;
-use tandem_domain::{Customer, CustomerCommand, CustomerId, Erase, blanked, upcasters};
+use tandem_domain::{Customer, CustomerCommand, CustomerEvent, CustomerId, Erase, upcasters};
 use tandem_eventlog::{Context, Store, Wake};
-use tandem_gateways::unsettled;
+use tandem_gateways::{forget_customer, unsettled};
 
 use super::out::Out;
 use super::{Ended, Failure, Told, confirm};
@@ -45,9 +45,12 @@ pub(super) async fn run(config: &Config, Erasing { customer, yes }: Erasing) -> 
     if !yes {
         confirm(&format!("All that is known of customer {id} will be blank, for ever. Go on?"))?;
     }
-    let events = tandem_eventlog::erase::<Customer>(&pool, &nats, &feed, &id, blanked).await?;
+    // First of all: from here on the customer takes nothing in that could be left after what is blanked.
     let erase = CustomerCommand::Erase(Erase { at: Clock::system().now() });
-    store.execute(&id, erase, Context::from_origin("api")).await?;
+    let version = store.execute(&id, erase, Context::from_origin("api")).await?.version;
+    forget_customer(&pool, customer).await?;
+    let blanked = CustomerEvent::blanked;
+    let events = tandem_eventlog::erase::<Customer>(&pool, &nats, &feed, &id, version, &upcasters(), blanked).await?;
     writeln!(
         Out::default(),
         "{events} events of customer {id} are blank, in PostgreSQL and in the stream; what is read from them follows."

@@ -39,6 +39,7 @@ impl Customer {
 
     pub(super) fn unlink(&self, Unlink { gateway, last, at }: Unlink) -> Result<Vec<CustomerEvent>, CustomerError> {
         let Some(local) = self.profile() else { return Err(CustomerError::Unborn) };
+        let last = last.filter(|_| !self.is_erased());
         let mut events = last.map_or_else(Vec::new, |last| self.left_behind(&last, local));
         if let Some(remote_id) = self.remote_id(&gateway).cloned() {
             events.push(CustomerEvent::Unlinked { remote_id, gateway, at });

@@ -92,6 +92,12 @@ impl Customer {
                 intake.events.push(CustomerEvent::Deleted { at: observe.at });
                 intake
             }
+            // Its own values are blank: compared with them, all that is told late would be news.
+            (Self::Deleted { erased: true, .. }, Sight::Present { .. }) => {
+                let linked = self.remote_id(&observe.gateway).is_none().then(|| observe.linked());
+                Intake { events: linked.into_iter().collect(), ..Intake::default() }
+            }
+            (Self::Deleted { erased: true, .. }, Sight::Gone { .. }) => Intake::default(),
             (Self::Deleted { .. }, Sight::Present { profile: remote, .. }) => {
                 let linked = self.remote_id(&observe.gateway).is_none().then(|| observe.linked());
                 let events = linked.into_iter().chain(self.bury(observe, None, Some(remote))).collect();

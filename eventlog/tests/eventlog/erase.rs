@@ -1,11 +1,20 @@
 //! Erasing a person.
 
-use crate::counter::Counter;
+use crate::counter::{Counter, Event};
 use crate::world::{World, eventually};
 use async_nats::jetstream;
 use serde_json::json;
 use std::path::Path;
 use tandem_eventlog::{erase, history, read_after, stream};
+
+/// Blanks what happened before that version. Returns how many events are blank.
+async fn forgotten(world: &World, person: &str, version: u64) -> u64 {
+    let blank = |event| match event {
+        Event::Added { .. } => Event::Added { by: 0 },
+        Event::Taken { .. } => Event::Taken { by: 0 },
+    };
+    erase::<Counter>(&world.pool, &world.nats, &world.feed, person, version, &[], blank).await.unwrap()
+}
 
 /// Fails if rows are deleted (positions would be missing), or the messages stay.
 #[tokio::test]
@@ -16,14 +25,7 @@ async fn erased_events_keep_their_places_and_say_nothing() {
     let person = world.count(3).await;
     world.add(&other, 1).await;
 
-    let erased = erase::<Counter>(&world.pool, &world.nats, &world.feed, &person, |_, mut payload| {
-        payload["by"] = json!(0);
-        payload
-    })
-    .await
-    .unwrap();
-
-    assert_eq!(erased, 3);
+    assert_eq!(forgotten(&world, &person, 4).await, 3);
     relay.reaches("published", |status| status.published == 6).await;
     let jetstream = jetstream::new(world.nats.clone());
     let messages = jetstream.get_stream(&world.feed.stream).await.unwrap();
@@ -38,16 +40,41 @@ async fn erased_events_keep_their_places_and_say_nothing() {
     assert!(report.is_sound(), "{report:?}");
     assert_eq!((report.equal, report.erased), (3, 3));
     // Erasing again finds nothing left to do.
-    assert_eq!(
-        erase::<Counter>(&world.pool, &world.nats, &world.feed, &person, |_, payload| payload).await.unwrap(),
-        3
-    );
+    assert_eq!(forgotten(&world, &person, 4).await, 3);
 
     // A stream that is filled again has the blank events.
     jetstream.delete_stream(&world.feed.stream).await.unwrap();
     world.settles_at(6).await;
     let refilled = jetstream.get_stream(&world.feed.stream).await.unwrap().get_raw_message(3).await.unwrap();
     assert_eq!(&refilled.payload[..], br#"{"by":0,"kind":"added"}"#);
+}
+
+/// Fails if only what was there before is blanked: a process of an older version may append after it.
+#[tokio::test]
+async fn what_is_appended_after_the_erasure_is_blanked_where_it_says_something() {
+    let world = World::new().await;
+    let _relay = world.relay();
+    let person = world.count(1).await;
+    for by in [1, 0, 7, -1] {
+        world.add(&person, by).await;
+    }
+    world.settles_at(4).await;
+
+    // The third event says that it is erased: of what is after it only what says something is blanked.
+    sqlx::query("UPDATE events SET payload = payload || '{\"by\": 0}' WHERE sequence = 3")
+        .execute(&world.pool)
+        .await
+        .unwrap();
+    assert_eq!(forgotten(&world, &person, 3).await, 3);
+
+    let said = history(&world.pool, "counter", &person).await.unwrap();
+    assert!(said.iter().all(|event| event.payload["by"] == 0), "{said:?}");
+    let messages = jetstream::new(world.nats.clone()).get_stream(&world.feed.stream).await.unwrap();
+    let mut kept = vec![];
+    for position in 1..=4 {
+        kept.push(messages.get_raw_message(position).await.is_ok());
+    }
+    assert_eq!(kept, [false, false, true, false]);
 }
 
 /// Fails for a purge, after which the text is still in the stream's file.
@@ -66,12 +93,7 @@ async fn what_is_erased_is_in_no_file_of_the_stream() {
     let text = SAID.to_string();
     eventually("it is in a file", async || holds(server.store_dir(), &text)).await;
 
-    erase::<Counter>(&world.pool, &world.nats, &world.feed, &person, |_, mut payload| {
-        payload["by"] = json!(0);
-        payload
-    })
-    .await
-    .unwrap();
+    forgotten(&world, &person, 3).await;
 
     eventually("it is in no file", async || !holds(server.store_dir(), &text)).await;
 }

@@ -8,9 +8,9 @@ use tandem_domain::{CustomerId, GatewayName, RemoteId};
 use tandem_eventlog::zoo::plays;
 use uuid::Uuid;
 
-use super::finish;
+use super::{BLANK, finish};
 use crate::copies::DEAD;
-use crate::link::{DUE, mark_due};
+use crate::link::{self, DUE, mark_due};
 use crate::{ChangeKind, RemoteChange};
 
 /// What a look at the inbox found.
@@ -69,6 +69,8 @@ pub(crate) async fn route(relaxed: &PgPool, gateway: &GatewayName) -> Result<Rou
     }
     // Before a row names its link, which keeps others from setting the link's remote id: a run that is about to may hold what
     // this waits for.
+    let links: BTreeSet<i64> = found.iter().filter_map(|(.., destination)| destination.named()).collect();
+    link::lock(&mut tx, &links.into_iter().collect::<Vec<_>>()).await?;
     let due: BTreeSet<i64> = found.iter().filter_map(|(.., destination)| destination.link()).collect();
     let held = mark(&mut tx, &due.into_iter().collect::<Vec<_>>()).await?;
     let (new, known): (Vec<_>, Vec<_>) =
@@ -88,7 +90,7 @@ pub(crate) async fn route(relaxed: &PgPool, gateway: &GatewayName) -> Result<Rou
     }
     // Links for what is new come last: a run that is about to say that this object is its own waits for them.
     for (id, change, destination) in new {
-        match import(&mut tx, gateway, &change.remote_id, destination == Destination::Copy).await? {
+        match import(&mut tx, gateway, &change, destination == Destination::Copy).await? {
             Some(link) => {
                 put(&mut tx, id, link, "waiting").await?;
                 singular.push(change.remote_id);
@@ -111,11 +113,14 @@ async fn route_known(relaxed: &PgPool, gateway: &GatewayName) -> Result<(i64, i6
              WHERE gateway = $1 AND state = 'new' ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
          ), known AS MATERIALIZED (
              -- Locked, and if somebody had to be waited for, compared once more.
-             SELECT new.id, links.id AS link_id
+             SELECT new.id, links.id AS link_id, links.erased
              FROM new JOIN links ON links.gateway = $1 AND links.remote_id = new.remote_id
              ORDER BY links.customer_id FOR NO KEY UPDATE OF links
          ), moved AS (
-             UPDATE inbox SET state = 'waiting', link_id = known.link_id FROM known WHERE inbox.id = known.id
+             UPDATE inbox SET state = 'waiting', link_id = known.link_id,
+                              change = CASE WHEN known.erased THEN {BLANK} ELSE change END,
+                              email_key = CASE WHEN known.erased THEN NULL ELSE email_key END
+             FROM known WHERE inbox.id = known.id
          ), marked AS (
              UPDATE links SET {DUE} WHERE id = ANY(ARRAY(SELECT link_id FROM known))
          )
@@ -150,6 +155,14 @@ pub(crate) struct Ours {
 }
 
 impl Destination {
+    /// The link that the row will name.
+    fn named(self) -> Option<i64> {
+        match self {
+            Self::Link(id) | Self::Duplicate(id) => Some(id),
+            Self::Import | Self::Copy => None,
+        }
+    }
+
     /// The link that it makes due.
     fn link(self) -> Option<i64> {
         match self {
@@ -233,34 +246,36 @@ async fn mark(tx: &mut PgTransaction<'_>, links: &[i64]) -> Result<BTreeMap<i64,
     Ok(held.into_iter().map(|held| (held.id, held)).collect())
 }
 
-/// Gives a row to its link.
+/// Gives a row to its link, which is locked.
 async fn put(tx: &mut PgTransaction<'_>, id: i64, link_id: i64, state: &str) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE inbox SET state = $2, link_id = $3 WHERE id = $1")
-        .bind(id)
-        .bind(state)
-        .bind(link_id)
-        .execute(&mut **tx)
-        .await?;
+    let statement = format!(
+        "UPDATE inbox SET state = $2, link_id = links.id, change = CASE WHEN links.erased THEN {BLANK} ELSE change END,
+                          email_key = CASE WHEN links.erased THEN NULL ELSE email_key END
+         FROM links WHERE inbox.id = $1 AND links.id = $3"
+    );
+    sqlx::query(&statement).bind(id).bind(state).bind(link_id).execute(&mut **tx).await?;
     Ok(())
 }
 
 /// Makes a link, which is due, for an object that is new here. `None` if it is no longer new. A deletion makes one, too: it
-/// blocks an import by an older event that comes later. A copy of a dead customer's is looked at: what is told of it may have
-/// waited long.
+/// blocks an import by an older event that comes later, and keeps no values, which may be those of somebody who was erased. A
+/// copy of a dead customer's is looked at: what is told of it may have waited long.
 async fn import(
     tx: &mut PgTransaction<'_>,
     gateway: &GatewayName,
-    remote_id: &RemoteId,
+    change: &RemoteChange,
     is_copy: bool,
 ) -> Result<Option<i64>, sqlx::Error> {
     sqlx::query_scalar(
-        "INSERT INTO links (gateway, customer_id, remote_id, due_seq, relabel, look) VALUES ($1, $2, $3, 1, $4, $4)
+        "INSERT INTO links (gateway, customer_id, remote_id, due_seq, relabel, look, erased)
+         VALUES ($1, $2, $3, 1, $4, $4, $5)
          ON CONFLICT (gateway, remote_id) DO NOTHING RETURNING id",
     )
     .bind(gateway.as_str())
     .bind(Uuid::now_v7())
-    .bind(remote_id.as_str())
+    .bind(change.remote_id.as_str())
     .bind(is_copy)
+    .bind(change.kind == ChangeKind::Deleted)
     .fetch_optional(&mut **tx)
     .await
 }

@@ -344,8 +344,9 @@ fn is_claimed(error: &RunError) -> bool {
 fn see() -> String {
     format!(
         "held AS (
-             UPDATE links SET {RENEW}, remote_id = $6, state = $7, spellings = $8,
-                              base = COALESCE($9, base),
+             UPDATE links SET {RENEW}, remote_id = $6, state = $7,
+                              spellings = CASE WHEN erased THEN '{{}}' ELSE $8 END,
+                              base = CASE WHEN erased AND COALESCE($9, base) IS NOT NULL THEN '{{}}' ELSE COALESCE($9, base) END,
                               base_from = CASE WHEN $9::jsonb IS NULL THEN base_from ELSE $10 END,
                               base_until = CASE WHEN $9::jsonb IS NULL THEN base_until ELSE $11 END,
                               look = look AND $12, due_version = greatest(due_version, $13)

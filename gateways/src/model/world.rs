@@ -196,6 +196,7 @@ impl Side {
             relabel: false,
             apart: false,
             ambiguous: false,
+            erased: false,
             asked: None,
             rested: None,
             due_seq: 0,

@@ -1,7 +1,8 @@
 //! Erasing a person: what is known of a deleted customer becomes blank, everywhere.
 
 use serde_json::json;
-use tandem_tests::Tandem;
+use stripe_sim::Order;
+use tandem_tests::{Account, Setup, Tandem};
 
 /// In every field of hers that is not her id.
 const PERSON: &str = "lovelace";
@@ -106,4 +107,113 @@ async fn only_who_is_deleted_on_both_sides_is_erased() {
     assert_eq!(tandem.post("/gateways/stripe/resume", json!({})).await.status(), 204);
     tandem.settled().await;
     assert_eq!(tandem.command(&["erase", &ada.id, "--yes"]).await.0, Some(0));
+}
+
+/// A customer with the text in every field, in step everywhere.
+async fn lovelace(tandem: &Tandem) -> (String, String) {
+    let ada = tandem.create("Ada Lovelace", "ada@lovelace.example").await;
+    let fields = json!({"phone": "lovelace 1", "metadata": {"note": "lovelace"}, "address": {"city": "Lovelace"}});
+    tandem.patch(&ada.id, fields).await;
+    tandem.settled().await;
+    let there = tandem.remote_id(&ada.id).await;
+    (ada.id, there)
+}
+
+/// Erases a deleted customer, as soon as every gateway is in step with its deletion.
+async fn erased(tandem: &Tandem, id: &str) {
+    tandem.until("it can be erased", || async { tandem.command(&["erase", id, "--yes"]).await.0 == Some(0) }).await;
+    tandem.until("nothing is left", || async { tables_with_her(tandem).await.is_empty() }).await;
+}
+
+/// What is told late has been taken in, and nothing of it is anywhere.
+async fn assert_nothing_came_back(tandem: &Tandem, id: &str) {
+    tandem.settled().await;
+    assert_eq!(tables_with_her(tandem).await, Vec::<String>::new());
+    let since: Vec<String> = tandem.history(id).await.into_iter().skip_while(|event| event != "erased").collect();
+    assert_eq!(since, ["erased"]);
+    assert!(sound(tandem).await);
+}
+
+/// Variant: its last fields are compared with a base that is blank, and become conflicts.
+#[tokio::test]
+async fn a_deletion_that_stripe_tells_after_the_erasure_brings_nothing_back() {
+    let tandem = Tandem::start_with(Setup { accounts: vec![Account::new("eu")], ..Setup::default() }).await;
+    let (ada, _) = lovelace(&tandem).await;
+    for gateway in ["stripe", "eu"] {
+        tandem.stripe_of(gateway).hold().await.unwrap();
+    }
+    tandem.delete(&ada).await;
+    erased(&tandem, &ada).await;
+    for gateway in ["stripe", "eu"] {
+        tandem.stripe_of(gateway).release(Order::Fifo).await.unwrap();
+    }
+    assert_nothing_came_back(&tandem, &ada).await;
+}
+
+#[tokio::test]
+async fn a_deletion_that_a_sweep_finds_after_the_erasure_brings_nothing_back() {
+    let env = vec![("TANDEM_STRIPE__SWEEP_INTERVAL_MS", "86400000".to_owned())];
+    let mut tandem = Tandem::start_with(Setup { env, ..Setup::default() }).await;
+    tandem.until("the first sweep", || async { tandem.rows("sweeps", "swept_at IS NOT NULL").await == 1 }).await;
+    let (ada, there) = lovelace(&tandem).await;
+    tandem.stripe.drop_webhooks(2).await.unwrap();
+    // A change that nobody tells of, and then the deletion.
+    tandem.stripe.edit(&there, &[("phone", "lovelace 2")]).await.unwrap();
+    tandem.delete(&ada).await;
+    erased(&tandem, &ada).await;
+    tandem.stop();
+    tandem.start_again().await;
+    tandem
+        .until("the sweep tells of it", || async { tandem.rows("inbox", "change->>'kind' = 'deleted'").await == 1 })
+        .await;
+    assert_nothing_came_back(&tandem, &ada).await;
+}
+
+/// Its object was left as it was, and lives on.
+#[tokio::test]
+async fn what_is_told_of_an_object_that_outlives_an_erased_customer_is_stored_without_values() {
+    let env = vec![("TANDEM_STRIPE__DELETES_OUTBOUND", "unlink".to_owned())];
+    let tandem = Tandem::start_with(Setup { env, ..Setup::default() }).await;
+    let (ada, there) = lovelace(&tandem).await;
+    tandem.delete(&ada).await;
+    erased(&tandem, &ada).await;
+
+    tandem.stripe.edit(&there, &[("phone", "lovelace 2"), ("name", "Countess Lovelace")]).await.unwrap();
+    assert_nothing_came_back(&tandem, &ada).await;
+    tandem.stripe.delete(&there).await.unwrap();
+    assert_nothing_came_back(&tandem, &ada).await;
+    assert_eq!(tandem.rows("inbox", "state <> 'done'").await, 0);
+}
+
+/// An object under another id with the customer's id in its metadata: of its birth nobody was told, only of its death.
+#[tokio::test]
+async fn the_death_of_a_copy_of_an_erased_customer_brings_nothing_back() {
+    let tandem = Tandem::start().await;
+    let (ada, _) = lovelace(&tandem).await;
+    tandem.delete(&ada).await;
+    tandem.settled().await;
+    erased(&tandem, &ada).await;
+    tandem.stripe.drop_webhooks(1).await.unwrap();
+    let copy = [("name", "Ada Lovelace"), ("email", "ada@lovelace.example"), ("metadata[tandem_id]", ada.as_str())];
+    let copy = tandem.stripe.create(&copy).await.unwrap();
+    tandem.stripe.delete(&copy.id).await.unwrap();
+    assert_nothing_came_back(&tandem, &ada).await;
+}
+
+/// It was told of before the erasure, and a person let it be.
+#[tokio::test]
+async fn a_second_object_of_an_erased_customer_says_nothing_of_it() {
+    let tandem = Tandem::start().await;
+    let (ada, _) = lovelace(&tandem).await;
+    let copy = [("name", "Ada Lovelace"), ("metadata[tandem_id]", ada.as_str())];
+    let copy = tandem.stripe.create(&copy).await.unwrap();
+    tandem.until("it is parked", || async { tandem.parked().await.len() == 1 }).await;
+    let parked = tandem.parked().await[0]["id"].clone();
+    assert_eq!(tandem.post(&format!("/parked/{parked}/dismiss"), json!({})).await.status(), 204);
+    tandem.stripe.hold().await.unwrap();
+    tandem.stripe.delete(&copy.id).await.unwrap();
+    tandem.delete(&ada).await;
+    erased(&tandem, &ada).await;
+    tandem.stripe.release(Order::Fifo).await.unwrap();
+    assert_nothing_came_back(&tandem, &ada).await;
 }
