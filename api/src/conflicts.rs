@@ -198,7 +198,8 @@ pub(crate) async fn resolve(
 ) -> Result<Response, Problem> {
     let row = tandem_projections::conflict(&app.pool, id).await?;
     let row = row.ok_or_else(|| Problem::not_found("there is no conflict of this number"))?;
-    let field: Field = row.field.parse()?;
+    let field: Field = row.field.parse().map_err(|_| Problem::later_field(&row.field))?;
+    let patched = field.clone();
     let gateway: GatewayName = row.gateway.parse().map_err(|error| Problem::internal(&error))?;
     let since = row.opened_at;
     let at = app.clock.now();
@@ -209,7 +210,7 @@ pub(crate) async fn resolve(
         (KeepWord::Catalog, None) => Decision::Fixed(Box::new(command(Keep::Catalog))),
         (KeepWord::Gateway, None) => Decision::Fixed(Box::new(command(Keep::Gateway))),
         (KeepWord::Value, Some(value)) => {
-            let field: Field = row.field.parse()?;
+            let field = patched;
             let patch = patch(&field, value)?;
             Decision::Relative(Box::new(move |current: &Profile| {
                 let changed = patch.against(current);

@@ -129,6 +129,13 @@ impl Problem {
         Self { kind: Kind::NotFound, ..Self::invalid(part, "cannot be read, and so names nothing") }
     }
 
+    /// A later version of Tandem opened a conflict about it.
+    pub(crate) fn later_field(field: &str) -> Self {
+        let detail =
+            format!("this version of Tandem does not know the field {field}: decide with the version that found it");
+        Self::new(Kind::NotDecidable, detail)
+    }
+
     pub(crate) fn no_customer() -> Self {
         Self::not_found("there is no customer with this id")
     }

@@ -75,17 +75,26 @@ pub enum SurveyError {
     Call(#[from] CallError),
     /// What was read is kept: go on later.
     #[error("the database is unavailable")]
-    Database(#[from] sqlx::Error),
-    /// Stored events of a customer cannot be read. What was read is kept: go on once that is mended.
-    #[error("the catalog cannot be read")]
-    Unreadable(#[source] StoreError),
+    Database(#[source] sqlx::Error),
+    /// Stored events of a customer, or a row, cannot be read. What was read is kept: go on once that is mended.
+    #[error("what is stored cannot be read")]
+    Unreadable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<sqlx::Error> for SurveyError {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Self::Unreadable(error.into()),
+            error => Self::Database(error),
+        }
+    }
 }
 
 impl From<StoreError> for SurveyError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Unavailable(error) => Self::Database(error),
-            StoreError::Corrupt(_) | StoreError::NoSuchVersion { .. } => Self::Unreadable(error),
+            StoreError::Corrupt(_) | StoreError::NoSuchVersion { .. } => Self::Unreadable(error.into()),
         }
     }
 }

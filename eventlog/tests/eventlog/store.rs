@@ -3,7 +3,7 @@
 use crate::counter::{Command, Counter, Event, TooLittle};
 use crate::world::{World, eventually, execute_in};
 use std::time::Duration;
-use tandem_eventlog::{Context, ExecuteError, Loaded, StoreError, forget_keys, history};
+use tandem_eventlog::{Context, ExecuteError, Loaded, RecordedError, StoreError, forget_keys, history};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -36,6 +36,24 @@ async fn a_command_answers_with_state_version_and_events() {
     );
     assert_eq!(history[0].event::<Counter>(&[]).unwrap(), Event::Added { by: 1 });
     assert_eq!((history[0].origin.as_str(), history[0].correlation_id.as_deref()), ("test", Some("story")));
+}
+
+#[tokio::test]
+async fn what_a_later_version_wrote_is_read_unless_it_means_something_else() {
+    let world = World::new().await;
+    let id = world.count(1).await;
+    let mut recorded = history(&world.pool, "counter", &id).await.unwrap().remove(0);
+    recorded.payload["why"] = "a later version says more".into();
+    recorded.event_version = "1.1".to_owned();
+    assert_eq!(recorded.event::<Counter>(&[]).unwrap(), Event::Added { by: 1 });
+    recorded.event_version = "2.0".to_owned();
+    assert!(matches!(recorded.event::<Counter>(&[]), Err(RecordedError::Later { version: 1, .. })));
+
+    sqlx::query("UPDATE events SET event_version = '2.0'").execute(&world.pool).await.unwrap();
+
+    // Waiting would not help.
+    assert!(matches!(world.store.load(&id).await, Err(StoreError::Corrupt(_))));
+    assert!(matches!(world.store.page("", 1).await, Err(StoreError::Corrupt(_))));
 }
 
 #[tokio::test]
