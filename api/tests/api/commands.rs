@@ -8,32 +8,50 @@ use serde_json::{Value, json};
 use tandem_api::Config;
 use tandem_local::process::isolated;
 use tandem_local::test::Looks;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{ChildStderr, Command};
 
 use crate::service::{PATIENCE, Service, database, fresh_config, fresh_config_without_tables};
 
 fn tandem(config: &Config, arguments: &[&str]) -> Command {
-    let program = Path::new(env!("CARGO_BIN_EXE_tandem"));
-    let mut command = Command::from(isolated(program));
+    let mut command = Command::from(isolated(Path::new(env!("CARGO_BIN_EXE_tandem"))));
+    command.args(arguments);
+    with_settings(&mut command, config);
     command
-        .args(arguments)
+}
+
+/// Gives a command these settings. Where it starts, nobody keeps a tandem.toml.
+pub fn with_settings(command: &mut Command, config: &Config) {
+    let binaries = Path::new(env!("CARGO_BIN_EXE_tandem")).parent().unwrap();
+    command
         .env("TANDEM_DATABASE__URL", config.database.url.expose_secret())
         .env("TANDEM_NATS__URL", config.nats.url.expose_secret())
         .env("TANDEM_NATS__STREAM", &config.nats.stream)
         .env("TANDEM_NATS__ROOT", &config.nats.root)
         .env("TANDEM_HTTP__BIND", "127.0.0.1:0")
-        // Where nobody keeps a tandem.toml.
-        .current_dir(program.parent().unwrap())
+        .current_dir(binaries)
         .stdin(Stdio::null())
         .kill_on_drop(true);
-    command
 }
 
 async fn run(config: &Config, arguments: &[&str]) -> (i32, String, String) {
     let ended = tokio::time::timeout(PATIENCE, tandem(config, arguments).output()).await.expect("the end");
     let Output { status, stdout, stderr } = ended.unwrap();
     (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+/// Where `tandem serve` says that it serves, and what it has said before that.
+pub async fn address(log: &mut Lines<BufReader<ChildStderr>>) -> (String, Vec<String>) {
+    let mut said = vec![];
+    loop {
+        let line = tokio::time::timeout(PATIENCE, log.next_line()).await.expect("a line").unwrap().expect("a line");
+        let url = line.split_once("serving the API at ").and_then(|(_, url)| url.split_whitespace().next());
+        let url = url.map(str::to_owned);
+        said.push(line);
+        if let Some(url) = url {
+            return (url, said);
+        }
+    }
 }
 
 #[tokio::test]
@@ -193,16 +211,7 @@ async fn neither_secrets_nor_customers_values_are_logged_at_any_level() {
     command.env("TANDEM_STRIPE__WEBHOOK_SECRETS", "whsec_hidden");
     let mut served = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut log = BufReader::new(served.stderr.take().unwrap()).lines();
-    let mut said = vec![];
-    let url = loop {
-        let line = tokio::time::timeout(PATIENCE, log.next_line()).await.expect("a line").unwrap().expect("a line");
-        let url =
-            line.split_once("serving the API at ").map(|(_, url)| url.split_whitespace().next().unwrap().to_owned());
-        said.push(line);
-        if let Some(url) = url {
-            break url;
-        }
-    };
+    let (url, said) = address(&mut log).await;
     let reading = tokio::spawn(async move {
         let mut said = said;
         while let Ok(Some(line)) = log.next_line().await {

@@ -1,17 +1,27 @@
 //! Connections that take and do not give: bounded in time and in number, and health is answered whatever they do.
 
+use std::path::Path;
+use std::process::Stdio;
+
 use reqwest::Method;
 use serde_json::json;
+use tandem_local::process::isolated;
 use tandem_local::test::Looks;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
+use tokio::process::Command;
 
-use crate::service::{Answer, PATIENCE, Service};
+use crate::commands;
+use crate::service::{Answer, PATIENCE, Service, fresh_config};
 
 const HEALTH: &str = "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
 
 async fn connect(service: &Service) -> TcpStream {
-    TcpStream::connect(service.url.strip_prefix("http://").unwrap()).await.unwrap()
+    connect_to(&service.url).await
+}
+
+async fn connect_to(url: &str) -> TcpStream {
+    TcpStream::connect(url.strip_prefix("http://").unwrap()).await.unwrap()
 }
 
 /// A connection that was taken: it has had an answer.
@@ -45,8 +55,12 @@ async fn closed(mut connection: TcpStream) -> String {
 
 /// Asks by a connection of its own.
 async fn alone(service: &Service, path: &str) -> Answer {
+    ask_alone(&service.url, path).await
+}
+
+async fn ask_alone(url: &str, path: &str) -> Answer {
     let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap();
-    let request = http.request(Method::GET, format!("{}{path}", service.url)).header("connection", "close");
+    let request = http.request(Method::GET, format!("{url}{path}")).header("connection", "close");
     Answer::of(request.send().await.unwrap()).await
 }
 
@@ -145,4 +159,33 @@ async fn once_there_are_as_many_connections_as_there_may_be_health_is_still_told
         }
     };
     tokio::time::timeout(PATIENCE, asking).await.expect("its places are free again");
+}
+
+/// Fails for a service that takes connections until no file can be opened any more, and then stands still.
+#[tokio::test]
+async fn a_process_with_few_open_files_takes_as_many_connections_as_it_can_and_tells_its_health() {
+    let config = fresh_config().await;
+    let mut command = Command::from(isolated(Path::new("sh")));
+    command.args(["-c", "ulimit -n 256 && exec \"$0\" serve", env!("CARGO_BIN_EXE_tandem")]);
+    commands::with_settings(&mut command, &config);
+    let mut served = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(served.stderr.take().unwrap()).lines();
+    let (url, said) = commands::address(&mut log).await;
+    assert!(said.iter().any(|line| line.contains("ulimit -n") && line.contains("256")), "{said:?}");
+    tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
+    let mut looks = Looks::default();
+    let ready = async {
+        while ask_alone(&url, "/readyz").await.status != 200 {
+            looks.pause().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, ready).await.expect("it is ready");
+
+    let mut idle = vec![];
+    for _ in 0..400 {
+        idle.push(connect_to(&url).await);
+    }
+
+    assert_eq!(ask_alone(&url, "/healthz").await.status, 200);
+    assert_eq!(ask_alone(&url, "/readyz").await.status, 200, "what it needs itself can be opened");
 }
