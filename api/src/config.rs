@@ -115,6 +115,9 @@ pub struct HttpConfig {
     pub idle_timeout_ms: u64,
     /// Longest time for a request's body to arrive, in milliseconds. `TANDEM_HTTP__BODY_TIMEOUT_MS`, default 30000.
     pub body_timeout_ms: u64,
+    /// Longest time in which a client takes nothing at all of its answer, in milliseconds; then its connection is closed.
+    /// `TANDEM_HTTP__SEND_TIMEOUT_MS`, default 300000.
+    pub send_timeout_ms: u64,
 }
 
 /// Why the settings will not do.
@@ -210,6 +213,7 @@ impl Config {
         for (setting, timeout) in [
             ("TANDEM_HTTP__IDLE_TIMEOUT_MS", self.http.idle_timeout_ms),
             ("TANDEM_HTTP__BODY_TIMEOUT_MS", self.http.body_timeout_ms),
+            ("TANDEM_HTTP__SEND_TIMEOUT_MS", self.http.send_timeout_ms),
         ] {
             if !(1..=3_600_000).contains(&timeout) {
                 return wrong(setting, "must be 1 to 3600000");
@@ -267,6 +271,7 @@ impl Default for HttpConfig {
             max_connections: 10_000,
             idle_timeout_ms: 30_000,
             body_timeout_ms: 30_000,
+            send_timeout_ms: 300_000,
         }
     }
 }

@@ -15,6 +15,8 @@ use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::taken::Taken;
+
 /// Connections beyond the others, for one request each. When they are all taken, the oldest of them gives way.
 pub(crate) const FOR_HEALTH: usize = 32;
 
@@ -34,6 +36,8 @@ pub(crate) struct Limits {
     pub(crate) connections: usize,
     /// Longest wait of a connection for all of its next request's head.
     pub(crate) idle: Duration,
+    /// Longest wait for a client to take any more of its answer.
+    pub(crate) sending: Duration,
 }
 
 /// Serves until told to stop; then lets what is being answered end. All connections end with this future.
@@ -54,11 +58,12 @@ pub(crate) async fn serve(
     let mut open = JoinSet::new();
     let mut beyond: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        let stream = tokio::select! {
+        let stream: TcpStream = tokio::select! {
             stream = accept(&listener) => stream,
             Some(_) = open.join_next() => continue,
             () = shutdown.cancelled() => break,
         };
+        let stream = Taken::new(stream, limits.sending);
         if let Ok(place) = places.clone().try_acquire_owned() {
             let one = attend(http.clone(), stream, whole.clone(), shutdown.clone());
             open.spawn(async move {
@@ -87,7 +92,11 @@ pub(crate) async fn serve(
 async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return stream,
+            Ok((stream, _)) => {
+                // Without it an event of a live feed may wait for the client's acknowledgement of the one before.
+                let _ = stream.set_nodelay(true);
+                return stream;
+            }
             // The client's doing.
             Err(error)
                 if matches!(
@@ -103,9 +112,7 @@ async fn accept(listener: &TcpListener) -> TcpStream {
 }
 
 /// Answers what comes by one connection, until it ends.
-async fn attend(http: http1::Builder, stream: TcpStream, service: Router, shutdown: CancellationToken) {
-    // Without it an event of a live feed may wait for the client's acknowledgement of the one before.
-    let _ = stream.set_nodelay(true);
+async fn attend(http: http1::Builder, stream: Taken, service: Router, shutdown: CancellationToken) {
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -34,6 +34,7 @@ mod request;
 mod routes;
 mod serve;
 mod start;
+mod taken;
 mod webhooks;
 mod write;
 

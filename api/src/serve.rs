@@ -101,6 +101,7 @@ pub(crate) async fn serve_reloading(
     let limits = Limits {
         connections: files::connections(&config, files::raise()),
         idle: Duration::from_millis(config.http.idle_timeout_ms),
+        sending: Duration::from_millis(config.http.send_timeout_ms),
     };
     let (whole, health) = (routes::service(app.clone()), routes::health_alone(app.clone()));
     let http = connections::serve(listener, whole, health, limits, shutdown.clone());

@@ -301,6 +301,7 @@ mod tests {
             ("TANDEM_HTTP__MAX_CONNECTIONS", "0"),
             ("TANDEM_HTTP__IDLE_TIMEOUT_MS", "0"),
             ("TANDEM_HTTP__BODY_TIMEOUT_MS", "0"),
+            ("TANDEM_HTTP__SEND_TIMEOUT_MS", "0"),
             ("TANDEM_GATEWAYS__WORKERS", "-1"),
             ("TANDEM_GATEWAYS__DONE_KEPT_DAYS", "30"),
             ("TANDEM_DATABASE__KEYS_KEPT_HOURS", "23"),

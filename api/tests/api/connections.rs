@@ -126,18 +126,7 @@ async fn a_head_without_end_is_refused() {
 #[tokio::test]
 async fn once_there_are_as_many_connections_as_there_may_be_health_is_still_told() {
     let service = Service::start_with(|config| config.http.max_connections = 16).await;
-    let mut open = vec![];
-    // The test's own client has some of them.
-    let mut looks = Looks::default();
-    let full = loop {
-        let answer = alone(&service, "/customers").await;
-        if answer.status != 200 {
-            break answer;
-        }
-        open.push(taken(&service).await);
-        assert!(open.len() <= 16, "more than so many are taken");
-        looks.pause().await;
-    };
+    let (mut open, full) = until_full(&service).await;
     assert_eq!((full.status, full.problem()), (503, "unavailable"), "{full:?}");
     assert!(full.headers.contains_key("retry-after"));
     assert!(full.body["detail"].as_str().unwrap().contains("TANDEM_HTTP__MAX_CONNECTIONS"), "{full:?}");
@@ -153,12 +142,52 @@ async fn once_there_are_as_many_connections_as_there_may_be_health_is_still_told
 
     drop(silent);
     open.clear();
+    has_room(&service).await;
+}
+
+/// Takes connections until none is left for others, and returns what others are answered then.
+async fn until_full(service: &Service) -> (Vec<TcpStream>, Answer) {
+    let (mut open, mut looks) = (vec![], Looks::default());
+    loop {
+        // The test's own client has some of them.
+        let answer = alone(service, "/customers").await;
+        if answer.status != 200 {
+            return (open, answer);
+        }
+        open.push(taken(service).await);
+        assert!(open.len() <= service.config.http.max_connections, "more than so many are taken");
+        looks.pause().await;
+    }
+}
+
+async fn has_room(service: &Service) {
+    let mut looks = Looks::default();
     let asking = async {
-        while alone(&service, "/customers").await.status != 200 {
+        while alone(service, "/customers").await.status != 200 {
             looks.pause().await;
         }
     };
-    tokio::time::timeout(PATIENCE, asking).await.expect("its places are free again");
+    tokio::time::timeout(PATIENCE, asking).await.expect("a place is free again");
+}
+
+/// Fails for a service that waits for a client to take its answer as long as the client likes.
+#[tokio::test]
+async fn a_client_that_takes_nothing_of_its_answers_loses_its_connection() {
+    let service = Service::start_with(|config| {
+        config.http.max_connections = 8;
+        config.http.idle_timeout_ms = 3_600_000;
+        config.http.send_timeout_ms = 500;
+    })
+    .await;
+    let mut deaf = taken(&service).await;
+    let (_open, full) = until_full(&service).await;
+    assert_eq!(full.status, 503);
+
+    // More answers than all buffers on the way hold.
+    let asked = "GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(1000);
+    deaf.write_all(asked.as_bytes()).await.unwrap();
+
+    has_room(&service).await;
 }
 
 /// Fails for a service that takes connections until no file can be opened any more, and then stands still.
