@@ -97,12 +97,12 @@ pub(crate) async fn serve_reloading(
     let stripes = stripes(&config, &clock)?;
     tell_of_missing_secrets(&config);
     let (app, relay) = wire(&config, &stripes, clock, waiting, shutdown.clone()).await?;
-    tracing::info!(%address, "serving the API at http://{address}");
     let limits = Limits {
         connections: files::connections(&config, files::raise()),
         idle: Duration::from_millis(config.http.idle_timeout_ms),
         sending: Duration::from_millis(config.http.send_timeout_ms),
     };
+    tracing::info!(%address, "serving the API at http://{address}");
     let (whole, health) = (routes::service(app.clone()), routes::health_alone(app.clone()));
     let http = connections::serve(listener, whole, health, limits, shutdown.clone());
     let mut http = AbortOnDropHandle::new(tokio::spawn(http));
