@@ -59,6 +59,9 @@ pub(crate) trait Ledger: Send + Sync {
     /// The link is no longer in question, if it was, and no candidate of others.
     async fn no_longer_ambiguous(&self, link: &Link) -> Result<(), RunError>;
 
+    /// The link's object is a candidate of these customers alone.
+    async fn no_candidate_but_of(&self, link: &Link, candidates: &[String]) -> Result<(), RunError>;
+
     /// Makes one link of a customer's and an object's, on the word of either one's lease, which is over then.
     async fn unite(&self, link: &Link, customer: Uuid, remote_id: &RemoteId) -> Result<(), RunError>;
 
@@ -148,6 +151,8 @@ pub(crate) enum Change {
     Hold(Vec<i64>),
     /// There is nothing to say any more: what is held waits for this link again.
     Withdraw,
+    /// Nothing is pushed any more, and nothing that was rejected is left to do.
+    NothingToPush,
     /// The object carries the customer's id.
     Relabelled,
     /// Customer and object are dead: other objects that carry its id are no question any more, and are routed again.

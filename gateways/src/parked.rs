@@ -387,6 +387,18 @@ pub(crate) async fn refuse(tx: &mut PgTransaction<'_>, link: &Link, refused: &Re
     Ok(())
 }
 
+/// Of a link that pushes nothing any more: what was rejected, or could not be linked, is no question.
+pub(crate) async fn no_longer_rejected(tx: &mut PgTransaction<'_>, link: &Link) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE parked SET state = 'superseded', closed_at = clock_timestamp()
+         WHERE link_id = $1 AND state = 'open' AND kind = 'rejected'",
+    )
+    .bind(link.id)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
 /// Stores what is still refused. What is no longer so leaves nothing for a person to do.
 pub(crate) async fn supersede(tx: &mut PgTransaction<'_>, link: &Link, kept: &Refused) -> Result<(), sqlx::Error> {
     refuse(tx, link, kept).await?;

@@ -179,6 +179,32 @@ pub(crate) async fn supersede(relaxed: &PgPool, gateway: &GatewayName, link: &Li
     tx.commit().await
 }
 
+/// The object may be the twin of these customers: of others that are parked because of it, it is not, any more.
+pub(crate) async fn no_candidate_but_of(
+    relaxed: &PgPool,
+    gateway: &GatewayName,
+    link: &Link,
+    candidates: &[String],
+) -> Result<(), sqlx::Error> {
+    let Some(remote_id) = &link.remote_id else { return Ok(()) };
+    let named: Vec<i64> = sqlx::query_scalar(
+        "SELECT l.id FROM parked p JOIN links l ON l.id = p.link_id
+         WHERE p.gateway = $1 AND p.state = 'open' AND p.kind = 'ambiguous' AND p.candidates @> ARRAY[$2]
+           AND l.customer_id::text <> ALL($3)",
+    )
+    .bind(gateway.as_str())
+    .bind(remote_id.as_str())
+    .bind(candidates)
+    .fetch_all(relaxed)
+    .await?;
+    if named.is_empty() {
+        return Ok(());
+    }
+    let mut tx = relaxed.begin().await?;
+    join::look_again(&mut tx, &named).await?;
+    tx.commit().await
+}
+
 /// The links that are parked because they may be the twin of one of these.
 pub(crate) async fn naming(
     database: impl PgExecutor<'_>,

@@ -157,6 +157,10 @@ impl Ledger for Postgres {
         Ok(twins::supersede(self.relaxed.pool(), &self.gateway, link).await?)
     }
 
+    async fn no_candidate_but_of(&self, link: &Link, candidates: &[String]) -> Result<(), RunError> {
+        Ok(twins::no_candidate_but_of(self.relaxed.pool(), &self.gateway, link, candidates).await?)
+    }
+
     async fn unite(&self, link: &Link, customer: Uuid, remote_id: &RemoteId) -> Result<(), RunError> {
         let mut tx = self.pool.begin().await?;
         let pair = join::pair(&mut tx, &self.gateway, customer, remote_id).await?;
@@ -291,6 +295,7 @@ impl Postgres {
             }
             Change::Hold(rows) => deletions::hold(tx, link, &rows).await?,
             Change::Withdraw => deletions::withdraw(tx, link).await?,
+            Change::NothingToPush => parked::no_longer_rejected(tx, link).await?,
             Change::Relabelled => copies::relabelled(tx, link).await?,
             Change::LetCopiesGo => copies::let_go(tx, link).await?,
         }

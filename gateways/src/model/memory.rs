@@ -113,6 +113,10 @@ impl Ledger for Memory {
         Ok(())
     }
 
+    async fn no_candidate_but_of(&self, _: &Link, _: &[String]) -> Result<(), RunError> {
+        Ok(())
+    }
+
     async fn unite(&self, _: &Link, _: Uuid, _: &RemoteId) -> Result<(), RunError> {
         Err(RunError::Restless)
     }
@@ -325,7 +329,7 @@ impl Side {
                 }
             }
             Change::Relabelled => self.row(link_id).into_iter().for_each(|row| row.link.relabel = false),
-            Change::LetCopiesGo => {}
+            Change::LetCopiesGo | Change::NothingToPush => {}
             // Nobody looks for twins here.
             Change::Ask(_) | Change::LetGo(_) => {}
         }

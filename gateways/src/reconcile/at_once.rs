@@ -122,6 +122,10 @@ impl Ledger for Paper {
         Err(RunError::LeaseLost)
     }
 
+    async fn no_candidate_but_of(&self, _: &Link, _: &[String]) -> Result<(), RunError> {
+        Err(RunError::LeaseLost)
+    }
+
     async fn unite(&self, _: &Link, _: Uuid, _: &RemoteId) -> Result<(), RunError> {
         Err(RunError::LeaseLost)
     }

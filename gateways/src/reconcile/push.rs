@@ -24,6 +24,9 @@ pub(super) async fn push(run: &mut Run<'_>, loaded: &Loaded<Customer>) -> Result
     }
     if let Customer::Deleted { deleted_at, .. } = &loaded.aggregate {
         let there = run.link.state == LinkState::Active && run.link.remote_id.is_some();
+        if run.link.state == LinkState::Unlinked {
+            run.store([Change::NothingToPush]).await?;
+        }
         match run.on_delete(Direction::Outbound) {
             OnDelete::Unlink => {
                 twins::no_longer_ambiguous(run).await?;

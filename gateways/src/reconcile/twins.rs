@@ -74,11 +74,9 @@ pub(super) async fn may_be_imported(
             unite(run, *only, observation.remote_id).await?;
         }
         _ => {
-            // Others may have asked about it by the email that it had before.
-            if !run.link.ambiguous {
-                no_longer_in_question(run).await?;
-            }
             let found: Vec<String> = found.iter().map(Uuid::to_string).collect();
+            // Others may have been taken for its twin by the email that it had before.
+            run.with.ledger.no_candidate_but_of(&run.link, &found).await?;
             park(run, &found, &observation.rows).await?;
         }
     }

@@ -210,6 +210,30 @@ async fn a_candidate_that_no_link_knew_and_that_dies_or_changes_its_email_is_non
     assert_eq!(living(&tandem).await, (2, 2));
 }
 
+/// Variant: the first one waits for ever, for what is the twin of another by now.
+#[tokio::test]
+async fn a_candidate_that_may_be_the_twin_of_another_by_now_is_none() {
+    let filter =
+        vec![("TANDEM_STRIPE__FILTER__FIELD", "name".to_owned()), ("TANDEM_STRIPE__FILTER__EQUALS", "Ada".to_owned())];
+    let tandem = Tandem::start_with(Setup { env: filter, ..Setup::default() }).await;
+    let eve = tandem.create("Eve", "eve@old.example").await;
+    for told_before in [false, true] {
+        let (ada, there) = parked_pair(&tandem).await;
+        if told_before {
+            tandem.stripe.edit(&there, &[("phone", "2")]).await.unwrap();
+            tandem.settled().await;
+        }
+        tandem.stripe.edit(&there, &[("email", "eve@old.example")]).await.unwrap();
+        tandem.settled().await;
+        tandem.assert_equal(&ada.id).await;
+        assert_eq!(parked(&tandem).await["candidates"], json!([eve.id]));
+        tandem.stripe.delete(&there).await.unwrap();
+        tandem.delete(&ada.id).await;
+        tandem.settled().await;
+        assert!(tandem.parked().await.is_empty(), "{:?}", tandem.parked().await);
+    }
+}
+
 /// Variant: the other one waits for an object that is somebody's.
 #[tokio::test]
 async fn a_candidate_that_is_linked_to_another_is_none() {

@@ -216,6 +216,24 @@ async fn a_second_object_that_is_none_any_more_is_no_question() {
     assert_eq!((tandem.customers().await.len(), tandem.rows("inbox", "state <> 'done'").await), (2, 0));
 }
 
+/// Variant: it waits for ever, of a customer that is dead.
+#[tokio::test]
+async fn of_an_unlinked_customer_that_is_deleted_nothing_waits_for_a_person() {
+    let (tandem, ada, _) = with_ada().await;
+    // As where the object was imported as another customer's before ours knew of it.
+    for statement in [
+        "UPDATE links SET state = 'unlinked'",
+        "INSERT INTO parked (gateway, link_id, kind, field, reason)
+         SELECT 'stripe', id, 'rejected', 'metadata.tandem_id', 'it is linked to another customer' FROM links",
+    ] {
+        sqlx::query(statement).execute(&tandem.database).await.unwrap();
+    }
+    assert_eq!(tandem.parked().await.len(), 1);
+    tandem.delete(&ada.id).await;
+    tandem.settled().await;
+    assert!(tandem.parked().await.is_empty(), "{:?}", tandem.parked().await);
+}
+
 /// Variant: what can never be read is tried twice a minute for ever, and nobody is told.
 #[tokio::test]
 async fn an_object_that_the_gateway_does_not_know_is_parked_and_is_no_deletion() {
