@@ -54,9 +54,9 @@ pub(crate) struct ParkedBody {
     /// `rejected`: a push, or a read, that repeating cannot help, or something stored that cannot be read (its code is
     /// `stored_unreadable`); `duplicate`: a second object with one customer's id; `ambiguous`: the
     /// other side has one with the same email that no link knows; `deletion`: one side is deleted, and nobody has said yet
-    /// whether the other shall be.
+    /// whether the other shall be; `unstorable`: a change that the gateway told of and that cannot be stored.
     kind: String,
-    /// Whose. Of an ambiguous one, the customer that may be the same as the object; null where several may be.
+    /// Whose; null of an unstorable one. Of an ambiguous one, the customer that may be the same as the object; null where several may be.
     customer_id: Option<Uuid>,
     /// The gateway's object, if there is one. Of an ambiguous one, the object that may be the same as the customer; null
     /// where several may be.
@@ -117,7 +117,8 @@ pub(crate) async fn list(
 
 /// Try it again
 ///
-/// The push is made anew from what the customer is now; what is ambiguous is looked at again.
+/// The push is made anew from what the customer is now; what is ambiguous is looked at again; what could not be stored is tried
+/// again.
 #[utoipa::path(
     post, path = "/parked/{id}/retry", tag = "parked", operation_id = "retry_parked",
     params(
@@ -143,7 +144,7 @@ pub(crate) async fn retry(
 /// Let it be
 ///
 /// A rejected push is not tried until the customer is edited again; a second copy stays unlinked. Of what is ambiguous it says
-/// that they are two: it is created, or imported, after all.
+/// that they are two: it is created, or imported, after all. A change that cannot be stored is forgotten.
 #[utoipa::path(
     post, path = "/parked/{id}/dismiss", tag = "parked", operation_id = "dismiss_parked",
     params(

@@ -31,9 +31,17 @@ impl FromStr for CustomerId {
 pub struct RemoteId(String);
 
 impl RemoteId {
+    /// Most characters of one that a customer can be linked to.
+    pub const MOST_CHARS: usize = 255;
+
     /// The id as the gateway writes it.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether a customer can be linked to it.
+    pub fn is_linkable(&self) -> bool {
+        !self.0.is_empty() && self.0.chars().count() <= Self::MOST_CHARS
     }
 }
 
@@ -98,6 +106,12 @@ mod tests {
         assert_eq!((remote.as_str(), remote.to_string().as_str()), ("cus_1", "cus_1"));
         let gateway: GatewayName = "stripe-eu_2".parse().unwrap();
         assert_eq!((gateway.as_str(), gateway.to_string().as_str()), ("stripe-eu_2", "stripe-eu_2"));
+    }
+
+    #[test]
+    fn a_remote_id_has_as_many_characters_as_an_index_takes() {
+        let is_linkable = |n: usize| RemoteId::from("\u{10437}".repeat(n)).is_linkable();
+        assert_eq!([0, 1, 255, 256].map(is_linkable), [false, true, true, false]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod address;
 mod field;
 mod invisible;
+mod kept;
 mod key;
 mod patch;
 

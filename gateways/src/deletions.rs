@@ -95,7 +95,14 @@ pub(crate) async fn decide(tx: &mut PgTransaction<'_>, id: i64, verdict: Verdict
     .bind(id)
     .fetch_optional(&mut **tx)
     .await?;
-    let link_id = link.ok_or(VerdictError::NotParked)?;
+    let Some(link_id) = link else {
+        // It has no link: a change that could not be stored.
+        let parked: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM parked WHERE id = $1)")
+            .bind(id)
+            .fetch_one(&mut **tx)
+            .await?;
+        return Err(if parked { VerdictError::NotADeletion } else { VerdictError::NotParked });
+    };
     // Deleted here, too, a moment ago: the link's next run takes the question back.
     let (kind, state, moot): (String, String, bool) = sqlx::query_as(
         "SELECT kind, parked.state, deleted_side = 'gateway' IS TRUE AND EXISTS (

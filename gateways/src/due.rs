@@ -46,7 +46,8 @@ impl Due {
                 concern.email = Some(profile.text(&Field::Email).map(str::to_owned));
             }
             CustomerEvent::Updated { mut changes, .. } => {
-                concern.fields = changes.keys().map(ToString::to_string).collect();
+                // Any number of characters fits the log; an index takes fewer, and the beginning is enough to count them.
+                concern.fields = changes.keys().map(|field| field.to_string().chars().take(300).collect()).collect();
                 concern.email = changes.remove(&Field::Email).map(|change| change.after.and_then(as_text));
             }
             CustomerEvent::Deleted { .. } => concern.email = Some(None),

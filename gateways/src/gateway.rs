@@ -275,6 +275,9 @@ pub enum CallError {
     },
 }
 
+/// The code of a read that brought more than can be kept.
+pub(crate) const CANNOT_BE_KEPT: &str = "cannot_be_kept";
+
 /// Why a webhook was not taken. The text is for its sender and names no secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WebhookError {

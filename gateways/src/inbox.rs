@@ -1,6 +1,7 @@
 //! What gateways tell us: stored first, then acted on.
 
 mod route;
+mod unstorable;
 
 use cqrs_es::Aggregate;
 use sqlx::types::Json;

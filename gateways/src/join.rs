@@ -127,7 +127,7 @@ pub(crate) async fn join(tx: &mut PgTransaction<'_>, pair: Pair) -> Result<bool,
 struct Question {
     gateway: String,
     kind: String,
-    customer_id: Uuid,
+    customer_id: Option<Uuid>,
     remote_id: Option<String>,
     candidates: Vec<String>,
     /// The customer is, and its object.
@@ -151,7 +151,7 @@ pub(crate) async fn link(tx: &mut PgTransaction<'_>, id: i64, chosen: Option<&st
     };
     let (customer, remote_id) = match question.remote_id {
         Some(remote_id) => (candidate.parse().map_err(|_| ParkedError::NotACandidate)?, remote_id),
-        None => (question.customer_id, candidate.to_owned()),
+        None => (question.customer_id.ok_or(ParkedError::NotAmbiguous)?, candidate.to_owned()),
     };
     // It was one when it was stored.
     let gateway: GatewayName = question.gateway.parse().map_err(|_| ParkedError::NotParked)?;
@@ -161,8 +161,8 @@ pub(crate) async fn link(tx: &mut PgTransaction<'_>, id: i64, chosen: Option<&st
 
 async fn question(tx: &mut PgTransaction<'_>, id: i64) -> Result<Question, ParkedError> {
     sqlx::query_as(&format!(
-        "SELECT p.gateway, p.kind, l.customer_id, l.remote_id, p.candidates, {DEAD} AS dead
-         FROM parked p JOIN links l ON l.id = p.link_id WHERE p.id = $1 AND p.state = 'open'"
+        "SELECT p.gateway, p.kind, l.customer_id, l.remote_id, p.candidates, COALESCE({DEAD}, false) AS dead
+         FROM parked p LEFT JOIN links l ON l.id = p.link_id WHERE p.id = $1 AND p.state = 'open'"
     ))
     .bind(id)
     .fetch_optional(&mut **tx)

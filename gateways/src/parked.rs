@@ -152,7 +152,8 @@ pub struct Parked {
     pub gateway: String,
     /// `rejected`: a push, or a read, that repeating cannot help, or something stored that cannot be read (its code is
     /// `stored_unreadable`); `duplicate`: a second object with one customer's id; `ambiguous`: the
-    /// other side has one with the same email; `deletion`: one side is deleted, and it is not said whether the other shall be.
+    /// other side has one with the same email; `deletion`: one side is deleted, and it is not said whether the other shall be;
+    /// `unstorable`: a change that cannot be stored.
     pub kind: String,
     /// Whose; of an ambiguous object with several candidates it is not known.
     pub customer_id: Option<Uuid>,
@@ -212,7 +213,7 @@ pub(crate) async fn list(
         "SELECT p.id, p.gateway, p.kind, CASE p.kind WHEN 'ambiguous' THEN p.customer_id ELSE l.customer_id END AS customer_id,
                 COALESCE(p.remote_id, l.remote_id) AS remote_id, p.candidates, p.field, p.code, p.reason, p.parked_at,
                 p.deleted_side, p.deleted_at
-         FROM parked p JOIN links l ON l.id = p.link_id
+         FROM parked p LEFT JOIN links l ON l.id = p.link_id
          WHERE p.state = 'open' AND p.id > $2 AND ($1::text IS NULL OR p.gateway = $1) ORDER BY p.id LIMIT $3",
     )
     .bind(gateway)
@@ -225,6 +226,10 @@ pub(crate) async fn list(
 /// Tries it again: the push is made anew from what the catalog holds now; a second copy is looked at again.
 pub(crate) async fn retry(tx: &mut PgTransaction<'_>, id: i64) -> Result<(), ParkedError> {
     let Closed { link_id, inbox_id, field, kind } = close(tx, id, "retried").await?;
+    let Some(link_id) = link_id else {
+        // It is to be routed as what was never routed.
+        return Ok(crate::inbox::hand_back(tx, inbox_id.as_slice()).await?);
+    };
     if kind == "ambiguous" {
         return Ok(join::look_again(tx, &[link_id]).await?);
     }
@@ -239,7 +244,7 @@ pub(crate) async fn retry(tx: &mut PgTransaction<'_>, id: i64) -> Result<(), Par
 /// has no twin, and is created or imported.
 pub(crate) async fn dismiss(tx: &mut PgTransaction<'_>, id: i64) -> Result<(), ParkedError> {
     let Closed { link_id, inbox_id, kind, .. } = close(tx, id, "dismissed").await?;
-    if kind == "ambiguous" {
+    if let ("ambiguous", Some(link_id)) = (kind.as_str(), link_id) {
         join::part(tx, link_id).await?;
     }
     if let Some(inbox_id) = inbox_id {
@@ -250,7 +255,8 @@ pub(crate) async fn dismiss(tx: &mut PgTransaction<'_>, id: i64) -> Result<(), P
 
 #[derive(FromRow)]
 struct Closed {
-    link_id: i64,
+    /// None of what is unstorable.
+    link_id: Option<i64>,
     inbox_id: Option<i64>,
     field: Option<String>,
     kind: String,

@@ -17,6 +17,11 @@ pub struct Untold {
 }
 
 impl Untold {
+    /// It tells of nothing: what it says cannot be kept.
+    pub(crate) fn all() -> Self {
+        Self { fields: Field::PLAIN.into(), metadata: true }
+    }
+
     /// It tells of everything.
     pub fn is_nothing(&self) -> bool {
         self.fields.is_empty() && !self.metadata

@@ -8,7 +8,7 @@ use tandem_domain::{CustomerId, GatewayName, RemoteId};
 use tandem_eventlog::zoo::plays;
 use uuid::Uuid;
 
-use super::{BLANK, finish};
+use super::{BLANK, finish, unstorable};
 use crate::copies::DEAD;
 use crate::link::{self, DUE, mark_due};
 use crate::{ChangeKind, RemoteChange};
@@ -31,8 +31,35 @@ const BATCH: i64 = 200;
 ///
 /// One router at a time for a gateway; a second one finds nothing to do.
 pub(crate) async fn route(relaxed: &PgPool, gateway: &GatewayName) -> Result<Routed, sqlx::Error> {
+    match route_new(relaxed, gateway, None).await {
+        Err(error) if unstorable::is_of_a_value(&error) => one_by_one(relaxed, gateway).await,
+        routed => routed,
+    }
+}
+
+/// Routes each new row by itself, since all of them together fail for what one of them says. That one is set aside.
+async fn one_by_one(relaxed: &PgPool, gateway: &GatewayName) -> Result<Routed, sqlx::Error> {
+    let rows: Vec<i64> =
+        sqlx::query_scalar("SELECT id FROM inbox WHERE gateway = $1 AND state = 'new' ORDER BY id LIMIT $2")
+            .bind(gateway.as_str())
+            .bind(BATCH)
+            .fetch_all(relaxed)
+            .await?;
+    for id in &rows {
+        match route_new(relaxed, gateway, Some(*id)).await {
+            Err(error) if unstorable::is_of_a_value(&error) => {
+                unstorable::set_aside(relaxed, gateway, *id, &unstorable::reason(&error)).await?;
+            }
+            routed => drop(routed?),
+        }
+    }
+    Ok(if rows.is_empty() { Routed::Nothing } else { Routed::Some })
+}
+
+/// Routes what is new, or only that row of it.
+async fn route_new(relaxed: &PgPool, gateway: &GatewayName, only: Option<i64>) -> Result<Routed, sqlx::Error> {
     // Losing this in a crash of the database loses nothing: the rows are new again.
-    let (known, new) = route_known(relaxed, gateway).await?;
+    let (known, new) = route_known(relaxed, gateway, only).await?;
     let routed = match (known, new) {
         (0, _) => Routed::Nothing,
         (BATCH, _) => return Ok(Routed::Some),
@@ -51,10 +78,12 @@ pub(crate) async fn route(relaxed: &PgPool, gateway: &GatewayName) -> Result<Rou
     }
     // Rows first, then links, as route_known in another process locks them.
     let rows: Vec<(i64, Json<RemoteChange>)> = sqlx::query_as(
-        "SELECT id, change FROM inbox WHERE gateway = $1 AND state = 'new' ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED",
+        "SELECT id, change FROM inbox WHERE gateway = $1 AND state = 'new' AND ($3::bigint IS NULL OR id = $3)
+         ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED",
     )
     .bind(gateway.as_str())
     .bind(BATCH)
+    .bind(only)
     .fetch_all(&mut *tx)
     .await?;
     let routed = match rows.len() as i64 {
@@ -62,8 +91,12 @@ pub(crate) async fn route(relaxed: &PgPool, gateway: &GatewayName) -> Result<Rou
         BATCH => Routed::Some,
         _ => Routed::All,
     };
-    let mut found = vec![];
+    let (mut found, mut aside) = (vec![], vec![]);
     for (id, Json(change)) in rows {
+        if !change.remote_id.is_linkable() {
+            aside.push(id);
+            continue;
+        }
         let destination = find_link(&mut tx, gateway, &change).await?;
         found.push((id, change, destination));
     }
@@ -100,17 +133,21 @@ pub(crate) async fn route(relaxed: &PgPool, gateway: &GatewayName) -> Result<Rou
     }
     no_second_objects(&mut tx, gateway, &singular).await?;
     tx.commit().await?;
+    for id in aside {
+        unstorable::set_aside(relaxed, gateway, id, unstorable::NO_ID).await?;
+    }
     // What was left finds its link the next time.
     Ok(if left { Routed::Some } else { routed })
 }
 
 /// Routes what names an object that is linked, which is nearly all, by one statement. Returns how many it routed, of how
 /// many that are new.
-async fn route_known(relaxed: &PgPool, gateway: &GatewayName) -> Result<(i64, i64), sqlx::Error> {
+async fn route_known(relaxed: &PgPool, gateway: &GatewayName, only: Option<i64>) -> Result<(i64, i64), sqlx::Error> {
     sqlx::query_as(&format!(
         "WITH new AS MATERIALIZED (
              SELECT id, change->>'remote_id' AS remote_id FROM inbox
-             WHERE gateway = $1 AND state = 'new' ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
+             WHERE gateway = $1 AND state = 'new' AND ($3::bigint IS NULL OR id = $3)
+             ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
          ), known AS MATERIALIZED (
              -- Locked, and if somebody had to be waited for, compared once more.
              SELECT new.id, links.id AS link_id, links.erased
@@ -128,6 +165,7 @@ async fn route_known(relaxed: &PgPool, gateway: &GatewayName) -> Result<(i64, i6
     ))
     .bind(gateway.as_str())
     .bind(BATCH)
+    .bind(only)
     .fetch_one(relaxed)
     .await
 }

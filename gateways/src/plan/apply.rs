@@ -10,6 +10,7 @@ use serde::Serialize;
 use sqlx::types::Json;
 use sqlx::{PgPool, PgTransaction};
 use tandem_domain::{Customer, CustomerId, Profile, RemoteId};
+use tracing::warn;
 
 use super::items::{Action, Item};
 use crate::adopt::{Adopted, adopt, create_there};
@@ -200,6 +201,11 @@ async fn retrieve(sides: &Sides, remote_id: &RemoteId) -> Result<Option<Seen>, S
     match patiently(|| sides.gateway.retrieve(remote_id)).await {
         Ok(seen) => Ok(Some(seen)),
         Err(CallError::Missing) => Ok(None),
+        // One such object stops no other item; this one is left.
+        Err(CallError::Rejected { reason, .. }) => {
+            warn!(remote.id = %remote_id, reason, "an object of the plan cannot be read");
+            Ok(None)
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -4,6 +4,7 @@ use tracing::{error, info};
 
 use super::{Run, RunError};
 use crate::CallError;
+use crate::gateway::CANNOT_BE_KEPT;
 use crate::ledger::Change;
 use crate::parked::VERSION;
 
@@ -18,6 +19,7 @@ pub(super) async fn park(run: &mut Run<'_>, error: CallError) -> Result<(), RunE
             let reason = "the gateway knows no such object: is the key of another account, or were test data cleared?";
             (Some("resource_missing".to_owned()), reason.to_owned())
         }
+        CallError::Rejected { code: Some(code), reason, .. } if code == CANNOT_BE_KEPT => (Some(code), reason),
         CallError::Rejected { code, reason, .. } => (code, format!("the gateway does not let it be read: {reason}")),
         other => return Err(other.into()),
     };

@@ -1,5 +1,6 @@
 //! One call to Stripe: its turn, the HTTP, and what the reply's headers say.
 
+use std::borrow::Cow;
 use std::fmt::{self, Display};
 use std::future::Future;
 use std::sync::{OnceLock, PoisonError, RwLock};
@@ -21,6 +22,7 @@ use super::config::{Checked, ConfigError, wrong};
 use super::offset::Offset;
 use super::pacing::{Endpoint, NoTurn, Pacing};
 use super::refusal::{Refusal, header};
+use super::surrogates;
 use crate::{CallError, Clock, error_chain};
 
 /// Calls one account. Connections are kept open and shared.
@@ -181,7 +183,10 @@ impl Exchange<'_> {
         self.keep_receipt(&headers, sent, received, elapsed);
         if status.is_success() {
             self.client.pacing.went_well();
-            return Ok(body);
+            return Ok(match surrogates::mended(&body) {
+                Cow::Borrowed(_) => body,
+                Cow::Owned(mended) => mended.into(),
+            });
         }
         let refusal = Refusal::read(status, &headers, &body);
         if let Some(retry_after) = refusal.too_fast() {

@@ -26,6 +26,7 @@ mod offset;
 mod outside;
 mod pacing;
 mod refusal;
+mod surrogates;
 mod translate;
 mod webhook;
 mod wire;
@@ -41,13 +42,17 @@ use stripe_client_core::{IdempotencyKey, RequestBuilder, RequestStrategy, Stripe
 use stripe_core::customer::{DeleteCustomer, ListCustomer, RetrieveCustomer};
 use stripe_core::event::ListEvent;
 use stripe_types::RangeQueryTs;
-use tandem_domain::{CustomerId, EmailKey, GatewayName, RemoteId};
+use tandem_domain::{CustomerId, EmailKey, GatewayName, InvalidField, RemoteId};
 use tandem_eventlog::zoo::plays;
+use tracing::warn;
 
 use self::client::Client;
 use self::pacing::Endpoint;
 use self::webhook::Webhooks;
-use crate::{Call, CallError, Changes, Clock, Gateway, Listed, Notice, Object, Reply, Seen, WebhookError, Write};
+use crate::gateway::CANNOT_BE_KEPT;
+use crate::{
+    Call, CallError, Changes, Clock, Gateway, Listed, Notice, Object, RemoteChange, Reply, Seen, WebhookError, Write,
+};
 #[cfg(test)]
 pub(crate) use offset::Offset;
 
@@ -105,7 +110,10 @@ impl Stripe {
         let strategy = RequestStrategy::Idempotent(key);
         let customer: json::Object = asked.customize().request_strategy(strategy).send(&exchange).await?;
         let receipt = exchange.receipt()?;
-        let seen = Seen { object: read(&customer)?, interval: receipt.interval };
+        // It was carried out. What a look says then is said once, and of the object.
+        let object = read(&customer)?
+            .map_err(|unfit| CallError::Failed { reason: format!("what Stripe replied cannot be kept: {unfit}") })?;
+        let seen = Seen { object, interval: receipt.interval };
         Ok(Reply { seen, replayed: receipt.replayed })
     }
 
@@ -148,7 +156,8 @@ impl Gateway for Stripe {
         let exchange = self.client.call(Endpoint::RetrieveCustomer);
         let asked = RetrieveCustomer::new(segment(remote_id)?).build().customize::<json::Object>();
         let customer = asked.send(&exchange).await.map_err(of_read)?;
-        Ok(Seen { object: read(&customer).map_err(of_read)?, interval: exchange.receipt()?.interval })
+        let object = read(&customer).map_err(of_read)?.map_err(cannot_be_kept)?;
+        Ok(Seen { object, interval: exchange.receipt()?.interval })
     }
 
     async fn changes(
@@ -164,7 +173,7 @@ impl Gateway for Stripe {
         }
         let page = self.events(&asked).await?;
         let of_it = |event: &wire::Event| of.is_none_or(|id| wire::id(&event.data.object) == Some(id.as_str()));
-        let changes = page.data.into_iter().filter(of_it).filter_map(translate::change).collect();
+        let changes = page.data.into_iter().filter(of_it).filter_map(kept).collect();
         Ok(Changes { changes, next: page.next })
     }
 
@@ -173,7 +182,11 @@ impl Gateway for Stripe {
             return self.search_for(customer).await;
         }
         let asked = ListCustomer::new().created(RangeQueryTs::gte(since.timestamp())).limit(PAGE);
-        self.all_customers(asked, |listed| translate::tandem_id(listed) == Some(customer)).await
+        let ours = |listed: &wire::Customer| {
+            let ours = translate::tandem_id(listed) == Some(customer);
+            if ours { translate::object(listed).map(|_| true).map_err(cannot_be_kept) } else { Ok(false) }
+        };
+        self.all_customers(asked, ours).await
     }
 
     async fn list(&self, since: Option<DateTime<Utc>>, after: Option<&RemoteId>) -> Result<Listed, CallError> {
@@ -185,7 +198,7 @@ impl Gateway for Stripe {
             asked = asked.starting_after(after.as_str());
         }
         let page = self.customers(&asked).await?;
-        let seen = page.data.iter().map(|listed| page.seen(listed)).collect();
+        let seen = page.data.iter().filter_map(|listed| page.seen(listed)).collect();
         Ok(Listed { seen, next: page.next.map(RemoteId::from) })
     }
 
@@ -193,9 +206,9 @@ impl Gateway for Stripe {
     async fn with_email(&self, email: &str) -> Result<Vec<Seen>, CallError> {
         let key = EmailKey::of(email);
         let written = |email: &str| ListCustomer::new().email(email).limit(PAGE);
-        let mut found = self.all_customers(written(email), |_| true).await?;
+        let mut found = self.all_customers(written(email), |_| Ok(true)).await?;
         if key.spelling() != email {
-            found.extend(self.all_customers(written(key.spelling()), |_| true).await?);
+            found.extend(self.all_customers(written(key.spelling()), |_| Ok(true)).await?);
         }
         Ok(found)
     }
@@ -213,12 +226,34 @@ impl Gateway for Stripe {
     }
 }
 
-/// The customer of a reply of status 200: the work is done, whatever can be read of it.
-fn read(customer: &json::Object) -> Result<Object, CallError> {
+/// The customer of a reply of status 200: the work is done, whatever can be read of it. The inner error is of what cannot be kept.
+fn read(customer: &json::Object) -> Result<Result<Object, InvalidField>, CallError> {
     let customer = wire::Customer::read(customer);
     customer
         .map(|customer| translate::object(&customer))
         .ok_or_else(|| CallError::Failed { reason: "Stripe's reply names no customer".to_owned() })
+}
+
+/// What is there is too much for us: reading it again cannot help.
+fn cannot_be_kept(unfit: InvalidField) -> CallError {
+    CallError::Rejected {
+        reason: format!("what Stripe holds cannot be kept: {unfit}"),
+        field: Some(unfit.field),
+        code: Some(CANNOT_BE_KEPT.to_owned()),
+    }
+}
+
+/// A listed event, unless it cannot be kept.
+fn kept(event: wire::Event) -> Option<RemoteChange> {
+    let id: String = event.id.chars().take(64).collect();
+    let change = translate::change(event);
+    if change.is_none() {
+        warn!(
+            stripe.event_id = id,
+            "an event that Stripe lists cannot be kept: its id, its time or its object's id is none"
+        );
+    }
+    change
 }
 
 /// The id as one segment of a path. Ids of older accounts may be any text; an empty one would name all customers.

@@ -29,7 +29,7 @@ impl Refusal {
         let refused = std::str::from_utf8(body).ok().and_then(|body| miniserde::json::from_str::<Refused>(body).ok());
         Self {
             status,
-            complaint: refused.map(|refused| refused.error),
+            complaint: refused.map(|refused| bounded(refused.error)),
             should_retry: header(headers, "stripe-should-retry").and_then(|value| value.parse().ok()),
             retry_after: header(headers, "retry-after")
                 .and_then(|value| value.parse().ok())
@@ -112,6 +112,13 @@ impl Refusal {
             None => self.reason(),
         }
     }
+}
+
+/// Of what it says as much as is stored: PostgreSQL cannot keep a NUL character, nor an index a long text.
+fn bounded(complaint: Complaint) -> Complaint {
+    let cut = |text: String| text.chars().filter(|c| *c != '\0').take(500).collect();
+    let Complaint { kind, code, param, message } = complaint;
+    Complaint { kind: kind.map(cut), code: code.map(cut), param: param.map(cut), message: message.map(cut) }
 }
 
 /// The text of a header.

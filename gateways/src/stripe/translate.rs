@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use miniserde::json;
-use tandem_domain::{Address, CustomerId, Field, Profile, RemoteId, Value};
+use tandem_domain::{Address, CustomerId, Field, InvalidField, Profile, RemoteId, Value};
 
 use super::wire;
 use crate::{ChangeKind, Object, RemoteChange, Untold};
@@ -24,13 +24,29 @@ pub(super) fn kind(event_type: &str) -> Option<ChangeKind> {
     FOLLOWED.into_iter().find(|(name, _)| *name == event_type).map(|(_, kind)| kind)
 }
 
+/// Most characters of an id ("Object IDs": up to 255).
+const ID_CHARS: usize = RemoteId::MOST_CHARS;
+
+/// Whether this can be the id of an event or of an object. PostgreSQL cannot keep a NUL character.
+pub(super) fn is_id(id: &str) -> bool {
+    !id.is_empty() && id.chars().count() <= ID_CHARS && !id.contains('\0')
+}
+
 /// A customer as Stripe holds it.
-pub(super) fn object(customer: &wire::Customer) -> Object {
+///
+/// # Errors
+/// What is said of it cannot be kept.
+pub(super) fn object(customer: &wire::Customer) -> Result<Object, InvalidField> {
+    if !is_id(&customer.id) {
+        return Err(InvalidField::new("id", format!("must have 1 to {ID_CHARS} characters, and no NUL")));
+    }
     let remote_id = RemoteId::from(customer.id.clone());
     if customer.deleted {
-        return Object::Gone { remote_id };
+        return Ok(Object::Gone { remote_id });
     }
-    Object::Present { remote_id, profile: profile(customer), customer: tandem_id(customer), untold: untold(customer) }
+    let profile = profile(customer);
+    profile.check_kept()?;
+    Ok(Object::Present { remote_id, profile, customer: tandem_id(customer), untold: untold(customer) })
 }
 
 /// The customer of ours that the object says it is a copy of.
@@ -38,19 +54,32 @@ pub(super) fn tandem_id(customer: &wire::Customer) -> Option<CustomerId> {
     customer.metadata.as_ref()?.as_ref()?.get(TANDEM_ID)?.parse().ok()
 }
 
-/// An event; `None` if it is of a type that we don't follow, of no time, or of nothing that has an id.
+/// An event; `None` if it is of a type that we don't follow, of no time, of nothing that has an id, or of one that cannot be kept.
+/// Of one whose fields cannot be kept nothing is told: the object is looked at then, and that says why.
 pub(super) fn change(event: wire::Event) -> Option<RemoteChange> {
     let wire::Event { id, kind: event_type, created, data, request } = event;
     let object = wire::Customer::read(&data.object)?;
+    if !is_id(&id) || object.id.is_empty() || object.id.contains('\0') {
+        return None;
+    }
+    let (profile, previous) = (profile(&object), previous(&object, data.previous_attributes.unwrap_or_default()));
+    let before =
+        previous.iter().filter_map(|(field, value)| Some((field.clone(), value.clone()?))).collect::<Profile>();
+    let (profile, previous, untold) = match profile.check_kept().and_then(|()| before.check_kept()) {
+        Ok(()) => (profile, previous, untold(&object)),
+        Err(_) => (Profile::default(), BTreeMap::new(), Untold::all()),
+    };
+    let key = request.as_ref().and_then(|request| member(request, "idempotency_key")).and_then(text);
     Some(RemoteChange {
         kind: kind(&event_type)?,
         created: DateTime::<Utc>::from_timestamp(created, 0)?,
         remote_id: RemoteId::from(object.id.clone()),
-        profile: profile(&object),
+        profile,
         customer: tandem_id(&object),
-        untold: untold(&object),
-        previous: previous(&object, data.previous_attributes.unwrap_or_default()),
-        idempotency_key: request.as_ref().and_then(|request| member(request, "idempotency_key")).and_then(text),
+        untold,
+        previous,
+        // Ours are shorter.
+        idempotency_key: key.filter(|key| is_id(key)),
         event_id: id,
     })
 }

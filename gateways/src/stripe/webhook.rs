@@ -14,7 +14,7 @@ use sha2::Sha256;
 
 use super::amiss::amiss;
 use super::refusal::header;
-use super::{translate, wire};
+use super::{surrogates, translate, wire};
 use crate::{Foreign, Notice, WebhookError};
 
 /// How old a signature may be, or how far in the future. Stripe's own libraries allow as much.
@@ -48,7 +48,8 @@ impl Webhooks {
     pub fn verify(&self, headers: &HeaderMap, body: &[u8], now: DateTime<Utc>) -> Result<Notice, WebhookError> {
         let signature = header(headers, "stripe-signature").ok_or(WebhookError::Signature)?;
         self.check_signature(body, signature, now)?;
-        let body = std::str::from_utf8(body).map_err(|_| WebhookError::Malformed("it is not UTF-8".to_owned()))?;
+        let body = surrogates::mended(body);
+        let body = std::str::from_utf8(&body).map_err(|_| WebhookError::Malformed("it is not UTF-8".to_owned()))?;
         let malformed = || WebhookError::Malformed(amiss(body));
         let envelope: wire::Envelope = json::from_str(body).map_err(|_| malformed())?;
         if is_sample(&envelope.id) {
@@ -62,6 +63,10 @@ impl Webhooks {
         }
         if translate::kind(&envelope.kind).is_none() {
             return Ok(Notice::Ignored(envelope.kind));
+        }
+        if !translate::is_id(&envelope.id) {
+            let wrong = "its id has not 1 to 255 characters, or a NUL among them";
+            return Err(WebhookError::Malformed(wrong.to_owned()));
         }
         let event = json::from_str(body).ok().and_then(translate::change);
         let change = event.ok_or_else(malformed)?;

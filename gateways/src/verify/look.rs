@@ -27,6 +27,8 @@ enum There {
     Deleted,
     /// The gateway never heard of it.
     Unheard,
+    /// It cannot be read, or not kept.
+    Unreadable(String),
 }
 
 impl There {
@@ -36,7 +38,7 @@ impl There {
                 Object::Present { profile, .. } => Some(profile),
                 Object::Gone { .. } => None,
             },
-            Self::Nothing | Self::Deleted | Self::Unheard => None,
+            Self::Nothing | Self::Deleted | Self::Unheard | Self::Unreadable(_) => None,
         }
     }
 }
@@ -98,6 +100,7 @@ async fn linked(sides: &Sides, id: i64) -> Result<Look, SurveyError> {
         (DriftKind::DeletionWaits, _) => Some(PARKED.to_owned()),
         (DriftKind::ConflictWaits, _) => Some("it waits for a person: see GET /conflicts".to_owned()),
         (DriftKind::NotLinked | DriftKind::MissingHere, _) if before.parked => Some(PARKED.to_owned()),
+        (_, There::Unreadable(reason)) => Some(format!("its object cannot be read: {reason}")),
         _ if before.state != "active" => Some("its link says that it is deleted".to_owned()),
         (DriftKind::MissingThere, There::Unheard) => {
             Some("the gateway never heard of it: is the key of another account?".to_owned())
@@ -125,6 +128,7 @@ fn judge(sides: &Sides, link: &Standing, customer: &Customer, there: &There) -> 
             (!fields(customer, &held, link).is_empty()).then_some(DriftKind::ConflictWaits)
         }
         (Customer::Active { .. }, There::Deleted | There::Unheard) => Some(DriftKind::MissingThere),
+        (_, There::Unreadable(_)) => Some(DriftKind::Differs),
         (Customer::Active { profile, .. }, There::Nothing) => {
             (!sides.keep_away(profile)).then_some(DriftKind::NotLinked)
         }
@@ -161,7 +165,11 @@ async fn object(sides: &Sides, remote_id: &RemoteId, claims: Option<CustomerId>)
         return Ok(Look::InFlight);
     }
     let there = retrieve(sides, remote_id).await?;
-    let There::Living(seen) = &there else { return Ok(Look::Equal) };
+    let (seen, remark) = match &there {
+        There::Living(seen) => (Some(seen.as_ref().clone()), None),
+        There::Unreadable(reason) => (None, Some(format!("it cannot be read: {reason}"))),
+        There::Nothing | There::Deleted | There::Unheard => return Ok(Look::Equal),
+    };
     let now = stray(&sides.pool, name, remote_id).await?;
     if now.linked || now.unrouted {
         return Ok(Look::InFlight);
@@ -170,7 +178,7 @@ async fn object(sides: &Sides, remote_id: &RemoteId, claims: Option<CustomerId>)
     drift.remote_id = Some(remote_id.to_string());
     drift.customer_id = claims.map(|CustomerId(id)| id);
     drift.set_email(there.profile());
-    drift.seen = Some(seen.as_ref().clone());
+    (drift.seen, drift.remark) = (seen, remark);
     if known.asked {
         (drift.parked, drift.remark) = (true, Some(PARKED.to_owned()));
     }
@@ -197,6 +205,7 @@ async fn retrieve(sides: &Sides, remote_id: &RemoteId) -> Result<There, SurveyEr
         Ok(seen) if matches!(seen.object, Object::Present { .. }) => There::Living(Box::new(seen)),
         Ok(_) => There::Deleted,
         Err(CallError::Missing) => There::Unheard,
+        Err(CallError::Rejected { reason, .. }) => There::Unreadable(reason),
         Err(error) => return Err(error.into()),
     })
 }

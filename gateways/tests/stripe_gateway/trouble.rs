@@ -5,6 +5,8 @@ use std::time::Duration;
 use super::*;
 use futures::future::try_join_all;
 use stripe_sim::{Fault, RateLimit};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 fn is_unavailable<T>(result: &Result<T, CallError>) -> bool {
     matches!(result, Err(CallError::Unavailable { .. }))
@@ -137,5 +139,62 @@ async fn a_wrong_address_makes_no_customer_look_deleted() -> Result<()> {
     let lost = gateway(&local.sim, |config| config.api_base = format!("{}/elsewhere", local.sim.url()))?;
     let error = lost.retrieve(&ada).await.unwrap_err();
     assert!(matches!(error, CallError::Rejected { .. } | CallError::Unavailable { .. }), "{error}");
+    Ok(())
+}
+
+/// A gateway whose Stripe answers every call with this.
+async fn answered(body: String) -> Result<Stripe> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let mut config = StripeConfig::new("sk_test_1");
+    config.api_base = format!("http://{}/", listener.local_addr()?);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut asked = vec![];
+            while !asked.ends_with(b"\r\n\r\n") && stream.read_buf(&mut asked).await.is_ok_and(|read| read > 0) {}
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+            let _ = stream.write_all((head + &body).as_bytes()).await;
+        }
+    });
+    Ok(Stripe::new(config, Arc::new(machine_time))?)
+}
+
+/// Fails if one item that cannot be read fails its page: a sweep then begins anew for ever, and a plan ends.
+#[tokio::test]
+async fn a_page_is_read_past_an_item_that_is_none() -> Result<()> {
+    let customers = [
+        r#"{"id": "cus_1", "name": "Ada"}"#,
+        r#"{"id": "cus_2", "name": 7}"#,
+        r#"{"id": 3}"#,
+        "null",
+        r#"{"id": "cus_4", "name": "half \ud800"}"#,
+        r#"{"id": "", "name": "Eve"}"#,
+        r#"{"id": "cus\u00005", "name": "Eve"}"#,
+        r#"{"id": "cus_6", "name": "Bob"}"#,
+    ];
+    let list = |items: &[String]| {
+        format!(r#"{{"object": "list", "url": "/", "has_more": false, "data": [{}]}}"#, items.join(","))
+    };
+    let stripe = answered(list(&customers.map(str::to_owned))).await?;
+    let listed = stripe.list(None, None).await?;
+    let ids: Vec<&str> = listed
+        .seen
+        .iter()
+        .filter_map(|seen| match &seen.object {
+            Object::Present { remote_id, .. } => Some(remote_id.as_str()),
+            Object::Gone { .. } => None,
+        })
+        .collect();
+    assert_eq!(ids, ["cus_1", "cus_2", "cus_4", "cus_6"], "a name that is none says nothing");
+
+    let event = |(n, object): (usize, &&str)| {
+        format!(
+            r#"{{"id": "evt_{n}", "type": "customer.created", "created": 1700000000, "data": {{"object": {object}}}}}"#
+        )
+    };
+    let events: Vec<String> = customers.iter().enumerate().map(event).collect();
+    let stripe = answered(list(&events)).await?;
+    let changes = stripe.changes(DateTime::UNIX_EPOCH, None, None).await?.changes;
+    let ids: Vec<&str> = changes.iter().map(|change| change.remote_id.as_str()).collect();
+    assert_eq!(ids, ["cus_1", "cus_2", "cus_4", "cus_6"]);
     Ok(())
 }

@@ -13,6 +13,7 @@ use crate::fields;
 use crate::ids;
 use crate::journal::Record;
 use crate::lists::{PAGING, Place, Window, list};
+use crate::options::Settings;
 use crate::params::{Param, Params};
 use crate::state::State;
 
@@ -104,7 +105,7 @@ impl Endpoint {
         }
         let metadata: Vec<&Param> = params.under("metadata").collect();
         if !metadata.is_empty() {
-            self.metadata = fields::metadata(self.metadata.take(), &metadata)?;
+            self.metadata = fields::metadata(self.metadata.take(), &metadata, &Settings::default())?;
         }
         if let Some(version) = params.get("api_version") {
             self.api_version = (!version.is_empty()).then(|| version.to_owned());

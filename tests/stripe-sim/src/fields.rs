@@ -75,14 +75,14 @@ pub(crate) fn apply(customer: &mut Object, params: &Params, settings: &Settings)
         }
         let old = customer.get(*name).cloned().unwrap_or(Value::Null);
         let new = match kind {
-            Kind::Text(max) => text(plain(&sent)?, *max)?,
-            Kind::Email(max) => email(plain(&sent)?, *max, settings)?,
+            Kind::Text(max) => text(plain(&sent)?, at_most_of(*max, settings))?,
+            Kind::Email(max) => email(plain(&sent)?, at_most_of(*max, settings), settings)?,
             Kind::Integer => integer(name, &plain(&sent)?.value)?.into(),
             Kind::OneOf(allowed) => one_of(plain(&sent)?, allowed)?,
             Kind::Strings => params.list(name).into(),
             Kind::Address => address(old, 0, &sent, settings)?,
             Kind::Shipping => shipping(old, &sent, settings)?,
-            Kind::Metadata => metadata(old, &sent)?,
+            Kind::Metadata => metadata(old, &sent, settings)?,
         };
         customer.insert((*name).to_owned(), new);
     }
@@ -101,6 +101,11 @@ fn plain<'a>(sent: &[&'a Param]) -> Result<&'a Param, StripeError> {
 fn text(param: &Param, max: usize) -> Result<Value, StripeError> {
     at_most(param, max)?;
     Ok(if param.value.is_empty() { Value::Null } else { param.value.clone().into() })
+}
+
+/// The limit, if there are any.
+fn at_most_of(limit: usize, settings: &Settings) -> usize {
+    if settings.any_length { usize::MAX } else { limit }
 }
 
 fn at_most(param: &Param, max: usize) -> Result<(), StripeError> {
@@ -155,7 +160,7 @@ fn address(old: Value, depth: usize, sent: &[&Param], settings: &Settings) -> Re
             }
             Some([]) => return Err(StripeError::bad_param(&param.key, "Invalid hash")),
             Some([line]) if ADDRESS.contains(&line.as_str()) => {
-                let value = match (text(param, LINE_MAX)?, settings.empty_line) {
+                let value = match (text(param, at_most_of(LINE_MAX, settings))?, settings.empty_line) {
                     (Value::Null, EmptyLine::Empty) => "".into(),
                     (value, _) => value,
                 };
@@ -202,7 +207,7 @@ fn shipping(old: Value, sent: &[&Param], settings: &Settings) -> Result<Value, S
 }
 
 /// `metadata=` unsets all, `metadata[key]=` one, `metadata[key]=value` sets one and keeps the others.
-pub(crate) fn metadata(old: Value, sent: &[&Param]) -> Result<Value, StripeError> {
+pub(crate) fn metadata(old: Value, sent: &[&Param], settings: &Settings) -> Result<Value, StripeError> {
     let refuse = |message: String| Err(StripeError::bad_param("metadata", message));
     let mut metadata = match old {
         Value::Object(old) => old,
@@ -215,14 +220,14 @@ pub(crate) fn metadata(old: Value, sent: &[&Param]) -> Result<Value, StripeError
             [key] if key.contains(['[', ']']) => {
                 return refuse(format!("Metadata keys can't contain square brackets. Invalid key: {key}"));
             }
-            [key] if key.chars().count() > METADATA_KEY_MAX => {
+            [key] if key.chars().count() > at_most_of(METADATA_KEY_MAX, settings) => {
                 return refuse(format!(
                     "Metadata keys can have up to {METADATA_KEY_MAX} characters, but you passed in a key that is {} \
                      characters. Invalid key: {key}",
                     key.chars().count()
                 ));
             }
-            [_] if param.value.chars().count() > METADATA_VALUE_MAX => {
+            [_] if param.value.chars().count() > at_most_of(METADATA_VALUE_MAX, settings) => {
                 return refuse(format!(
                     "Metadata values can have up to {METADATA_VALUE_MAX} characters, but you passed in a value that \
                      is {} characters. Invalid value: {}",
@@ -240,7 +245,7 @@ pub(crate) fn metadata(old: Value, sent: &[&Param]) -> Result<Value, StripeError
             }
         }
     }
-    if metadata.len() > METADATA_KEYS {
+    if metadata.len() > at_most_of(METADATA_KEYS, settings) {
         return refuse(format!(
             "Metadata can have up to {METADATA_KEYS} keys, but this would be {} keys.",
             metadata.len()

@@ -99,6 +99,8 @@ pub struct Settings {
     /// Sign webhooks by the local Stripe's clock, where Tandem's moves with it; by the machine's otherwise, so that a moved
     /// clock does not turn every signature stale.
     pub sign_by_clock: bool,
+    /// Take texts, metadata keys and their number without Stripe's limits.
+    pub any_length: bool,
 }
 
 impl Default for Settings {
@@ -112,6 +114,7 @@ impl Default for Settings {
             expired_keys: Vec::new(),
             events_without: Vec::new(),
             sign_by_clock: false,
+            any_length: false,
         }
     }
 }

@@ -14,6 +14,7 @@ mod faults;
 mod fields;
 mod isolation;
 mod later;
+mod outside;
 mod pause;
 mod paused_inbound;
 mod plan;

@@ -52,7 +52,7 @@ fn customer(members: Json) -> Json {
 }
 
 fn read(customer: &Json) -> Object {
-    object(&wire::Customer::read(&json::from_str(&customer.to_string()).unwrap()).unwrap())
+    object(&wire::Customer::read(&json::from_str(&customer.to_string()).unwrap()).unwrap()).unwrap()
 }
 
 fn profile_of(customer: &Json) -> Json {
