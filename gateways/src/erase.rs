@@ -24,6 +24,17 @@ pub async fn unsettled(pool: &PgPool, customer: CustomerId) -> Result<Option<Str
     .await
 }
 
+/// In a condition: the object with the id in the column `remote_id` is that of an erased customer at that gateway, or the
+/// customer in the column `customer_id` is. What a survey, which may have read it before, stores after the erasure asks for this;
+/// it locks its row of `surveys` before, for which [`forget_links`] waits.
+pub(crate) fn is_erased(gateway: &str, customer_id: &str, remote_id: &str) -> String {
+    format!(
+        "(EXISTS (SELECT FROM links l WHERE l.gateway = {gateway} AND l.remote_id = {remote_id} AND l.erased)
+          OR EXISTS (SELECT FROM events WHERE aggregate_type = 'customer' AND aggregate_id = ({customer_id})::text
+                                          AND event_type = 'erased'))"
+    )
+}
+
 /// Blanks what the tables of all gateways hold of a customer, also of those that are no longer configured. What nobody has made
 /// a link of yet is blanked as the feed tells each gateway of the erasure.
 ///
@@ -67,6 +78,15 @@ async fn forget_links(tx: &mut PgTransaction<'_>, links: &[i64]) -> Result<(), s
          WHERE id = ANY($1)",
         &inbox,
         "DELETE FROM intents WHERE link_id = ANY($1) AND state <> 'open'",
+        // Whoever stores what a survey read has its row: what is stored by now is seen below, what comes later asks.
+        "SELECT FROM surveys WHERE ended_at IS NULL AND gateway IN (SELECT gateway FROM links WHERE id = ANY($1))
+         ORDER BY id FOR NO KEY UPDATE",
+        "DELETE FROM survey_customers USING surveys, links
+         WHERE links.id = ANY($1) AND surveys.gateway = links.gateway AND survey_id = surveys.id
+           AND survey_customers.customer_id = links.customer_id",
+        "DELETE FROM survey_objects USING surveys, links
+         WHERE links.id = ANY($1) AND surveys.gateway = links.gateway AND survey_id = surveys.id
+           AND survey_objects.remote_id = links.remote_id",
         // What was found before they were linked names the object alone.
         "DELETE FROM drifts USING surveys, links
          WHERE links.id = ANY($1) AND surveys.gateway = links.gateway AND drifts.survey_id = surveys.id

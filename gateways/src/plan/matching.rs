@@ -6,6 +6,7 @@ use sqlx::PgTransaction;
 
 use crate::SurveyError;
 use crate::copies::DEAD;
+use crate::erase::is_erased;
 use crate::survey::Survey;
 
 /// Writes the plan's items and ends the survey, in one transaction.
@@ -23,6 +24,7 @@ pub(super) async fn write(survey: &Survey<'_>) -> Result<(), SurveyError> {
     // The planner still believes that nobody has a fate.
     sqlx::query("ANALYZE plan_here (fate), plan_there (fate)").execute(&mut *tx).await?;
     end(&mut tx, survey.id).await?;
+    leave_out_the_erased(&mut tx, survey).await?;
     tx.commit().await?;
     Ok(())
 }
@@ -193,5 +195,15 @@ async fn end(tx: &mut PgTransaction<'_>, survey: i64) -> Result<(), sqlx::Error>
     ] {
         sqlx::query(statement).bind(survey).execute(&mut **tx).await?;
     }
+    Ok(())
+}
+
+/// Who was erased while this was planned. The survey's row is locked by now: whoever erases after this sees the items.
+async fn leave_out_the_erased(tx: &mut PgTransaction<'_>, survey: &Survey<'_>) -> Result<(), sqlx::Error> {
+    let statement = format!(
+        "DELETE FROM plan_items WHERE plan_id = $1 AND {}",
+        is_erased("$2", "plan_items.customer_id", "plan_items.remote_id")
+    );
+    sqlx::query(&statement).bind(survey.id).bind(survey.name().as_str()).execute(&mut **tx).await?;
     Ok(())
 }

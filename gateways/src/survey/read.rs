@@ -8,6 +8,7 @@ use tandem_eventlog::Loaded;
 use uuid::Uuid;
 
 use super::{Progress, Survey, SurveyError, Tell, patiently};
+use crate::erase::is_erased;
 use crate::{CallError, Listed, Object};
 
 /// How many customers are read from the event log at once.
@@ -91,21 +92,26 @@ impl Survey<'_> {
         if moved.rows_affected() == 0 {
             return Err(SurveyError::Busy(self.name().clone()));
         }
-        sqlx::query(
+        // A copy that carries an erased customer's id is another's.
+        let erased = is_erased("$6", "NULL", "t.remote_id");
+        let insert = format!(
             "INSERT INTO survey_objects (survey_id, remote_id, customer_id, profile, email_key)
              SELECT $1, remote_id, customer_id, profile, email_key
              FROM unnest($2::text[], $3::uuid[], $4::jsonb[], $5::text[])
-                  WITH ORDINALITY AS t (remote_id, customer_id, profile, email_key, n) ORDER BY n
+                  WITH ORDINALITY AS t (remote_id, customer_id, profile, email_key, n)
+             WHERE NOT {erased} ORDER BY n
              ON CONFLICT (survey_id, remote_id) DO UPDATE SET
-                 customer_id = excluded.customer_id, profile = excluded.profile, email_key = excluded.email_key",
-        )
-        .bind(self.id)
-        .bind(ids)
-        .bind(customers)
-        .bind(profiles)
-        .bind(emails)
-        .execute(&mut *tx)
-        .await?;
+                 customer_id = excluded.customer_id, profile = excluded.profile, email_key = excluded.email_key"
+        );
+        sqlx::query(&insert)
+            .bind(self.id)
+            .bind(ids)
+            .bind(customers)
+            .bind(profiles)
+            .bind(emails)
+            .bind(self.name().as_str())
+            .execute(&mut *tx)
+            .await?;
         Ok(tx.commit().await?)
     }
 
@@ -175,16 +181,13 @@ impl Survey<'_> {
         if moved.rows_affected() == 0 {
             return Err(SurveyError::Busy(self.name().clone()));
         }
-        sqlx::query(
+        let erased = is_erased("NULL", "t.customer_id", "NULL");
+        let insert = format!(
             "INSERT INTO survey_customers (survey_id, customer_id, profile, email_key)
-             SELECT $1, * FROM unnest($2::uuid[], $3::jsonb[], $4::text[]) ON CONFLICT DO NOTHING",
-        )
-        .bind(self.id)
-        .bind(ids)
-        .bind(profiles)
-        .bind(emails)
-        .execute(&mut *tx)
-        .await?;
+             SELECT $1, * FROM unnest($2::uuid[], $3::jsonb[], $4::text[]) AS t (customer_id, profile, email_key)
+             WHERE NOT {erased} ON CONFLICT DO NOTHING"
+        );
+        sqlx::query(&insert).bind(self.id).bind(ids).bind(profiles).bind(emails).execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(living)
     }

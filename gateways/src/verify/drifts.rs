@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::look::Look;
 use super::repair::created;
+use crate::erase::is_erased;
 use crate::survey::Survey;
 use crate::{Seen, SurveyError};
 
@@ -150,24 +151,28 @@ pub(super) async fn keep(
     for look in looks {
         let Look::Drift(drift, _) = look else { continue };
         let change = drift.seen.as_ref().and_then(|seen| created(format!("verify-{}", survey.id), seen));
-        sqlx::query(
+        // A copy that carries an erased customer's id is another's.
+        let erased = is_erased("$11", "CASE WHEN $2 <> 'missing_here' THEN $3::uuid END", "$4");
+        let insert = format!(
             // A link that is made one with another in this instant is waited for, and differs no longer.
             "INSERT INTO drifts (survey_id, kind, customer_id, remote_id, fields, parked, remark, link_id, email_key, change)
              SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10
-             WHERE $8::bigint IS NULL OR EXISTS (SELECT FROM links WHERE id = $8 FOR KEY SHARE)",
-        )
-        .bind(survey.id)
-        .bind(drift.kind.as_str())
-        .bind(drift.customer_id)
-        .bind(&drift.remote_id)
-        .bind(Json(&drift.fields))
-        .bind(drift.parked)
-        .bind(&drift.remark)
-        .bind(drift.link_id)
-        .bind(drift.email.as_ref().map(|email| survey.email_key(email)))
-        .bind(change.map(Json))
-        .execute(&mut *tx)
-        .await?;
+             WHERE NOT {erased} AND ($8::bigint IS NULL OR EXISTS (SELECT FROM links WHERE id = $8 FOR KEY SHARE))"
+        );
+        sqlx::query(&insert)
+            .bind(survey.id)
+            .bind(drift.kind.as_str())
+            .bind(drift.customer_id)
+            .bind(&drift.remote_id)
+            .bind(Json(&drift.fields))
+            .bind(drift.parked)
+            .bind(&drift.remark)
+            .bind(drift.link_id)
+            .bind(drift.email.as_ref().map(|email| survey.email_key(email)))
+            .bind(change.map(Json))
+            .bind(survey.name().as_str())
+            .execute(&mut *tx)
+            .await?;
     }
     Ok(tx.commit().await?)
 }

@@ -1,7 +1,7 @@
 //! Erasing a person: what is known of a deleted customer becomes blank, everywhere.
 
 use serde_json::json;
-use stripe_sim::Order;
+use stripe_sim::{Fault, Order};
 use tandem_tests::{Account, Setup, Tandem};
 
 /// In every field of hers that is not her id.
@@ -216,4 +216,50 @@ async fn a_second_object_of_an_erased_customer_says_nothing_of_it() {
     erased(&tandem, &ada).await;
     tandem.stripe.release(Order::Fifo).await.unwrap();
     assert_nothing_came_back(&tandem, &ada).await;
+}
+
+/// A plan and a verification had read the person before, one is killed and one goes on.
+#[tokio::test]
+async fn what_a_plan_or_a_verification_had_read_before_the_erasure_is_not_stored_after_it() {
+    for killed in [true, false] {
+        for command in ["plan", "verify"] {
+            let tandem = Tandem::start().await;
+            let (ada, _) = lovelace(&tandem).await;
+            let out = tandem.stripe.fault(Fault::HangReply.on("GET", "/v1/customers")).await.unwrap();
+            let mut reading = tandem.begin(&[command, "stripe"]);
+            tandem.stripe.fault_reached(out, 1).await.unwrap();
+            tandem.until("its side is read", || async { tandem.rows("survey_customers", "true").await == 1 }).await;
+            tandem.delete(&ada).await;
+            if killed {
+                reading.kill().await.unwrap();
+                erased(&tandem, &ada).await;
+            } else {
+                erased(&tandem, &ada).await;
+                tandem.stripe.release_fault(out).await.unwrap();
+                reading.wait().await.unwrap();
+                assert_eq!(tandem.rows("surveys", "ended_at IS NOT NULL").await, 1);
+            }
+            assert_nothing_came_back(&tandem, &ada).await;
+        }
+    }
+}
+
+/// What PostgreSQL samples of a column stays when its rows are blank. A new column is listed here, or has no statistics.
+#[tokio::test]
+async fn postgresql_keeps_no_samples_of_what_is_stored_of_a_person_as_json() {
+    let tandem = Tandem::start().await;
+    let (ada, _) = lovelace(&tandem).await;
+    sqlx::query("ANALYZE").execute(&tandem.database).await.unwrap();
+    let sampled =
+        "SELECT a.attrelid::regclass || '.' || a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+         WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
+           AND a.atttypid IN ('json'::regtype, 'jsonb'::regtype) AND coalesce(a.attstattarget, -1) <> 0 ORDER BY 1";
+    let sampled: Vec<String> = sqlx::query_scalar(sampled).fetch_all(&tandem.database).await.unwrap();
+    // Of these only the ids of requests and the origin are in it.
+    assert_eq!(sampled, ["events.metadata"]);
+    let samples = "SELECT count(*) FROM pg_stats WHERE schemaname = 'public' AND attname = 'profile'";
+    let samples: i64 = sqlx::query_scalar(samples).fetch_one(&tandem.database).await.unwrap();
+    assert_eq!(samples, 0);
+    tandem.delete(&ada).await;
+    erased(&tandem, &ada).await;
 }
