@@ -7,6 +7,11 @@ PROFILE := $(if $(RELEASE),--release)
 export CARGO_TARGET_DIR ?= $(ROOT)target
 DEBUG := $(CARGO_TARGET_DIR)/debug
 OPTIMISED := $(CARGO_TARGET_DIR)/release
+# What is shipped. Its `tandem` has no wrong variants; that of the whole workspace, which tests start, has. Both come to lie in one
+# place, so each use has links of its own: `make run` and `make test` do not change each other's programs.
+SHIPPED := -p tandem-api -p stripe-sim -p tandem-local --bins
+programs_for = mkdir -p "$(2)/for-$(1)" && ln -f "$(2)/tandem" "$(2)/stripe-sim" "$(2)/tandem-local" "$(2)/for-$(1)"
+BUILT := $(if $(RELEASE),$(OPTIMISED),$(DEBUG))
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 SEEDS := $(shell date +%s)000..
@@ -21,18 +26,22 @@ help: ## Show this list
 
 run: ## Start PostgreSQL, nats-server, a local Stripe and Tandem (RELEASE=1: optimised; STRIPE_SECRET_KEY: Stripe itself)
 	@cd "$(ROOT)" && deploy/bootstrap
-	@cd "$(ROOT)" && cargo build $(PROFILE) -p tandem-api -p stripe-sim -p tandem-local --bins
-	@cd "$(ROOT)" && exec "$(if $(RELEASE),$(OPTIMISED),$(DEBUG))/tandem-local" run
+	@cd "$(ROOT)" && cargo build $(PROFILE) $(SHIPPED)
+	@$(call programs_for,run,$(BUILT))
+	@cd "$(ROOT)" && exec "$(BUILT)/for-run/tandem-local" run
 
 test: lint ## Check everything: lint, then every test on real servers
 	cd "$(ROOT)" && deploy/bootstrap
+	cd "$(ROOT)" && cargo build $(SHIPPED)
 	cd "$(ROOT)" && cargo build --workspace --bins
-	cd "$(ROOT)" && "$(DEBUG)/tandem-local" test -- cargo test --workspace
+	@$(call programs_for,tests,$(DEBUG))
+	cd "$(ROOT)" && "$(DEBUG)/for-tests/tandem-local" test -- cargo test --workspace
 
 soak: ## Play new random histories of edits and faults on both sides (HOURS=1; SEEDS=17 or SEEDS=100..200: those)
 	@cd "$(ROOT)" && deploy/bootstrap
 	@cd "$(ROOT)" && cargo build --workspace --bins
-	@cd "$(ROOT)" && TANDEM_TEST_SEEDS=$(SEEDS) TANDEM_TEST_HOURS=$(HOURS) "$(DEBUG)/tandem-local" test -- \
+	@$(call programs_for,tests,$(DEBUG))
+	@cd "$(ROOT)" && TANDEM_TEST_SEEDS=$(SEEDS) TANDEM_TEST_HOURS=$(HOURS) "$(DEBUG)/for-tests/tandem-local" test -- \
 		cargo test --workspace --test tandem -- --nocapture new_seeds
 
 model: ## Play random histories without servers, on a model of Stripe, network and database (HISTORIES=1000000)
@@ -46,6 +55,7 @@ bench: ## Measure speed against the bare parts, on an optimised build (ARGS="...
 
 lint: ## Check format, lints, docs, and dependencies if cargo-deny is installed
 	cd "$(ROOT)" && cargo fmt --all --check
+	cd "$(ROOT)" && tests/shared
 	cd "$(ROOT)" && cargo clippy --workspace --all-targets -- -D warnings
 	cd "$(ROOT)" && RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
 	cd "$(ROOT)" && if cargo deny --version >/dev/null 2>&1; then cargo deny check; \

@@ -330,8 +330,11 @@ fn spawn(env: &[(String, String)], without_gateway: bool, port: u16, log: PathBu
     Process::start("tandem", command, &log).expect("tandem serve")
 }
 
-/// Beside this test's own folder in `target`.
+/// The one that `tandem-local test` names, else the one beside this test's own folder in `target`.
 pub(crate) fn binary() -> PathBuf {
+    if let Some(named) = std::env::var_os(test::TANDEM) {
+        return named.into();
+    }
     let here = std::env::current_exe().expect("a path");
     let folder = here.parent().and_then(|deps| deps.parent()).expect("target/<profile>/deps");
     let binary = folder.join("tandem");

@@ -28,8 +28,8 @@ enum Command {
         folder: Option<PathBuf>,
     },
     /// Run a command with a PostgreSQL and a nats-server of its own, named by TANDEM_TEST_DATABASE_URL and
-    /// TANDEM_TEST_NATS_URL, and end with its exit code. If `tandem` is built beside this, TANDEM_TEST_TEMPLATE names a
-    /// database that it has migrated. RUST_TEST_THREADS, if not set, is five a processor, 12 at most.
+    /// TANDEM_TEST_NATS_URL, and end with its exit code. If `tandem` is built beside this, TANDEM_TEST_TANDEM names it, and
+    /// TANDEM_TEST_TEMPLATE a database that it has migrated. RUST_TEST_THREADS, if not set, is five a processor, 12 at most.
     Test {
         /// The command and its arguments.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]

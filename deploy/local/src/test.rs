@@ -25,6 +25,9 @@ pub const NATS_URL: &str = "TANDEM_TEST_NATS_URL";
 /// Names a database on that PostgreSQL server that tests copy instead of migrating one each: `tandem migrate` has made it.
 pub const TEMPLATE: &str = "TANDEM_TEST_TEMPLATE";
 
+/// Names the program `tandem` that tests start. Without it they take the one that was built last.
+pub const TANDEM: &str = "TANDEM_TEST_TANDEM";
+
 /// A database of one test's own.
 #[derive(Debug, Clone)]
 pub struct TestDatabase {

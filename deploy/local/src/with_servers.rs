@@ -28,12 +28,16 @@ pub fn run(command: &[OsString]) -> anyhow::Result<ExitCode> {
         if env::var_os(TEST_THREADS).is_none() {
             command.env(TEST_THREADS, test_threads().to_string());
         }
+        let tandem = env::current_exe()?.with_file_name("tandem");
+        if env::var_os(test::TANDEM).is_none() && tandem.is_file() {
+            command.env(test::TANDEM, &tandem);
+        }
         let (mut postgres, mut nats) = (None, None);
         if env::var_os(test::DATABASE_URL).is_none() {
             let server = postgres.insert(test::start_postgres()?);
             command.env(test::DATABASE_URL, server.url("postgres"));
             command.env_remove(test::TEMPLATE);
-            if let Some(template) = template(&server.url("postgres")).await? {
+            if let Some(template) = template(&tandem, &server.url("postgres")).await? {
                 command.env(test::TEMPLATE, template);
             }
         }
@@ -64,14 +68,13 @@ fn test_threads() -> usize {
 
 /// Makes the database that tests copy, if the `tandem` beside this program is built: migrating each would be a third of what
 /// PostgreSQL has to do for them.
-async fn template(server_url: &str) -> anyhow::Result<Option<&'static str>> {
+async fn template(tandem: &Path, server_url: &str) -> anyhow::Result<Option<&'static str>> {
     const NAME: &str = "tandem_template";
-    let tandem = env::current_exe()?.with_file_name("tandem");
     if !tandem.is_file() {
         return Ok(None);
     }
     let url = create_database(server_url, NAME).await?;
-    let mut migrate = tokio::process::Command::from(isolated(&tandem));
+    let mut migrate = tokio::process::Command::from(isolated(tandem));
     migrate.arg("migrate").env("TANDEM_DATABASE__URL", url);
     // Nor may a `tandem.toml` here say anything.
     migrate.current_dir(tandem.parent().unwrap_or(Path::new("/"))).kill_on_drop(true);
