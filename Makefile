@@ -16,13 +16,14 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 SEEDS := $(shell date +%s)000..
 HOURS := 1
+RUNS := 20
 SECONDS := 60
 HISTORIES := 1000000
-.PHONY: help run test soak model bench lint fuzz fmt clean
+.PHONY: help run test test-often soak model bench lint fuzz fmt clean
 MAKEFLAGS += --no-print-directory
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' "$(ROOT)Makefile"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' "$(ROOT)Makefile"
 
 run: ## Start PostgreSQL, nats-server, a local Stripe and Tandem (RELEASE=1: optimised; STRIPE_SECRET_KEY: Stripe itself)
 	@cd "$(ROOT)" && deploy/bootstrap
@@ -36,6 +37,12 @@ test: lint ## Check everything: lint, then every test on real servers
 	cd "$(ROOT)" && cargo build --workspace --bins
 	@$(call programs_for,tests,$(DEBUG))
 	cd "$(ROOT)" && "$(DEBUG)/for-tests/tandem-local" test -- cargo test --workspace
+
+test-often: ## Run all tests again and again while other programs keep the machine busy (RUNS=20; SEED=7; FILTER=backup::)
+	@cd "$(ROOT)" && deploy/bootstrap
+	@cd "$(ROOT)" && cargo build --workspace --bins && cargo test --workspace --no-run
+	@$(call programs_for,tests,$(DEBUG))
+	@cd "$(ROOT)" && tests/often $(RUNS) $(FILTER)
 
 soak: ## Play new random histories of edits and faults on both sides (HOURS=1; SEEDS=17 or SEEDS=100..200: those)
 	@cd "$(ROOT)" && deploy/bootstrap
