@@ -5,7 +5,7 @@ use std::fmt::Write;
 use stripe_sim::{Control, Options, Settings, Sim};
 use tandem_local::Scratch;
 
-use crate::tandem::{KEY, WEBHOOK_SECRET};
+use crate::tandem::{KEY, NO_SWEEP_MS, WEBHOOK_SECRET};
 
 /// One more gateway.
 pub struct Account {
@@ -86,12 +86,14 @@ pub(crate) fn write_settings(scratch: &Scratch, accounts: &[Running]) -> String 
     let mut text = String::new();
     for Running { name, key, url, connected, section, .. } in accounts {
         let account = connected.map(|account| format!("account = \"{account}\"\n")).unwrap_or_default();
+        let sweeps = section.contains("sweep_interval_ms");
+        let unswept = if sweeps { String::new() } else { format!("sweep_interval_ms = {NO_SWEEP_MS}\n") };
         // Into a text it cannot fail.
         let _ = write!(
             text,
             "[gateways.{name}]\nkind = \"stripe\"\nsecret_key = \"{key}\"\napi_base = \"{url}/\"\n{account}\
              webhook_secrets = [\"{WEBHOOK_SECRET}\"]\nrequests_per_second = 10000\n\
-             endpoint_requests_per_second = 10000\n{section}\n"
+             endpoint_requests_per_second = 10000\n{unswept}{section}\n"
         );
     }
     let path = scratch.path().join("tandem.toml");

@@ -18,6 +18,9 @@ pub const WEBHOOK_SECRET: &str = "whsec_test";
 /// The key that Tandem sends to the local Stripe.
 pub const KEY: &str = "sk_test_tandem";
 
+/// From one sweep to the next in most tests: longer than any takes.
+pub(crate) const NO_SWEEP_MS: &str = "86400000";
+
 /// Names the wrong variant that a test's Tandem plays.
 pub const VARIANT: &str = "TANDEM_TEST_ZOO";
 
@@ -111,6 +114,8 @@ impl Tandem {
             ("TANDEM_STRIPE__WEBHOOK_SECRETS", WEBHOOK_SECRET.to_owned()),
             ("TANDEM_STRIPE__REQUESTS_PER_SECOND", "10000".to_owned()),
             ("TANDEM_STRIPE__ENDPOINT_REQUESTS_PER_SECOND", "10000".to_owned()),
+            // What a test holds back, no sweep tells of: one is made at the start, and then none unless a test sets otherwise.
+            ("TANDEM_STRIPE__SWEEP_INTERVAL_MS", NO_SWEEP_MS.to_owned()),
             // Most tests verify when nothing is on its way.
             ("TANDEM_STRIPE__VERIFY_GRACE_MS", "200".to_owned()),
             ("TANDEM_TEST_CLOCK_AHEAD", clock::file(&scratch).display().to_string()),
@@ -142,10 +147,20 @@ impl Tandem {
             scratch,
         };
         tandem.ready().await;
+        if !tandem.without_gateway {
+            tandem.swept_at_start().await;
+        }
         if std::env::var_os(VARIANT).is_some() {
             println!("{READY}");
         }
         tandem
+    }
+
+    /// Waits until the sweep that each gateway makes at the start is over: it would tell of what a test then holds back.
+    async fn swept_at_start(&self) {
+        let gateways = self.gateways().count();
+        let swept = || async { usize::try_from(self.rows("sweeps", "swept_at IS NOT NULL").await) == Ok(gateways) };
+        self.until("the sweep at the start", swept).await;
     }
 
     /// The names of its gateways.

@@ -2,7 +2,7 @@
 
 use crate::counter::Command;
 use crate::projector::{sum, sum_projector};
-use crate::world::{World, eventually, execute_in};
+use crate::world::{World, eventually, execute_in, pool};
 use std::collections::HashSet;
 use std::path::Path;
 use std::process::Command as Run;
@@ -117,10 +117,17 @@ async fn what_a_crash_of_postgresql_took_is_not_built_upon() {
     let add = || world.store.execute(&id, Command::Add(10), Context::from_origin("test").key("k", b"add"));
     eventually("it is added", async || add().await.is_ok()).await;
 
-    let versions: Vec<u64> =
-        history(&world.pool, "counter", &id).await.unwrap().iter().map(|event| event.version).collect();
+    // The pool of before the crash may have connections that are broken.
+    let anew = pool(&server.url("postgres")).await;
+    let versions: Vec<u64> = history(&anew, "counter", &id).await.unwrap().iter().map(|event| event.version).collect();
     assert_eq!(versions, (1..=versions.len() as u64).collect::<Vec<_>>(), "no hole");
-    assert_eq!(world.store.load(&id).await.unwrap().version, versions.len() as u64);
+    eventually("it is loaded", async || {
+        world.store.load(&id).await.is_ok_and(|loaded| {
+            assert_eq!(loaded.version, versions.len() as u64);
+            true
+        })
+    })
+    .await;
 }
 
 /// Fails for a store that answers as soon as others see what it appended; and for one that takes a commit in another session for
@@ -153,9 +160,9 @@ async fn what_was_answered_outlives_a_crash_of_postgresql() {
         writer.await.unwrap();
     }
 
-    eventually("it answers", async || sqlx::query("SELECT 1").execute(&world.pool).await.is_ok()).await;
-    let there: Vec<String> =
-        sqlx::query_scalar("SELECT aggregate_id FROM events").fetch_all(&world.pool).await.unwrap();
+    // The pool of before the crash has connections that are broken.
+    let anew = pool(&server.url("postgres")).await;
+    let there: Vec<String> = sqlx::query_scalar("SELECT aggregate_id FROM events").fetch_all(&anew).await.unwrap();
     let there: HashSet<String> = there.into_iter().collect();
     let answered = answered.lock().unwrap();
     let lost = answered.iter().filter(|id| !there.contains(*id)).count();

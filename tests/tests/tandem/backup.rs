@@ -152,7 +152,9 @@ async fn restored_while_it_runs_it_publishes_nothing_until_the_stream_is_rebuilt
     let ada = world.tandem.patch(&world.ada.id, json!({"metadata": {"plan": "pro"}})).await;
     let history = world.tandem.events(&world.ada.id).await;
     let versions: Vec<u64> = history.iter().map(|event| event["version"].as_u64().unwrap()).collect();
-    assert_eq!(versions, (1..=ada.version).collect::<Vec<_>>(), "no hole");
+    // A sweep may have brought back more of what Stripe knows since she was patched.
+    assert_eq!(versions, (1..=versions.len() as u64).collect::<Vec<_>>(), "no hole");
+    assert!(versions.contains(&ada.version), "{versions:?}, without {}", ada.version);
     assert_eq!(world.stream_last().await, last, "nothing is published over it");
 
     let (code, said) = world.tandem.command(&["stream", "rebuild", "--yes"]).await;

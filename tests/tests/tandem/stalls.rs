@@ -58,7 +58,8 @@ async fn a_transaction_that_holds_the_feed_stalls_numbering_and_nothing_is_skipp
     tandem.patch(&ada.id, json!({"name": "Countess"})).await;
 
     is_seen(&tandem, |ready| ready["relay"]["ok"] == false && ready["relay"]["lag_events"] == 1, "waiting 1 for").await;
-    assert!(tandem.measured("tandem_relay_unnumbered_seconds").await > 0.5);
+    let late = || async { tandem.measured("tandem_relay_unnumbered_seconds").await > 0.5 };
+    tandem.until("the measurement tells", late).await;
     open.rollback().await.unwrap();
     goes_on(&mut tandem, &ada, "Countess").await;
 }
@@ -76,7 +77,8 @@ async fn a_transaction_that_holds_a_checkpoint_stalls_its_projection_and_nothing
         projectors.iter().any(|one| one["name"] == "customers" && one["ok"] == false && one["lag_events"] == 1)
     };
     is_seen(&tandem, behind, "1 events and").await;
-    assert!(tandem.measured("tandem_projector_lag_seconds").await > 0.5);
+    let late = || async { tandem.measured("tandem_projector_lag_seconds").await > 0.5 };
+    tandem.until("the measurement tells", late).await;
     open.rollback().await.unwrap();
     goes_on(&mut tandem, &ada, "Countess").await;
 }
@@ -122,7 +124,8 @@ async fn a_server_that_takes_no_writes_is_waited_for() {
     open.rollback().await.unwrap();
 
     is_seen(&tandem, |ready| ready["postgresql"]["ok"] == false, "PostgreSQL  takes no writes").await;
-    assert_eq!(tandem.measured("tandem_postgresql_writable").await, 0.0);
+    let refuses = || async { tandem.measured("tandem_postgresql_writable").await == 0.0 };
+    tandem.until("the measurement tells", refuses).await;
     let refused =
         tandem.http().patch(tandem.at(&format!("/customers/{}", ada.id))).json(&json!({"name": "Eve"})).send().await;
     assert_eq!(refused.unwrap().status(), 503);

@@ -115,12 +115,13 @@ async fn the_policy_decides_a_conflict() {
         let env = vec![("TANDEM_STRIPE__POLICY", policy.to_owned())];
         let (tandem, ada, remote) = ada_at(Tandem::start_with(Setup { env, ..Setup::default() }).await).await;
         // The webhook of the edit there is at the door when the edit here is made: neither has seen the other.
-        let slow = tandem.stripe.fault(Fault::DropRequest.on("POST", "/v1/customers/*")).await.unwrap();
+        let slow = tandem.stripe.fault(Fault::DropRequest.on("POST", "/v1/customers/*").always()).await.unwrap();
         tandem.stripe.hold().await.unwrap();
         tandem.patch(&ada.id, json!({"name": "Countess"})).await;
         tandem.stripe.fault_reached(slow, 1).await.unwrap();
         tandem.stripe.edit(&remote, &[("name", "Lady Lovelace")]).await.unwrap();
         tandem.stripe.release(Order::Fifo).await.unwrap();
+        tandem.stripe.clear_faults().await.unwrap();
         tandem.settled().await;
         assert_eq!(tandem.get(&ada.id).await.name.as_deref(), Some(wins), "policy {policy}");
         tandem.assert_equal(&ada.id).await;
@@ -132,7 +133,9 @@ async fn the_policy_decides_a_conflict() {
 /// the two brings back what a user had seen and reverted.
 #[tokio::test]
 async fn what_came_from_stripe_and_its_base_are_stored_together_or_not_at_all() {
-    let (mut tandem, ada, remote) = with_ada().await;
+    let tandem = Tandem::start().await;
+    tandem.stripe.clock(ClockChange::Freeze).await.unwrap();
+    let (mut tandem, ada, remote) = ada_at(tandem).await;
     // Of the same second as the call before: it is asked for.
     let asking = tandem.stripe.fault(Fault::Hang.on("GET", "/v1/customers/*")).await.unwrap();
     tandem.stripe.edit(&remote, &[("name", "Countess")]).await.unwrap();

@@ -3,7 +3,7 @@
 use stripe_sim::{ClockChange, Order};
 use tandem_tests::Tandem;
 
-use super::with_ada;
+use super::{ada_at, with_ada};
 
 /// Variant: take every snapshot as it comes, or order by `created` with `<`.
 #[tokio::test]
@@ -22,7 +22,9 @@ async fn an_edit_and_its_reversal_delivered_in_the_wrong_order_end_reversed() {
 /// Variant: of edits within one second the first, or the last to arrive, stays.
 #[tokio::test]
 async fn of_three_edits_within_a_second_in_any_order_the_last_made_stays() {
-    let (tandem, ada, remote) = with_ada().await;
+    let tandem = Tandem::start().await;
+    tandem.stripe.clock(ClockChange::Freeze).await.unwrap();
+    let (tandem, ada, remote) = ada_at(tandem).await;
     for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0], [2, 0, 1]] {
         tandem.stripe.hold().await.unwrap();
         for name in ["A", "B", "C"] {

@@ -1,10 +1,10 @@
 //! What waits for a person, and holds up nobody else.
 
 use serde_json::json;
-use stripe_sim::{Fault, Order};
+use stripe_sim::{ClockChange, Fault, Order};
 use tandem_tests::{Customer, Setup, Tandem};
 
-use super::{no_twins, with_ada};
+use super::{ada_at, no_twins, with_ada};
 
 /// Variant: one refused field holds up all others.
 #[tokio::test]
@@ -261,7 +261,9 @@ async fn an_object_that_the_gateway_does_not_know_is_parked_and_is_no_deletion()
 
 #[tokio::test]
 async fn what_can_be_read_again_leaves_nothing_for_a_person_to_do() {
-    let (tandem, ada, remote) = with_ada().await;
+    let tandem = Tandem::start().await;
+    tandem.stripe.clock(ClockChange::Freeze).await.unwrap();
+    let (tandem, ada, remote) = ada_at(tandem).await;
     let refused = Fault::status(400).code("parameter_unknown");
     tandem.stripe.fault(refused.on("GET", "/v1/customers/*").always()).await.unwrap();
     // Two changes within a second, in which order nobody knows without asking.
