@@ -31,6 +31,8 @@ impl Profile {
             let parts = match value {
                 Value::Text(text) => [Some(text.as_str()), None, None, None, None, None],
                 Value::Address(address) => address.parts().map(|(_, text)| text),
+                // Of a later version, which has checked it.
+                Value::Other(_) => [None; 6],
             };
             for text in parts.into_iter().flatten() {
                 bytes += text.len();
