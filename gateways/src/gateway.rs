@@ -21,8 +21,9 @@ pub trait Gateway: Send + Sync + 'static {
     /// The longest that one call may take, waiting for its turn included. Leases are longer.
     fn call_timeout(&self) -> Duration;
 
-    /// The bytes that ask for this write. Frozen: the same body goes with the same key, however often it is sent.
-    fn freeze(&self, write: &Write) -> String;
+    /// The bytes that ask for this write of an object that was last seen to hold that. Frozen: the same body goes with the same
+    /// key, however often it is sent.
+    fn freeze(&self, write: &Write, held: &Profile) -> String;
 
     /// Asks for a write.
     ///
@@ -88,7 +89,7 @@ pub trait Gateway: Send + Sync + 'static {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "write", rename_all = "snake_case")]
 pub enum Write {
-    /// Create an object that carries our id.
+    /// Create an object that carries our id, if it has room for it.
     Create {
         /// Whose copy it is.
         customer: CustomerId,

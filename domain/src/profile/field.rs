@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Address, Value, invisible};
 
-/// Most metadata keys a customer may have: the gateways allow 50, and one of them is ours.
-pub const METADATA_KEYS: usize = 49;
+/// Most metadata keys a customer may have.
+pub const METADATA_KEYS: usize = 50;
 
 const METADATA_KEY_CHARS: usize = 40;
 const METADATA_PREFIX: &str = "metadata.";

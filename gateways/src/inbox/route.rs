@@ -92,10 +92,13 @@ async fn route_new(relaxed: &PgPool, gateway: &GatewayName, only: Option<i64>) -
         _ => Routed::All,
     };
     let (mut found, mut aside) = (vec![], vec![]);
-    for (id, Json(change)) in rows {
+    for (id, Json(mut change)) in rows {
         if !change.remote_id.is_linkable() {
             aside.push(id);
             continue;
+        }
+        if change.customer.is_none() {
+            change.customer = created_by_us(&mut tx, gateway, &change).await?;
         }
         let destination = find_link(&mut tx, gateway, &change).await?;
         found.push((id, change, destination));
@@ -228,6 +231,26 @@ pub(crate) fn by_our_id(change: &RemoteChange, ours: Option<Ours>) -> Destinatio
 /// Whose copy the object says it is.
 pub(crate) fn owner(change: &RemoteChange) -> Option<CustomerId> {
     change.customer.filter(|_| !plays("import-without-tandem-id"))
+}
+
+/// The customer for whom a call of ours made the object. One that had no room for our id says by the event of its creation
+/// alone whose copy it is.
+async fn created_by_us(
+    tx: &mut PgTransaction<'_>,
+    gateway: &GatewayName,
+    change: &RemoteChange,
+) -> Result<Option<CustomerId>, sqlx::Error> {
+    let Some(key) = change.idempotency_key.as_deref().filter(|_| change.kind == ChangeKind::Created) else {
+        return Ok(None);
+    };
+    let customer: Option<Uuid> = sqlx::query_scalar(
+        "SELECT customer_id FROM intents JOIN links ON links.id = link_id WHERE key = $1 AND gateway = $2",
+    )
+    .bind(key)
+    .bind(gateway.as_str())
+    .fetch_optional(&mut **tx)
+    .await?;
+    Ok(customer.map(CustomerId))
 }
 
 /// By the remote's id; else by our id in the object (our own create, whose reply is still out); else it is new here.
@@ -364,7 +387,8 @@ async fn set_aside(
             sqlx::query(
                 "INSERT INTO parked (gateway, link_id, kind, remote_id, inbox_id, field, reason)
                  VALUES ($1, $2, 'duplicate', $3, $4, 'metadata.tandem_id',
-                         'a second object carries the id of a customer that has one')",
+                         'a second object carries the id of a customer that has one: delete one of the two there, or take \
+                          metadata.tandem_id off the second, and it is a customer of its own; dismiss leaves it unlinked')",
             )
             .bind(gateway.as_str())
             .bind(link_id)

@@ -268,7 +268,7 @@ impl Gateway for Adapter {
         TIMEOUT.to_std().unwrap()
     }
 
-    fn freeze(&self, write: &Write) -> String {
+    fn freeze(&self, write: &Write, _: &Profile) -> String {
         format!("{write:?}")
     }
 

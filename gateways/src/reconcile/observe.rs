@@ -136,8 +136,8 @@ fn judge<'a>(run: &Run<'_>, rows: &'a [Row], echoes: &BTreeMap<i64, Echo>) -> Ju
             Some(base) if plays("previous-attributes-order") => zoo::by_previous(change, base),
             Some(base) => order(run, change, base),
             None if is_to_come(run, &Interval::of_event(change.created)) => Order::Overlapping,
-            // Our own create whose reply was lost: the object says so, but not what became of it since.
-            None if change.customer == Some(run.link.customer_id) => Order::Overlapping,
+            // Our own create whose reply was lost: the object says so, or the call's key, but not what became of it since.
+            None if change.customer == Some(run.link.customer_id) || echoes.contains_key(&row.id) => Order::Overlapping,
             None => Order::After,
         };
         match order {

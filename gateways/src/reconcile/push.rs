@@ -91,8 +91,8 @@ async fn let_go(run: &mut Run<'_>) -> Result<Option<Intent>, RunError> {
 }
 
 fn intend(run: &Run<'_>, customer: &Customer, version: u64, write: Write) -> Intent {
-    let body = run.gateway().freeze(&write);
-    let base = run.link.base.as_ref().map(|base| base.profile.clone()).unwrap_or_default();
+    let base = run.known();
+    let body = run.gateway().freeze(&write, &base);
     let mut intent = Intent::new(write, body, &base, BTreeMap::new(), run.now());
     if plays("key-per-version") {
         intent.key = format!("tandem-{}-{version}", run.link.customer_id);

@@ -190,6 +190,8 @@ async fn park(
         "parked a push that the gateway rejected"
     );
     let field = if matches!(intent.write, Write::Claim { .. }) { Some(TANDEM_ID.to_owned()) } else { field };
+    let reason =
+        format!("{reason}. A change of it here is sent again, and so is all of it by POST /parked/{{id}}/retry");
     let mut refused = run.link.refused.clone();
     let left_out = refused.add(intent, field.as_deref());
     let fields =

@@ -172,6 +172,7 @@ impl Exchange<'_> {
 
     async fn exchange(&self, request: Request) -> Result<Bytes, CallError> {
         let (sent, began) = ((self.client.clock)(), Instant::now());
+        let asked = request.try_clone();
         let response = self.client.http.execute(request).await.map_err(broken)?;
         let (received, elapsed) = ((self.client.clock)(), began.elapsed());
         let (status, headers) = (response.status(), response.headers().clone());
@@ -192,6 +193,10 @@ impl Exchange<'_> {
         if let Some(retry_after) = refusal.too_fast() {
             self.client.pacing.slow_down(retry_after);
         }
+        let refusal = match asked {
+            Some(asked) => refusal.of(&values(&asked)),
+            None => refusal,
+        };
         Err(refusal.into_error(self.endpoint.is_write()))
     }
 
@@ -260,6 +265,13 @@ impl StripeClientErr for CallError {
     fn deserialize_err(msg: impl Display) -> Self {
         Self::Failed { reason: format!("Stripe's reply cannot be read: {msg}") }
     }
+}
+
+/// The values that a call sends.
+fn values(asked: &Request) -> Vec<String> {
+    let body = asked.body().and_then(reqwest::Body::as_bytes).unwrap_or_default();
+    let sent = asked.url().query_pairs().chain(url::form_urlencoded::parse(body));
+    sent.map(|(_, value)| value.into_owned()).collect()
 }
 
 /// The key as it is sent.

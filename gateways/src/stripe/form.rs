@@ -3,14 +3,17 @@
 //! async-stripe's own `CreateCustomer` and `UpdateCustomer` write metadata in a different order each time, and cannot
 //! unset an address; a body that an idempotency key goes with must be the same bytes for ever.
 
-use tandem_domain::{Field, Value};
+use tandem_domain::{Field, Patch, Profile, Value};
 use url::form_urlencoded::Serializer;
 
 use super::translate::TANDEM_ID;
 use crate::Write;
 
-/// The body, its fields in the order of [`Field`]. `""` unsets a field.
-pub(super) fn of(write: &Write) -> String {
+/// Most keys of an object's metadata ("Metadata"). Ours is one of them, and gives way to a user's.
+const METADATA_KEYS: usize = 50;
+
+/// The body for an object that was last seen to hold that, its fields in the order of [`Field`]. `""` unsets a field.
+pub(super) fn of(write: &Write, held: &Profile) -> String {
     let mut form = Serializer::new(String::new());
     match write {
         Write::Create { customer, profile } => {
@@ -26,7 +29,9 @@ pub(super) fn of(write: &Write) -> String {
                     Value::Other(_) => continue,
                 };
             }
-            form.append_pair(&format!("metadata[{TANDEM_ID}]"), &customer.to_string());
+            if profile.metadata().count() < METADATA_KEYS {
+                form.append_pair(&format!("metadata[{TANDEM_ID}]"), &customer.to_string());
+            }
         }
         Write::Update { patch, .. } => {
             for (field, value) in patch.iter() {
@@ -40,6 +45,9 @@ pub(super) fn of(write: &Write) -> String {
                     Some(Value::Other(_)) => continue,
                 };
             }
+            if takes_the_last_key(patch, held) {
+                form.append_pair(&format!("metadata[{TANDEM_ID}]"), "");
+            }
         }
         Write::Claim { customer, .. } => {
             form.append_pair(&format!("metadata[{TANDEM_ID}]"), &customer.to_string());
@@ -47,6 +55,13 @@ pub(super) fn of(write: &Write) -> String {
         Write::Delete { .. } => {}
     }
     form.finish()
+}
+
+/// Whether a change adds metadata, and leaves no key for our id.
+fn takes_the_last_key(patch: &Patch, held: &Profile) -> bool {
+    let is_key = |field: &Field| matches!(field, Field::Metadata(_));
+    let adds = patch.iter().any(|(field, value)| is_key(field) && value.is_some() && held.get(field).is_none());
+    adds && patch.applied_to(held).metadata().count() >= METADATA_KEYS
 }
 
 /// The field that one of Stripe's parameters belongs to, as we write it: `metadata[plan]` is `metadata.plan`. A
@@ -72,13 +87,13 @@ fn param(field: &Field) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tandem_domain::{Address, CustomerId, Patch, Profile, RemoteId};
+    use tandem_domain::{Address, CustomerId, RemoteId};
 
     use super::*;
 
     /// The body, one readable pair a line.
     fn lines(write: &Write) -> Vec<String> {
-        let body = of(write);
+        let body = of(write, &Profile::default());
         url::form_urlencoded::parse(body.as_bytes()).map(|(name, value)| format!("{name}={value}")).collect()
     }
 
@@ -147,15 +162,36 @@ mod tests {
     }
 
     #[test]
+    fn our_id_gives_way_to_a_users_last_key() {
+        let keys = |count: usize| (0..count).map(|n| (metadata(&format!("key{n}")), text("x"))).collect::<Profile>();
+        let customer: CustomerId = "0192d3a4-0000-7000-8000-000000000001".parse().unwrap();
+        let carries_ours = |count| {
+            let lines = lines(&Write::Create { customer, profile: keys(count) });
+            lines.iter().any(|line| line.starts_with("metadata[tandem_id]="))
+        };
+        assert!(carries_ours(49) && !carries_ours(50));
+
+        let unsets_ours = |held: usize, field: Field, value: Option<&str>| {
+            let patch = Patch::default().with(field, value.map(text));
+            of(&update(patch), &keys(held)).ends_with("metadata%5Btandem_id%5D=")
+        };
+        assert!(unsets_ours(49, metadata("plan"), Some("pro")));
+        assert!(!unsets_ours(48, metadata("plan"), Some("pro")));
+        assert!(!unsets_ours(50, metadata("key1"), Some("y")));
+        assert!(!unsets_ours(50, metadata("key1"), None));
+        assert!(!unsets_ours(50, Field::Name, Some("Ada")));
+    }
+
+    #[test]
     fn the_bytes_are_pinned() {
         let patch =
             Patch::default().with(Field::Name, Some(text("Ädä+ &=%"))).with(metadata("a b"), Some(text("x\ny")));
-        assert_eq!(of(&update(patch)), "name=%C3%84d%C3%A4%2B+%26%3D%25&metadata%5Ba+b%5D=x%0Ay");
+        assert_eq!(of(&update(patch), &Profile::default()), "name=%C3%84d%C3%A4%2B+%26%3D%25&metadata%5Ba+b%5D=x%0Ay");
     }
 
     #[test]
     fn a_delete_says_nothing() {
-        assert_eq!(of(&Write::Delete { remote_id: RemoteId::from("cus_1".to_owned()) }), "");
+        assert_eq!(of(&Write::Delete { remote_id: RemoteId::from("cus_1".to_owned()) }, &Profile::default()), "");
     }
 
     #[test]

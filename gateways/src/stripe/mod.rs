@@ -2,7 +2,7 @@
 //!
 //! What we rely on, by the pages of <https://docs.stripe.com>:
 //! - "Customers" in the API reference: create, update (`""` unsets), delete (final), retrieve (a deleted one says so), list.
-//! - "Metadata": our id is kept in `metadata.tandem_id`.
+//! - "Metadata": our id is kept in `metadata.tandem_id`, if there is room among the 50 keys.
 //! - "Idempotent requests": the same key with the same body gets the first answer again, for 24 hours at least.
 //! - "Events" and "Types of events": `created` in seconds, `previous_attributes`, `request.idempotency_key`, kept 30 days.
 //! - "Webhooks": signed, at least once, in no order.
@@ -42,7 +42,7 @@ use stripe_client_core::{IdempotencyKey, RequestBuilder, RequestStrategy, Stripe
 use stripe_core::customer::{DeleteCustomer, ListCustomer, RetrieveCustomer};
 use stripe_core::event::ListEvent;
 use stripe_types::RangeQueryTs;
-use tandem_domain::{CustomerId, EmailKey, GatewayName, InvalidField, RemoteId};
+use tandem_domain::{CustomerId, EmailKey, GatewayName, InvalidField, Profile, RemoteId};
 use tandem_eventlog::zoo::plays;
 use tracing::warn;
 
@@ -137,8 +137,8 @@ impl Gateway for Stripe {
         self.client.timeout()
     }
 
-    fn freeze(&self, write: &Write) -> String {
-        form::of(write)
+    fn freeze(&self, write: &Write, held: &Profile) -> String {
+        form::of(write, held)
     }
 
     async fn send(&self, call: &Call<'_>) -> Result<Reply, CallError> {

@@ -130,7 +130,7 @@ proptest! {
             patch.with(field.clone(), Some(tandem_domain::Value::Text(text.clone())))
         });
         let remote_id = CustomerId(Uuid::from_u128(id)).to_string().into();
-        let body = form::of(&Write::Update { remote_id, patch });
+        let body = form::of(&Write::Update { remote_id, patch }, &tandem_domain::Profile::default());
         let read: Vec<(String, String)> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
         prop_assert_eq!(read.len(), values.len());
         for ((param, text), (field, sent)) in read.iter().zip(&values) {

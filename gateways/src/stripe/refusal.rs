@@ -19,6 +19,8 @@ pub(super) struct Refusal {
     should_retry: Option<bool>,
     retry_after: Option<Duration>,
     request_id: Option<String>,
+    /// Stripe's message, if it repeats nothing of what was sent.
+    words: Option<String>,
 }
 
 /// More than this, no `Retry-After` holds us up.
@@ -35,7 +37,18 @@ impl Refusal {
                 .and_then(|value| value.parse().ok())
                 .map(|seconds| Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER)),
             request_id: header(headers, "request-id").map(str::to_owned),
+            words: None,
         }
+    }
+
+    /// Of a call that sent these values: Stripe's message is told on, if it repeats none of them.
+    pub fn of(mut self, sent: &[String]) -> Self {
+        let message = self.complaint.as_ref().and_then(|complaint| complaint.message.as_deref());
+        self.words = message.filter(|message| !repeats(message, sent)).map(|message| {
+            let shown = message.chars().map(|c| if c.is_control() { ' ' } else { c });
+            shown.take(LONGEST_MESSAGE).collect()
+        });
+        self
     }
 
     /// We call too often, and how long we are asked to wait. A lock on one object is no reason to slow down the others.
@@ -69,7 +82,10 @@ impl Refusal {
             400..=499 => CallError::Rejected {
                 field: complaint.param.as_deref().map(field_of),
                 code: complaint.code.clone().or_else(|| complaint.kind.clone()),
-                reason,
+                reason: match &self.words {
+                    Some(words) => format!("{reason}: {words}"),
+                    None => reason,
+                },
             },
             _ => unavailable,
         }
@@ -85,7 +101,7 @@ impl Refusal {
         self.complaint.as_ref()?.code.as_deref()
     }
 
-    /// Stripe's messages repeat what they were sent, so they stay out; the Dashboard shows them by the request's id.
+    /// Stripe's messages may repeat what they were sent, so they stay out; the Dashboard shows them by the request's id.
     fn reason(&self) -> String {
         let mut reason = format!("Stripe answered {}", self.status.as_u16());
         match &self.complaint {
@@ -119,6 +135,27 @@ fn bounded(complaint: Complaint) -> Complaint {
     let cut = |text: String| text.chars().filter(|c| *c != '\0').take(500).collect();
     let Complaint { kind, code, param, message } = complaint;
     Complaint { kind: kind.map(cut), code: code.map(cut), param: param.map(cut), message: message.map(cut) }
+}
+
+/// No message of Stripe's is longer.
+const LONGEST_MESSAGE: usize = 300;
+
+/// Whether a message may hold a part of a value: the value, one of its words, or what a shortened one begins or ends with.
+fn repeats(message: &str, sent: &[String]) -> bool {
+    let message = message.to_lowercase();
+    let said: Vec<&str> = words(&message).collect();
+    let is_part = |word: &str| {
+        let cut = |said: &&str| said.chars().count() > 2 && (word.starts_with(*said) || word.ends_with(*said));
+        said.iter().any(|said| *said == word || cut(said))
+    };
+    sent.iter().map(|value| value.to_lowercase()).any(|value| {
+        let is_long = value.trim().chars().count() > 2;
+        is_long && message.contains(value.trim()) || words(&value).any(is_part)
+    })
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty())
 }
 
 /// The text of a header.
@@ -208,6 +245,34 @@ mod tests {
         let CallError::Rejected { field, code, reason } = error else { panic!("{error}") };
         assert_eq!((field.as_deref(), code.as_deref()), (Some("email"), Some("email_invalid")));
         assert_eq!(reason, "Stripe answered 400, email_invalid of email (request req_1)");
+    }
+
+    #[test]
+    fn a_rejection_says_stripes_words_if_they_hold_nothing_of_what_was_sent() {
+        let told = |message: &str, sent: &[&str]| {
+            let body = json!({ "error": { "code": "odd", "param": "metadata", "message": message } }).to_string();
+            let sent: Vec<String> = sent.iter().map(|value| (*value).to_owned()).collect();
+            let CallError::Rejected { reason, .. } = refusal(400, &[], &body).of(&sent).into_error(true) else {
+                panic!("{message}")
+            };
+            reason
+        };
+        let limit = "Metadata can have up to 50 keys, but this would be 51 keys.";
+        assert_eq!(
+            told(limit, &["pro", "1", "Ada Lovelace"]),
+            format!("Stripe answered 400, odd of metadata: {limit}")
+        );
+        for (message, sent) in [
+            ("Invalid string: abcdefghij...qrstuvwxyz; must be at most 20", "abcdefghijklmnopqrstuvwxyz"),
+            ("Invalid email address: ADA@old", "ada@old.example"),
+            ("Invalid value: Lovel...", "Ada Lovelace"),
+            ("Invalid value: 7", "7"),
+            ("Invalid value: Ж", "Ж"),
+            ("Invalid value: ???", "???"),
+        ] {
+            assert_eq!(told(message, &[sent]), "Stripe answered 400, odd of metadata", "{message}");
+        }
+        assert!(told("a\u{1b}[31mb", &[]).ends_with(": a [31mb"));
     }
 
     #[test]

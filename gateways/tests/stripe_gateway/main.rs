@@ -57,7 +57,7 @@ impl Local {
     }
 
     async fn send_as(&self, key: &str, write: &Write) -> Result<Reply, CallError> {
-        let body = self.stripe.freeze(write);
+        let body = self.stripe.freeze(write, &Profile::default());
         self.stripe.send(&Call { write, body: &body, key }).await
     }
 

@@ -30,7 +30,7 @@ async fn a_call_that_takes_too_long_is_given_up_and_its_key_is_good_again() -> R
     let ada = local.ada().await?;
     let hang = local.control.fault(Fault::Hang.on("POST", "/v1/customers/*")).await?;
     let write = rename(&ada, "Ada Lovelace");
-    let body = hasty.freeze(&write);
+    let body = hasty.freeze(&write, &tandem_domain::Profile::default());
     let call = Call { write: &write, body: &body, key: "key" };
     assert!(is_unavailable(&hasty.send(&call).await));
     assert!(is_unavailable(&local.stripe.send(&call).await), "the first is still at work");

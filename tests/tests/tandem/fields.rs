@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use stripe_sim::Settings;
-use tandem_tests::Tandem;
+use stripe_sim::{Fault, Settings};
+use tandem_tests::{Account, Setup, Tandem};
 
 /// Metadata of so many keys, as parameters.
 fn keys(count: usize) -> Vec<(String, String)> {
@@ -89,6 +89,8 @@ async fn a_key_for_which_there_is_no_room_holds_nothing_else_back() {
     tandem.settled().await;
     let fields = |parked: Vec<Value>| parked.iter().map(|one| one["field"].clone()).collect::<Vec<_>>();
     assert_eq!(fields(tandem.parked().await), [json!("metadata.c")]);
+    let reason = tandem.parked().await[0]["reason"].clone();
+    assert!(reason.as_str().unwrap().contains("Metadata can have up to 50 keys"), "in Stripe's words: {reason}");
     let there = tandem.stripe.get(&remote).await.unwrap();
     assert_eq!((there.phone.as_deref(), &*there.metadata["key0"]), (Some("1"), "y"), "what went with it crossed");
 
@@ -131,6 +133,58 @@ async fn what_an_event_does_not_tell_stays() {
     tandem.settled().await;
     assert_eq!(tandem.status_of(&id).await, 410);
     assert!(!tandem.history(&id).await.contains(&"conflict_resolved".to_owned()));
+}
+
+/// Variant: a customer born with as many keys as Stripe takes is refused at every other account: our id is one too many.
+#[tokio::test]
+async fn fifty_keys_of_a_users_own_cross_and_ours_gives_way() {
+    let tandem = Tandem::start_with(Setup { accounts: vec![Account::new("eu")], ..Setup::default() }).await;
+    let (id, _) = born_with_keys(&tandem, 50).await;
+    assert_eq!(tandem.remote_at("eu", &id).await.metadata.len(), 50);
+    tandem.assert_equal(&id).await;
+    let there = tandem.remote_id_at("eu", &id).await;
+    tandem.stripe_of("eu").edit(&there, &[("name", "Countess"), ("metadata[key0]", "y")]).await.unwrap();
+    tandem.settled().await;
+    assert_eq!(tandem.get(&id).await.name.as_deref(), Some("Countess"));
+    tandem.assert_equal(&id).await;
+
+    // The last key is set later.
+    let metadata: BTreeMap<_, _> = (0..49).map(|n| (format!("key{n}"), "x")).collect();
+    let made = tandem.post("/customers", json!({"name": "Grace", "metadata": metadata})).await;
+    let id = made.json::<Value>().await.unwrap()["id"].as_str().unwrap().to_owned();
+    tandem.settled().await;
+    assert_eq!(tandem.remote(&id).await.metadata["tandem_id"], id);
+    tandem.patch(&id, json!({"metadata": {"plan": "pro"}})).await;
+    tandem.settled().await;
+    assert!(tandem.parked().await.is_empty(), "{:?}", tandem.parked().await);
+    tandem.assert_equal(&id).await;
+    let url = tandem.at(&format!("/customers/{id}"));
+    let refused = tandem.http().patch(url).json(&json!({"metadata": {"more": "1"}})).send().await.unwrap();
+    assert_eq!(refused.status(), 422);
+}
+
+/// Variant: of an object without room for our id, the event of its creation is taken for a stranger's, and imported.
+#[tokio::test]
+async fn our_own_create_without_room_for_our_id_is_known_by_its_key() {
+    for fault in [Fault::HangReply, Fault::DropReply, Fault::Fail500AfterWork] {
+        let env = vec![("TANDEM_STRIPE__MATCH", "never".to_owned())];
+        let tandem = Tandem::start_with(Setup { env, ..Setup::default() }).await;
+        let hangs = matches!(fault, Fault::HangReply);
+        let armed = tandem.stripe.fault(fault.on("POST", "/v1/customers")).await.unwrap();
+        let metadata: BTreeMap<_, _> = (0..50).map(|n| (format!("key{n}"), "x")).collect();
+        let made = tandem.post("/customers", json!({"name": "Ada", "metadata": metadata})).await;
+        let id = made.json::<Value>().await.unwrap()["id"].as_str().unwrap().to_owned();
+        if hangs {
+            tandem.stripe.fault_reached(armed, 1).await.unwrap();
+            tandem.stripe.webhooks_idle().await.unwrap();
+            tandem.until("it is routed", || async { tandem.rows("inbox", "state = 'new'").await == 0 }).await;
+            tandem.stripe.release_fault(armed).await.unwrap();
+        }
+        tandem.settled().await;
+        assert_eq!((tandem.customers().await.len(), tandem.stripe.customers().await.unwrap().len()), (1, 1));
+        tandem.assert_equal(&id).await;
+        assert_eq!(tandem.history(&id).await, ["created", "linked"]);
+    }
 }
 
 /// Forms and CRMs send an empty text for what is not there.
