@@ -143,8 +143,9 @@ enum Stream {
     },
     /// Throw the stream away and fill a new one from PostgreSQL
     ///
-    /// Of use when the stream is of another history, such as after restoring a backup of the database. PostgreSQL has
-    /// every event, so none is lost; readers outside of Tandem begin anew.
+    /// Of use when the stream is of another history, such as after restoring a backup of the database; when somebody else has
+    /// published into it; and after an upgrade from a version whose messages have no MAC. PostgreSQL has every event, so none is lost;
+    /// readers outside of Tandem begin anew. Says which read models may show what no event says.
     Rebuild {
         /// Do not ask
         #[arg(long)]

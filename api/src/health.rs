@@ -95,6 +95,9 @@ pub(crate) struct ProjectorBody {
     lag_events: i64,
     /// How long the first of them has waited.
     lag_seconds: f64,
+    /// Messages of the stream that this process has refused since it started: they are not proved to be Tandem's, and PostgreSQL
+    /// was read instead.
+    refused: u64,
     /// What is wrong with it.
     problem: Option<String>,
 }
@@ -250,6 +253,7 @@ impl App {
             position: lag.map_or(0, |lag| lag.position),
             lag_events: lag.map_or(0, |lag| lag.events),
             lag_seconds: lag.map_or(0.0, |lag| lag.seconds),
+            refused: status.refused,
             problem,
         }
     }

@@ -1,6 +1,7 @@
 //! An event as a NATS message: CloudEvents 1.0, NATS binding, binary mode.
 
 use crate::feed::Feed;
+use crate::mac::{MacKey, Unproved};
 use crate::recorded::{Recorded, RecordedError};
 use async_nats::{HeaderMap, HeaderValue, Message};
 use chrono::{DateTime, SecondsFormat};
@@ -11,6 +12,10 @@ use uuid::Uuid;
 /// What the binding says is not written as it is (as in HTTP's): controls, space, quote, percent; and all beyond ASCII.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
+const SPECVERSION: &str = "ce-specversion";
+const TYPE: &str = "ce-type";
+const SOURCE: &str = "ce-source";
+const CONTENT: &str = "ce-datacontenttype";
 const ID: &str = "ce-id";
 const TIME: &str = "ce-time";
 const SUBJECT: &str = "ce-subject";
@@ -25,28 +30,52 @@ const CORRELATION: &str = "ce-correlationid";
 const CAUSATION: &str = "ce-causationid";
 const TRACEPARENT: &str = "traceparent";
 
-/// The headers of an event's message.
-pub(crate) fn headers(event: &Recorded, feed: &Feed, epoch: Uuid) -> HeaderMap {
+/// Proves that the message is the relay's.
+pub(crate) const MAC: &str = "Tandem-Mac";
+
+/// The headers that are signed: all of ours. Their order is part of the MAC, and so is their number.
+pub(crate) const SIGNED: [&str; 17] = [
+    POSITION,
+    EPOCH,
+    ID,
+    AGGREGATE,
+    SUBJECT,
+    VERSION,
+    EVENT,
+    EVENT_VERSION,
+    TIME,
+    ORIGIN,
+    CORRELATION,
+    CAUSATION,
+    TRACEPARENT,
+    SPECVERSION,
+    TYPE,
+    SOURCE,
+    CONTENT,
+];
+
+/// The headers of an event's message, signed with its data.
+pub(crate) fn headers(event: &Recorded, data: &[u8], feed: &Feed, key: &MacKey) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let mut set = |name: &str, value: &str| {
         let encoded = utf8_percent_encode(value, ENCODED).to_string();
         // Encoded, it has no line breaks: the only thing that a header's value may not have.
         headers.insert(name, HeaderValue::from(encoded));
     };
-    set("ce-specversion", "1.0");
+    set(SPECVERSION, "1.0");
     set(ID, &event.event_id.to_string());
-    set("ce-type", &format!("tandem.{}.{}", event.aggregate_type, event.event_type));
-    set("ce-source", &format!("/tandem/{}", feed.root));
+    set(TYPE, &format!("tandem.{}.{}", event.aggregate_type, event.event_type));
+    set(SOURCE, &format!("/tandem/{}", feed.root));
     set(SUBJECT, &event.aggregate_id);
     set(TIME, &event.recorded_at.to_rfc3339_opts(SecondsFormat::Micros, true));
-    set("ce-datacontenttype", "application/json");
+    set(CONTENT, "application/json");
     set(AGGREGATE, &event.aggregate_type);
     set(EVENT, &event.event_type);
     set(EVENT_VERSION, &event.event_version);
     set(POSITION, &event.position.to_string());
     set(VERSION, &event.version.to_string());
     set(ORIGIN, &event.origin);
-    set(EPOCH, &epoch.to_string());
+    set(EPOCH, &key.epoch().to_string());
     for (name, value) in
         [(CORRELATION, &event.correlation_id), (CAUSATION, &event.causation_id), (TRACEPARENT, &event.traceparent)]
     {
@@ -54,16 +83,31 @@ pub(crate) fn headers(event: &Recorded, feed: &Feed, epoch: Uuid) -> HeaderMap {
             set(name, value);
         }
     }
+    let mac = key.sign(&headers, data);
+    headers.insert(MAC, mac);
     headers
 }
 
-/// Reads a message back, and the epoch it was published in.
-pub(crate) fn read(message: &Message) -> Result<(Recorded, Uuid), RecordedError> {
-    let headers = message.headers.as_ref().ok_or(RecordedError::Header(ID))?;
-    parse(headers, &message.payload)
+/// Why a message is not taken for the event that it says it is.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refused {
+    /// It may be anybody's.
+    #[error(transparent)]
+    Unproved(#[from] Unproved),
+    /// It is the relay's, of a version that writes otherwise.
+    #[error("the message cannot be read")]
+    Unreadable(#[from] RecordedError),
 }
 
-pub(crate) fn parse(headers: &HeaderMap, data: &[u8]) -> Result<(Recorded, Uuid), RecordedError> {
+/// Reads a message back that is proved to be the relay's.
+pub(crate) fn read(message: &Message, key: &MacKey) -> Result<Recorded, Refused> {
+    let headers = message.headers.as_ref().ok_or(Unproved::Missing)?;
+    key.check_parts(headers, &message.payload)?;
+    Ok(parse(headers, &message.payload)?)
+}
+
+/// What a message says, whoever made it.
+pub(crate) fn parse(headers: &HeaderMap, data: &[u8]) -> Result<Recorded, RecordedError> {
     let recorded = Recorded {
         position: parsed(headers, POSITION)?,
         event_id: parsed(headers, ID)?,
@@ -81,12 +125,17 @@ pub(crate) fn parse(headers: &HeaderMap, data: &[u8]) -> Result<(Recorded, Uuid)
             .map_err(|_| RecordedError::Header(TIME))?
             .to_utc(),
     };
-    Ok((recorded, epoch(headers)?))
+    Ok(recorded)
 }
 
 /// A message's id, the same as its event's.
 pub(crate) fn id(headers: &HeaderMap) -> Result<Uuid, RecordedError> {
     parsed(headers, ID)
+}
+
+/// The position that a message says it has.
+pub(crate) fn position(headers: &HeaderMap) -> Result<u64, RecordedError> {
+    parsed(headers, POSITION)
 }
 
 /// The epoch that a message was published in.
@@ -146,12 +195,46 @@ mod tests {
             traceparent: None,
             recorded_at: chrono::Utc.timestamp_opt(1_700_000_000, 123_456_000).unwrap(),
         };
-        let epoch = Uuid::from_u128(9);
+        let key = MacKey::new(Uuid::from_u128(9), &[7; 32]).unwrap();
+        let data = serde_json::to_vec(&event.payload).unwrap();
 
-        let headers = headers(&event, &Feed::default(), epoch);
+        let headers = headers(&event, &data, &Feed::default(), &key);
 
         assert_eq!(headers.get("ce-type").unwrap().as_str(), "tandem.customer.updated");
-        let data = serde_json::to_vec(&event.payload).unwrap();
-        assert_eq!(parse(&headers, &data).unwrap(), (event, epoch));
+        assert_eq!(parse(&headers, &data).unwrap(), event);
+        assert_eq!(epoch(&headers).unwrap(), key.epoch());
+        assert_eq!(key.check_parts(&headers, &data), Ok(()));
+        // The MAC's own value is for ever: another would make every stored message a stranger's.
+        assert_eq!(
+            headers.get(MAC).unwrap().as_str(),
+            "66adb0597c64dec9cc65d52a5debe1ec07e6d7e377ad1e305e5eb52490ff47ab"
+        );
+
+        // Whatever is changed, taken away or put elsewhere shows.
+        for name in SIGNED {
+            let mut changed = headers.clone();
+            changed.insert(name, "x");
+            assert_eq!(key.check_parts(&changed, &data), Err(Unproved::Wrong), "{name}");
+            let rest = headers.iter().filter(|(other, _)| other.to_string() != name);
+            let rest = rest.map(|(name, values)| (name.clone(), values[0].clone()));
+            let rest: HeaderMap = rest.collect();
+            if headers.get(name).is_some() {
+                assert_eq!(key.check_parts(&rest, &data), Err(Unproved::Wrong), "{name}");
+            }
+        }
+        let mut moved = headers.clone();
+        moved.insert(CORRELATION, "evt_1");
+        moved.insert(CAUSATION, headers.get(CORRELATION).unwrap().as_str());
+        assert_eq!(key.check_parts(&moved, &data), Err(Unproved::Wrong));
+        assert_eq!(key.check_parts(&headers, b"{}"), Err(Unproved::Wrong));
+        assert_eq!(key.check_parts(&HeaderMap::new(), &data), Err(Unproved::Missing));
+        let other = MacKey::new(key.epoch(), &[8; 32]).unwrap();
+        assert_eq!(other.check_parts(&headers, &data), Err(Unproved::Wrong));
+    }
+
+    #[test]
+    fn a_key_is_in_no_debug_output() {
+        let key = MacKey::new(Uuid::nil(), b"secretsecretsecretsecretsecretse").unwrap();
+        assert_eq!(format!("{key:?}"), "MacKey { epoch: 00000000-0000-0000-0000-000000000000, .. }");
     }
 }

@@ -1,6 +1,7 @@
 //! The event log's tables: their migration, the feed's one row, and numbers as PostgreSQL has them.
 
-use sqlx::{PgExecutor, PgPool};
+use crate::mac::MacKey;
+use sqlx::{PgExecutor, PgPool, Row};
 use uuid::Uuid;
 
 /// Creates or upgrades the event log's tables. Safe to run from several processes at once.
@@ -13,6 +14,27 @@ pub async fn migrate(pool: &PgPool) -> Result<(), sqlx::migrate::MigrateError> {
 /// Which history this database holds: changes when the stream is rebuilt, see [`crate::stream::rebuild`].
 pub async fn epoch(database: impl PgExecutor<'_>) -> Result<Uuid, sqlx::Error> {
     sqlx::query_scalar("SELECT epoch FROM feed").fetch_one(database).await
+}
+
+/// The feed's row.
+#[derive(Debug, Clone)]
+pub(crate) struct FeedRow {
+    pub(crate) last: u64,
+    pub(crate) key: MacKey,
+    /// Up to here, messages may have no MAC: an older version published them.
+    pub(crate) unsigned_until: u64,
+}
+
+impl FeedRow {
+    pub(crate) async fn read(database: impl PgExecutor<'_>) -> Result<Self, sqlx::Error> {
+        let row = sqlx::query("SELECT last_position, epoch, mac_key, unsigned_until FROM feed");
+        let row = row.fetch_one(database).await?;
+        Ok(Self {
+            last: unsigned(row.try_get("last_position")?),
+            key: MacKey::from_row(&row)?,
+            unsigned_until: unsigned(row.try_get("unsigned_until")?),
+        })
+    }
 }
 
 /// The position of the last numbered event; 0 when there is none.

@@ -21,6 +21,7 @@ use metrics::gauge;
 use sqlx::PgPool;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
@@ -67,6 +68,8 @@ pub struct ProjectorStatus {
     pub stopped: Option<String>,
     /// What fails now, and is tried again.
     pub failing: Option<String>,
+    /// How many messages of the stream it has refused, since they were not proved to be the relay's. PostgreSQL was read instead.
+    pub refused: u64,
 }
 
 impl ProjectorStatus {
@@ -85,6 +88,7 @@ pub struct Projector {
     generation: u32,
     patience: Duration,
     status: watch::Sender<ProjectorStatus>,
+    refused: Arc<AtomicU64>,
 }
 
 /// What became of a batch.
@@ -120,6 +124,7 @@ impl Projector {
             generation: 1,
             patience: Duration::ZERO,
             status: watch::Sender::default(),
+            refused: Arc::default(),
         }
     }
 
@@ -182,7 +187,8 @@ impl Projector {
             let projection = self.name().to_owned();
             return Ok(Some(ProjectorError::Superseded { projection, generation: self.generation }));
         };
-        let reader = Reader::after(relaxed.pool().clone(), nats.clone(), feed.clone(), Live::Consumer, at.position);
+        let reader = Reader::after(relaxed.pool().clone(), nats.clone(), feed.clone(), Live::Consumer, at.position)
+            .counting(Arc::clone(&self.refused));
         // What is being read goes on over the looks: what takes longer than one would never be read.
         let mut batches = pin!(reader.batches());
         let mut looks = interval(LOOK);
@@ -328,6 +334,7 @@ impl Projector {
         self.status.send_modify(|status| {
             status.position = position;
             status.head = status.head.max(head);
+            status.refused = self.refused.load(Ordering::Relaxed);
             // While something waits, only what is applied shows that it works again.
             recovered = position >= head && status.failing.take().is_some();
         });

@@ -1,10 +1,14 @@
 //! Reading the feed in order and without gaps: live messages as they come, PostgreSQL behind them.
 
-use crate::cloudevent;
+use crate::answer::answer;
+use crate::cloudevent::{self, Refused};
+use crate::database::FeedRow;
 use crate::feed::Feed;
 use crate::log::chain;
+use crate::mac::{MacKey, Unproved};
 use crate::recorded::{Recorded, read_after};
-use crate::stream::{StreamError, context, verify};
+use crate::stream::{StreamError, Verified, context, verify};
+use crate::unproved;
 use crate::zoo::plays;
 use async_nats::jetstream::consumer::{DeliverPolicy, OrderedPullConsumer, pull};
 use async_nats::{Client, Message};
@@ -12,9 +16,10 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, Stream, StreamExt, unfold};
 use sqlx::PgPool;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
-use uuid::Uuid;
 
 /// The most events in one batch.
 pub(crate) const BATCH: u32 = 500;
@@ -40,10 +45,22 @@ pub(crate) enum Live {
     Subscription,
 }
 
-/// Live messages, and the epoch that they must have.
+/// Live messages, and the key that they must be signed with.
 struct Messages {
-    epoch: Uuid,
+    key: MacKey,
     chunks: BoxStream<'static, Vec<Message>>,
+}
+
+/// Why there are no live messages.
+#[derive(Debug, thiserror::Error)]
+enum Closed {
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// They would all be refused, one chunk after the other.
+    #[error(
+        "its messages up to position {until} have no MAC: an older version published them. `tandem stream rebuild` makes them anew"
+    )]
+    Unsigned { until: u64 },
 }
 
 /// Reads the feed from a position on.
@@ -55,13 +72,15 @@ pub(crate) struct Reader {
     position: u64,
     messages: Option<Messages>,
     /// The live messages being opened, while there are none.
-    opening: Option<BoxFuture<'static, Result<Messages, StreamError>>>,
+    opening: Option<BoxFuture<'static, Result<Messages, Closed>>>,
     /// When to look at PostgreSQL if nothing came till then.
     look: Instant,
     /// True if the database is known to have more.
     behind: bool,
     /// True from NATS's failing until it is well again: each change is logged once.
     failing: bool,
+    /// How many messages were refused, as not proved to be the relay's.
+    refused: Arc<AtomicU64>,
 }
 
 impl Reader {
@@ -71,7 +90,25 @@ impl Reader {
             Live::Consumer => Instant::now() + SILENCE,
             Live::Subscription => Instant::now(),
         };
-        Self { pool, nats, feed, live, position, messages: None, opening: None, look, behind: false, failing: false }
+        Self {
+            pool,
+            nats,
+            feed,
+            live,
+            position,
+            messages: None,
+            opening: None,
+            look,
+            behind: false,
+            failing: false,
+            refused: Arc::default(),
+        }
+    }
+
+    /// Counts there what it refuses.
+    pub(crate) fn counting(mut self, refused: Arc<AtomicU64>) -> Self {
+        self.refused = refused;
+        self
     }
 
     /// The next events: at least one, each following the last. Waits for them. Cancel safe.
@@ -114,7 +151,7 @@ impl Reader {
         unfold(self, async |mut reader| Some((reader.next().await, reader)))
     }
 
-    fn opened(&mut self, opened: Result<Messages, StreamError>) {
+    fn opened(&mut self, opened: Result<Messages, Closed>) {
         self.opening = None;
         match opened {
             Ok(messages) => {
@@ -125,6 +162,12 @@ impl Reader {
                 }
                 if std::mem::take(&mut self.failing) {
                     tracing::info!(stream = %self.feed.stream, "reading the stream again");
+                }
+            }
+            // Usual after an upgrade, and told by `stream check`.
+            Err(error @ Closed::Unsigned { .. }) => {
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::info!(stream = %self.feed.stream, reason = %error, "reading PostgreSQL instead of the stream");
                 }
             }
             Err(error) => self.fail(&chain(&error)),
@@ -144,10 +187,10 @@ impl Reader {
     async fn accept(&mut self, chunk: Option<Vec<Message>>) -> Result<Vec<Recorded>, ReadError> {
         let mut batch = Vec::new();
         let mut position = self.position;
-        let Some(expected) = self.messages.as_ref().map(|messages| messages.epoch) else { return Ok(batch) };
+        let Some(key) = self.messages.as_ref().map(|messages| messages.key.clone()) else { return Ok(batch) };
         for message in chunk.iter().flatten() {
-            match cloudevent::read(message) {
-                Ok((event, epoch)) if epoch == expected => {
+            match cloudevent::read(message, &key) {
+                Ok(event) => {
                     if plays("gaps-passed-over") {
                         position = event.position - 1;
                     }
@@ -167,8 +210,12 @@ impl Reader {
                     }
                 }
                 // Not ours, or of another history: the relay's business. We go by PostgreSQL, and open again later.
-                Ok(_) | Err(_) => {
-                    self.fail("a message of the stream is not of this event log");
+                Err(Refused::Unproved(reason)) => {
+                    batch.extend(self.refuse(&key, position, reason).await?);
+                    return Ok(batch);
+                }
+                Err(Refused::Unreadable(_)) => {
+                    self.fail("a message of the stream is of a version that is not known here");
                     return Ok(batch);
                 }
             }
@@ -177,6 +224,21 @@ impl Reader {
             self.fail("the messages ended");
         }
         Ok(batch)
+    }
+
+    /// What PostgreSQL has, in place of a message that is not proved to be the relay's.
+    ///
+    /// However many there are, one in a second is met: the stream is left till then.
+    async fn refuse(&mut self, key: &MacKey, position: u64, reason: Unproved) -> Result<Vec<Recorded>, ReadError> {
+        let now = answer(FeedRow::read(&self.pool)).await?.key;
+        if now.epoch() == key.epoch() {
+            unproved::refuse(&self.feed, position, reason);
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            self.fail("a message of the stream is not proved to be the relay's");
+        } else {
+            self.fail("the stream was made anew");
+        }
+        Ok(read_after(&self.pool, position, BATCH).await?)
     }
 
     fn fail(&mut self, reason: &str) {
@@ -195,10 +257,13 @@ async fn open(
     live: Live,
     position: u64,
     delay: Duration,
-) -> Result<Messages, StreamError> {
+) -> Result<Messages, Closed> {
     tokio::time::sleep(delay).await;
     // A stream that is ahead of the database, or of another history, must not be read at all.
-    let epoch = verify(&pool, &nats, &feed).await?.epoch;
+    let Verified { key, unsigned_until, .. } = verify(&pool, &nats, &feed).await?;
+    if live == Live::Consumer && position < unsigned_until {
+        return Err(Closed::Unsigned { until: unsigned_until });
+    }
     let chunks = match live {
         Live::Subscription => {
             let subscriber = nats.subscribe(feed.subjects()).await.map_err(StreamError::nats)?;
@@ -222,5 +287,5 @@ async fn open(
                 .boxed()
         }
     };
-    Ok(Messages { epoch, chunks })
+    Ok(Messages { key, chunks })
 }

@@ -257,6 +257,15 @@ pub(crate) async fn read_after_with_epoch(
     Ok((epoch, rows.iter().map(Recorded::from_row).collect::<Result<_, _>>()?))
 }
 
+/// The event of a position, and whether its person was erased.
+pub(crate) async fn numbered(
+    database: impl PgExecutor<'_>,
+    position: u64,
+) -> Result<Option<(Recorded, bool)>, sqlx::Error> {
+    let row = sqlx::query(select!("WHERE position = $1", ", erased")).bind(signed(position)).fetch_optional(database);
+    row.await?.map(|row| Ok((Recorded::from_row(&row)?, row.try_get("erased")?))).transpose()
+}
+
 impl FromRow<'_, PgRow> for Recorded {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
         let metadata: Value = row.try_get("metadata")?;

@@ -5,14 +5,17 @@ mod rebuild;
 mod settings;
 
 pub use check::{Report, check};
-pub use rebuild::rebuild;
+pub use rebuild::{Rebuilt, Unsure, rebuild};
 
 use crate::answer::answer;
 use crate::cloudevent;
-use crate::database::{signed, unsigned};
+use crate::database::FeedRow;
 use crate::feed::Feed;
+use crate::mac::{MacKey, Unproved};
+use crate::recorded::numbered;
 use crate::zoo::plays;
 use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
+use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::{Config, RawMessageErrorKind, Stream};
 use async_nats::jetstream::{self, ErrorCode};
 use async_nats::{Client, ServerInfo};
@@ -123,12 +126,14 @@ impl StreamError {
 }
 
 /// What [`verify`] found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Verified {
-    /// The history that both database and stream hold.
-    pub(crate) epoch: Uuid,
+    /// The key of the history that both database and stream hold.
+    pub(crate) key: MacKey,
     /// The stream's last sequence: it has every event up to this position.
     pub(crate) last: u64,
+    /// Up to here, messages may have no MAC.
+    pub(crate) unsigned_until: u64,
 }
 
 /// Makes the stream if there is none, and refuses one that is not as it has to be.
@@ -157,20 +162,31 @@ pub(crate) async fn verify(pool: &PgPool, nats: &Client, feed: &Feed) -> Result<
     }
     // Read after the stream: the database is never behind, but for a restored backup.
     let last = info.state.last_sequence;
-    let (database_last, epoch) = answer(row(pool)).await?;
+    let FeedRow { last: database_last, key, unsigned_until } = answer(FeedRow::read(pool)).await?;
     if plays("goes-on-behind-a-lost-history") {
-        return Ok(Verified { epoch, last });
+        return Ok(Verified { key, last, unsigned_until });
     }
-    if info.config.metadata.get(EPOCH) != Some(&epoch.to_string()) && !plays("epoch-not-compared") {
+    if info.config.metadata.get(EPOCH) != Some(&key.epoch().to_string()) && !plays("epoch-not-compared") {
         return Err(StreamError::Foreign { stream: feed.stream.clone(), position: 0 });
     }
     if last > database_last {
         return Err(StreamError::Ahead { stream: feed.stream.clone(), stream_last: last, database_last });
     }
-    if last > 0 {
-        compare(pool, &stream, feed, epoch, last).await?;
+    let mut unsigned_until = unsigned_until;
+    if last > 0 && compare(pool, &stream, feed, &key, last).await? == Proof::Content {
+        // An older version's relay has published since the upgrade, and everything before it.
+        unsigned_until = unsigned_until.max(last);
     }
-    Ok(Verified { epoch, last })
+    Ok(Verified { key, last, unsigned_until })
+}
+
+/// How a message is known to be the event of its position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// By its MAC; or it was deleted when its person was erased.
+    Mac,
+    /// It has none, and says just what the event says: an older version published it.
+    Content,
 }
 
 /// Whether the message at a position is the event of that position.
@@ -178,28 +194,45 @@ pub(crate) async fn compare(
     pool: &PgPool,
     stream: &Stream,
     feed: &Feed,
-    epoch: Uuid,
+    key: &MacKey,
     position: u64,
-) -> Result<(), StreamError> {
+) -> Result<Proof, StreamError> {
     if plays("refusal-taken-for-published") {
-        return Ok(());
+        return Ok(Proof::Mac);
     }
-    let event = sqlx::query_as("SELECT event_id, erased FROM events WHERE position = $1")
-        .bind(signed(position))
-        .fetch_optional(pool);
-    let event: Option<(Uuid, bool)> = answer(event).await?;
-    let same = match stream.get_raw_message(position).await {
-        Ok(message) => event.is_some_and(|(id, _)| {
-            cloudevent::id(&message.headers).is_ok_and(|found| found == id)
-                && cloudevent::epoch(&message.headers).is_ok_and(|found| found == epoch)
+    let event = answer(numbered(pool, position)).await?;
+    let proof = match stream.get_raw_message(position).await {
+        Ok(message) => event.and_then(|(event, erased)| {
+            let proof = proof(&message, key)?;
+            let id = cloudevent::id(&message.headers).is_ok_and(|id| id == event.event_id);
+            let subject = feed.subject(&event.aggregate_type, &event.aggregate_id, &event.event_type);
+            if proof == Proof::Content && !erased {
+                // Blank events are no longer what their messages say.
+                let says = cloudevent::parse(&message.headers, &message.payload).ok()?;
+                if says != event {
+                    return None;
+                }
+            }
+            (id && *message.subject == *subject).then_some(proof)
         }),
         // Deleted when its person was erased.
         Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => {
-            event.is_some_and(|(_, erased)| erased)
+            event.filter(|(_, erased)| *erased).map(|_| Proof::Mac)
         }
         Err(error) => return Err(StreamError::nats(error)),
     };
-    if same { Ok(()) } else { Err(StreamError::Foreign { stream: feed.stream.clone(), position }) }
+    proof.ok_or_else(|| StreamError::Foreign { stream: feed.stream.clone(), position })
+}
+
+/// What a stored message can prove of itself; a wrong MAC proves that it is not ours, and so does another history's epoch.
+fn proof(message: &StreamMessage, key: &MacKey) -> Option<Proof> {
+    match key.check(message) {
+        Ok(()) => Some(Proof::Mac),
+        Err(Unproved::Wrong) => None,
+        Err(Unproved::Missing) => {
+            cloudevent::epoch(&message.headers).is_ok_and(|epoch| epoch == key.epoch()).then_some(Proof::Content)
+        }
+    }
 }
 
 /// The stream with fresh information from its leader.
@@ -245,12 +278,6 @@ pub(crate) async fn create(nats: &Client, feed: &Feed, epoch: Uuid) -> Result<()
 
 pub(crate) fn context(nats: &Client) -> jetstream::Context {
     jetstream::context::ContextBuilder::new().timeout(TIMEOUT).ack_timeout(TIMEOUT).build(nats.clone())
-}
-
-/// The database's last position and epoch.
-pub(crate) async fn row(pool: &PgPool) -> Result<(u64, Uuid), sqlx::Error> {
-    let (last, epoch): (i64, Uuid) = sqlx::query_as("SELECT last_position, epoch FROM feed").fetch_one(pool).await?;
-    Ok((unsigned(last), epoch))
 }
 
 /// Refuses a server that is too old, or set too small.

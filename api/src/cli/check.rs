@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use serde_json::json;
-use tandem_eventlog::stream;
+use tandem_eventlog::stream::{self, Rebuilt, Unsure};
 
 use super::out::Out;
 use super::{Ended, Failure, confirm};
@@ -27,6 +27,7 @@ pub(super) async fn check(config: &Config, as_json: bool) -> Result<Ended, Failu
             "missing_in_database": { "count": report.missing_in_database.count, "first": report.missing_in_database.first },
             "missing_in_stream": { "count": report.missing_in_stream.count, "first": report.missing_in_stream.first },
             "different": { "count": report.different.count, "first": report.different.first },
+            "unproved": { "count": report.unproved.count, "first": report.unproved.first },
         });
         writeln!(out, "{report:#}")?;
     } else {
@@ -39,6 +40,7 @@ pub(super) async fn check(config: &Config, as_json: bool) -> Result<Ended, Failu
             ("missing in PostgreSQL", &report.missing_in_database),
             ("missing in JetStream", &report.missing_in_stream),
             ("different", &report.different),
+            ("not proved to be Tandem's", &report.unproved),
         ] {
             let first: Vec<String> = found.first.iter().map(u64::to_string).collect();
             let first = if first.is_empty() { String::new() } else { format!("  (first: {})", first.join(", ")) };
@@ -56,11 +58,23 @@ pub(super) async fn rebuild(config: &Config, yes: bool) -> Result<Ended, Failure
     if !yes {
         confirm(&format!("The stream {} will be deleted and filled anew from PostgreSQL. Go on?", feed.stream))?;
     }
-    let epoch = stream::rebuild(&pool, &nats, &feed).await?;
-    writeln!(
-        Out::default(),
-        "The stream {} is new, of epoch {epoch}; a running `tandem serve` fills it.",
-        feed.stream
-    )?;
+    let Rebuilt { epoch, unsure } = stream::rebuild(&pool, &nats, &feed).await?;
+    let mut out = Out::default();
+    writeln!(out, "The stream {} is new, of epoch {epoch}; a running `tandem serve` fills it.", feed.stream)?;
+    for Unsure { projection, was_beyond } in unsure {
+        let why = if was_beyond {
+            "had applied messages that PostgreSQL has no events of"
+        } else {
+            "was read by a version that did not check who had published a message"
+        };
+        // What each of them can be made right with.
+        match projection.strip_prefix("gateway.") {
+            Some(gateway) => writeln!(
+                out,
+                "The gateway {gateway} {why}: `tandem verify {gateway} --repair` compares every customer and marks what differs."
+            )?,
+            None => writeln!(out, "The read model {projection} {why}: `tandem rebuild {projection}` makes it right.")?,
+        }
+    }
     Ok(Ended::Well)
 }

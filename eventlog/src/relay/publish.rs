@@ -5,7 +5,9 @@ use crate::answer::answer;
 use crate::backoff::Backoff;
 use crate::cloudevent;
 use crate::crash;
+use crate::database::signed;
 use crate::feed::Feed;
+use crate::mac::MacKey;
 use crate::recorded::{Recorded, read_after_with_epoch};
 use crate::stream::{self, StreamError, Verified};
 use crate::zoo::plays;
@@ -18,7 +20,6 @@ use std::convert::Infallible;
 use std::future::IntoFuture;
 use std::time::Duration;
 use tokio::time::timeout;
-use uuid::Uuid;
 
 /// How many messages are under way at once.
 const WINDOW: u32 = 500;
@@ -43,7 +44,7 @@ async fn publish(relay: &Relay, backoff: &mut Backoff) -> Result<Infallible, Str
     loop {
         // What is handed over from here on was numbered after we looked.
         drop(relay.fresh());
-        let Verified { epoch, last } = resume(relay).await?;
+        let Verified { key, last, .. } = resume(relay).await?;
         let last = believed(relay, last);
         status.send_modify(|status| status.published = last);
         relay.recovered();
@@ -58,11 +59,11 @@ async fn publish(relay: &Relay, backoff: &mut Backoff) -> Result<Infallible, Str
                 Some(fresh) if fresh.follows(published) => (Some(fresh.epoch), fresh.events),
                 _ => answer(read_after_with_epoch(pool, published, WINDOW)).await?,
             };
-            if now.is_some_and(|now| now != epoch) {
+            if now.is_some_and(|now| now != key.epoch()) {
                 // The stream was made anew since we looked, and an empty one would take our messages of the epoch before.
                 break;
             }
-            let sent = send(nats, feed, epoch, &events).await;
+            let sent = send(nats, feed, &key, &events).await;
             if sent.count > 0 {
                 crash::at("relay-acknowledged");
             }
@@ -76,7 +77,7 @@ async fn publish(relay: &Relay, backoff: &mut Backoff) -> Result<Infallible, Str
                 Some(Refused::Taken) => {
                     let stream = stream::open(nats, feed).await?;
                     if stream.cached_info().state.last_sequence > published {
-                        stream::compare(pool, &stream, feed, epoch, published + 1).await?;
+                        stream::compare(pool, &stream, feed, &key, published + 1).await?;
                     }
                     break;
                 }
@@ -97,13 +98,23 @@ fn believed(relay: &Relay, last: u64) -> u64 {
 
 /// Where the stream is; made first if there is none, and refilled then.
 async fn resume(relay: &Relay) -> Result<Verified, StreamError> {
-    match stream::verify(&relay.pool, &relay.nats, &relay.feed).await {
+    let Relay { pool, nats, feed, .. } = relay;
+    let verified = match stream::verify(pool, nats, feed).await {
         Err(StreamError::NotFound(_)) => {
-            stream::prepare(&relay.pool, &relay.nats, &relay.feed).await?;
-            stream::verify(&relay.pool, &relay.nats, &relay.feed).await
+            stream::prepare(pool, nats, feed).await?;
+            stream::verify(pool, nats, feed).await?
         }
-        verified => verified,
+        verified => verified?,
+    };
+    if verified.unsigned_until > 0 {
+        // Readers need not ask the stream for what has no MAC.
+        let known = sqlx::query("UPDATE feed SET unsigned_until = $1 WHERE unsigned_until < $1 AND epoch = $2")
+            .bind(signed(verified.unsigned_until))
+            .bind(verified.key.epoch())
+            .execute(pool);
+        answer(known).await?;
     }
+    Ok(verified)
 }
 
 /// What became of a window.
@@ -124,16 +135,15 @@ pub(crate) enum Refused {
 
 /// Publishes events in order, without waiting for each: the first one that fails makes all later ones fail, because
 /// each expects the one before it.
-pub(crate) async fn send(nats: &Client, feed: &Feed, epoch: Uuid, events: &[Recorded]) -> Sent {
+pub(crate) async fn send(nats: &Client, feed: &Feed, key: &MacKey, events: &[Recorded]) -> Sent {
     let context = stream::context(nats);
     let mut answers = Vec::with_capacity(events.len());
     let mut refused = None;
     for event in events {
         // No Nats-Msg-Id: with one, a repeat is answered in another way on one server than on three.
-        let message = PublishMessage::build()
-            .payload(event.payload.to_string().into())
-            .headers(cloudevent::headers(event, feed, epoch))
-            .expected_stream(&feed.stream);
+        let data = event.payload.to_string();
+        let headers = cloudevent::headers(event, data.as_bytes(), feed, key);
+        let message = PublishMessage::build().payload(data.into()).headers(headers).expected_stream(&feed.stream);
         let message = match event.position.saturating_sub(1) {
             _ if plays("no-expected-sequence") => message,
             _ if plays("message-ids-instead-of-sequences") => message.message_id(event.event_id.to_string()),

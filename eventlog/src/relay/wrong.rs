@@ -79,14 +79,14 @@ async fn by(
 
 /// The numbers are sent before they are committed: a commit that fails gives them to other events.
 async fn publish_first(relay: &Relay, session: &mut PgConnection, limit: u32) -> Result<Option<u64>, sqlx::Error> {
-    let Ok(Verified { epoch, last }) = stream::verify(&relay.pool, &relay.nats, &relay.feed).await else {
+    let Ok(Verified { key, last, .. }) = stream::verify(&relay.pool, &relay.nats, &relay.feed).await else {
         return Ok(None);
     };
     let mut transaction = session.begin().await?;
     let numbered = number(&mut transaction, limit, last).await?.map(|numbered| numbered.last);
     if numbered.is_some() {
         let events = read_after(&mut *transaction, last, limit).await?;
-        send(&relay.nats, &relay.feed, epoch, &events).await;
+        send(&relay.nats, &relay.feed, &key, &events).await;
     }
     transaction.commit().await?;
     Ok(numbered)

@@ -5,6 +5,7 @@
 mod cluster;
 mod counter;
 mod erase;
+mod forged;
 mod projector;
 mod relay;
 mod restarts;

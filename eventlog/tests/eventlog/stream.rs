@@ -120,7 +120,7 @@ async fn a_foreign_message_stops_the_relay_until_the_stream_is_rebuilt() {
     let report = check(&world.pool, &world.nats, &world.feed).await.unwrap();
     assert_eq!((report.is_sound(), report.different.first), (false, vec![4]));
     let before = tandem_eventlog::epoch(&world.pool).await.unwrap();
-    let after = rebuild(&world.pool, &world.nats, &world.feed).await.unwrap();
+    let after = rebuild(&world.pool, &world.nats, &world.feed).await.unwrap().epoch;
     assert_ne!(before, after);
     relay.reaches("went on", |status| status.stopped.is_none() && status.published == 6).await;
     world.settles_at(6).await;

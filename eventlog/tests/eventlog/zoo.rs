@@ -35,6 +35,8 @@ caught! {
     skips_what_it_cannot_apply by projector::an_event_it_cannot_apply_stops_it_there;
     gaps_passed_over by projector::a_message_deleted_from_the_stream_is_read_from_the_database;
     reads_the_stream_alone by projector::while_nats_is_away_projections_go_on;
+    mac_not_checked by forged::a_forged_message_is_never_applied;
+    rebuild_keeps_checkpoints by forged::what_was_applied_beyond_the_database_is_told_and_its_position_is_read_again;
     key_after_the_rules by store::a_repeated_key_answers_as_it_did_then;
     key_apart_from_the_events by store::of_concurrent_requests_with_one_key_one_executes;
     command_in_its_callers_future by store::a_caller_that_hangs_up_cancels_nothing;
