@@ -77,6 +77,8 @@ pub(crate) struct RelayBody {
     lag_events: i64,
     /// How long the oldest of them has waited.
     lag_seconds: f64,
+    /// Messages that somebody has deleted from the stream, as far as this process's relay knows; PostgreSQL is read for them.
+    missing_messages: u64,
     /// What is wrong with it.
     problem: Option<String>,
 }
@@ -234,6 +236,7 @@ impl App {
             active: status.active,
             lag_events: lag.unnumbered,
             lag_seconds: lag.unnumbered_seconds,
+            missing_messages: status.missing,
             problem,
         }
     }

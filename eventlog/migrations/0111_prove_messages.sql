@@ -6,7 +6,3 @@ ALTER TABLE feed
     -- Up to here, versions that made no MAC have published.
     ADD COLUMN unsigned_until bigint NOT NULL DEFAULT 0 CHECK (unsigned_until >= 0);
 UPDATE feed SET unsigned_until = last_position;
-
--- Whether all that it has applied was proved, or read from this database. Earlier versions took every message.
-ALTER TABLE checkpoints ADD COLUMN proved boolean NOT NULL DEFAULT true;
-UPDATE checkpoints SET proved = false WHERE position > 0;

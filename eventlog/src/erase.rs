@@ -3,6 +3,7 @@
 use crate::database::{signed, unsigned};
 use crate::feed::Feed;
 use crate::recorded::{self, RecordedError};
+use crate::stream::missing::count;
 use crate::stream::{self, StreamError};
 use crate::zoo::plays;
 use async_nats::Client;
@@ -113,7 +114,7 @@ async fn delete_messages(
         stream.purge().filter(subject).await.map_err(StreamError::nats)?;
     }
     for position in &positions {
-        delete(&stream, *position).await?;
+        delete(pool, &stream, *position).await?;
     }
     Ok(positions.len() as u64)
 }
@@ -147,10 +148,13 @@ async fn published(
 }
 
 /// Deletes one message and overwrites it: a purge would leave the text in the file.
-async fn delete(stream: &Stream, position: u64) -> Result<(), StreamError> {
+async fn delete(pool: &PgPool, stream: &Stream, position: u64) -> Result<(), StreamError> {
     match stream.get_raw_message(position).await {
         Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(()),
         Err(error) => Err(StreamError::nats(error)),
-        Ok(_) => stream.delete_message(position).await.map(drop).map_err(StreamError::nats),
+        Ok(_) => {
+            stream.delete_message(position).await.map_err(StreamError::nats)?;
+            Ok(count(pool).await?)
+        }
     }
 }

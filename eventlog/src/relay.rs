@@ -10,6 +10,7 @@ use crate::database::last_position;
 use crate::feed::Feed;
 use crate::log::chain;
 use crate::stream::StreamError;
+use crate::stream::missing::{self, Seen};
 use crate::wake::Wake;
 use crate::zoo::plays;
 use async_nats::Client;
@@ -42,6 +43,8 @@ pub struct Relay {
     status: watch::Sender<RelayStatus>,
     /// What was numbered last, for the publisher.
     fresh: Mutex<Option<Fresh>>,
+    /// What the stream lacked when it was looked at last.
+    seen: Mutex<Seen>,
 }
 
 /// What a relay is doing.
@@ -53,6 +56,8 @@ pub struct RelayStatus {
     pub numbered: u64,
     /// The last position known to be in the stream.
     pub published: u64,
+    /// How many messages somebody has deleted from the stream, as far as known; of the active one.
+    pub missing: u64,
     /// Why it publishes nothing until a person has chosen: see [`StreamError`]. It looks again every few seconds, and
     /// goes on by itself once that is mended.
     pub stopped: Option<String>,
@@ -63,7 +68,15 @@ pub struct RelayStatus {
 impl Relay {
     /// A relay that is woken by that bell.
     pub fn new(pool: PgPool, nats: Client, feed: Feed, wake: Wake) -> Self {
-        Self { pool, nats, feed, wake, status: watch::Sender::default(), fresh: Mutex::default() }
+        Self {
+            pool,
+            nats,
+            feed,
+            wake,
+            status: watch::Sender::default(),
+            fresh: Mutex::default(),
+            seen: Mutex::default(),
+        }
     }
 
     /// Follows what the relay is doing.
@@ -119,6 +132,32 @@ impl Relay {
     /// What was numbered last, once; none if it was not handed over.
     fn fresh(&self) -> Option<Fresh> {
         self.fresh.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Notices what somebody has deleted from the stream, which has so many messages no more. Readers go by PostgreSQL for it.
+    async fn look_for_missing(&self, gone: u64) {
+        let last = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let look = async {
+            let seen = missing::missing(&self.pool, &self.nats, &self.feed, gone, last).await?;
+            Ok::<_, StreamError>(missing::correct(&self.pool, seen).await?)
+        };
+        let missing = match look.await {
+            Ok(seen) => {
+                *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+                seen.missing
+            }
+            // It is looked at again soon.
+            Err(error) => return tracing::debug!(error = %chain(&error), "nobody knows what the stream lacks"),
+        };
+        gauge!("tandem_stream_missing_messages").set(missing as f64);
+        if missing > last.missing {
+            tracing::error!(
+                stream = %self.feed.stream, missing,
+                "{missing} messages were deleted from the stream, and nobody was erased: PostgreSQL has them. \
+                 `tandem stream check` names them, `tandem stream rebuild` makes the stream anew"
+            );
+        }
+        self.status.send_if_modified(|status| std::mem::replace(&mut status.missing, missing) != missing);
     }
 
     fn active(&self, active: bool) {

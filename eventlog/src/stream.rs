@@ -1,6 +1,7 @@
 //! The JetStream stream: its settings, whether it is ours, and how it is made anew.
 
 mod check;
+pub(crate) mod missing;
 mod rebuild;
 mod settings;
 
@@ -134,6 +135,27 @@ pub(crate) struct Verified {
     pub(crate) last: u64,
     /// Up to here, messages may have no MAC.
     pub(crate) unsigned_until: u64,
+    /// How many of its messages the stream has no more.
+    pub(crate) gone: u64,
+}
+
+/// How the stream is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamState {
+    /// Its last sequence.
+    pub last: u64,
+    /// How many messages somebody has deleted from it whose persons were not erased. Readers read the database for them.
+    pub missing: u64,
+}
+
+/// Looks at the stream as the relay does: reads one message, and counts.
+///
+/// # Errors
+/// What a person has to mend, as the relay tells it; or that NATS or the database is away.
+pub async fn look(pool: &PgPool, nats: &Client, feed: &Feed) -> Result<StreamState, StreamError> {
+    let Verified { last, gone, .. } = verify(pool, nats, feed).await?;
+    let missing = missing::missing(pool, nats, feed, gone, missing::Seen::default()).await?.missing;
+    Ok(StreamState { last, missing })
 }
 
 /// Makes the stream if there is none, and refuses one that is not as it has to be.
@@ -161,10 +183,10 @@ pub(crate) async fn verify(pool: &PgPool, nats: &Client, feed: &Feed) -> Result<
         return Err(StreamError::Settings { stream: feed.stream.clone(), differences });
     }
     // Read after the stream: the database is never behind, but for a restored backup.
-    let last = info.state.last_sequence;
+    let (last, gone) = (info.state.last_sequence, missing::gone(&info.state));
     let FeedRow { last: database_last, key, unsigned_until } = answer(FeedRow::read(pool)).await?;
     if plays("goes-on-behind-a-lost-history") {
-        return Ok(Verified { key, last, unsigned_until });
+        return Ok(Verified { key, last, unsigned_until, gone });
     }
     if info.config.metadata.get(EPOCH) != Some(&key.epoch().to_string()) && !plays("epoch-not-compared") {
         return Err(StreamError::Foreign { stream: feed.stream.clone(), position: 0 });
@@ -177,7 +199,7 @@ pub(crate) async fn verify(pool: &PgPool, nats: &Client, feed: &Feed) -> Result<
         // An older version's relay has published since the upgrade, and everything before it.
         unsigned_until = unsigned_until.max(last);
     }
-    Ok(Verified { key, last, unsigned_until })
+    Ok(Verified { key, last, unsigned_until, gone })
 }
 
 /// How a message is known to be the event of its position.

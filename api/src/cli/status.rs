@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use serde::Serialize;
+use tandem_eventlog::stream::{self, StreamState};
 use tandem_gateways::{GatewayStatus, Pause};
 use tandem_projections::lag;
 
@@ -11,6 +12,7 @@ use super::out::{Out, in_line};
 use super::{Ended, Failure};
 use crate::config::Config;
 use crate::connect;
+use crate::log::chain;
 
 /// How far everything is, by what the database and the stream say.
 #[derive(Debug, Serialize)]
@@ -34,6 +36,10 @@ struct RelayStatus {
     published: Option<u64>,
     /// The stream holds more than the database: a backup was restored.
     ahead: bool,
+    /// Messages that somebody has deleted from the stream; none if it cannot be told.
+    missing_messages: Option<u64>,
+    /// What a person has to mend of the stream.
+    problem: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -59,6 +65,12 @@ pub(super) async fn run(config: &Config, json: bool) -> Result<Ended, Failure> {
     // Read after the stream, which is never ahead of it otherwise.
     let head = tandem_eventlog::last_position(&pool).await?;
 
+    let (missing_messages, problem) = match stream::look(&pool, &nats, &config.feed()).await {
+        Ok(StreamState { missing, .. }) => (Some(missing), None),
+        Err(error) if error.is_transient() => (None, None),
+        Err(error) => (None, Some(chain(&error))),
+    };
+
     let late = config.http.ready_lag_seconds;
     let relay = RelayStatus {
         numbered: lag.head,
@@ -66,6 +78,8 @@ pub(super) async fn run(config: &Config, json: bool) -> Result<Ended, Failure> {
         unnumbered_seconds: lag.unnumbered_seconds,
         published,
         ahead: published.is_some_and(|published| published > head),
+        missing_messages,
+        problem,
     };
     let projectors: Vec<ProjectorStatus> = lag
         .projectors
@@ -81,6 +95,8 @@ pub(super) async fn run(config: &Config, json: bool) -> Result<Ended, Failure> {
     let healthy = lag.writable
         && published.is_some()
         && !relay.ahead
+        && relay.problem.is_none()
+        && relay.missing_messages.unwrap_or_default() == 0
         && relay.unnumbered_seconds <= late
         && projectors.iter().all(|one| one.lag_seconds <= late)
         && gateways.iter().all(|one| one.oldest_due_seconds <= late && one.parked == 0)
@@ -105,7 +121,8 @@ fn print(out: &mut Out, status: &Status) -> io::Result<()> {
     if !status.writable {
         writeln!(out, "PostgreSQL  takes no writes: a standby, or set read-only")?;
     }
-    let RelayStatus { numbered, unnumbered, unnumbered_seconds, published, ahead } = &status.relay;
+    let RelayStatus { numbered, unnumbered, unnumbered_seconds, published, ahead, missing_messages, problem } =
+        &status.relay;
     let published = published.map_or("NATS or its stream is away".to_owned(), |last| last.to_string());
     writeln!(
         out,
@@ -115,6 +132,15 @@ fn print(out: &mut Out, status: &Status) -> io::Result<()> {
         writeln!(
             out,
             "            the stream is AHEAD of the database: was a backup restored? See `tandem stream rebuild`"
+        )?;
+    }
+    if let (Some(problem), false) = (problem, ahead) {
+        writeln!(out, "            {problem}")?;
+    }
+    if let Some(missing @ 1..) = missing_messages {
+        writeln!(
+            out,
+            "            {missing} messages were DELETED from the stream, and nobody was erased: see `tandem stream check`"
         )?;
     }
     for one in &status.projectors {

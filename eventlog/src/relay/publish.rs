@@ -19,13 +19,16 @@ use metrics::{counter, gauge};
 use std::convert::Infallible;
 use std::future::IntoFuture;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// How many messages are under way at once.
 const WINDOW: u32 = 500;
 
 /// How often an idle relay looks whether the stream is still what it left.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How often one that is never idle does.
+const LOOK_ANYWAY: Duration = Duration::from_secs(10);
 
 /// Publishes for as long as the relay is active. Every trouble ends in the same place: look at the stream, go on from
 /// its last sequence.
@@ -44,15 +47,17 @@ async fn publish(relay: &Relay, backoff: &mut Backoff) -> Result<Infallible, Str
     loop {
         // What is handed over from here on was numbered after we looked.
         drop(relay.fresh());
-        let Verified { key, last, .. } = resume(relay).await?;
+        let Verified { key, last, gone, .. } = resume(relay).await?;
+        let looked = Instant::now();
         let last = believed(relay, last);
         status.send_modify(|status| status.published = last);
         relay.recovered();
+        relay.look_for_missing(gone).await;
         let mut published = last;
         loop {
             let idle = timeout(LOOK, numbered.wait_for(|status| status.numbered > published)).await.is_err();
             gauge!("tandem_relay_lag_events").set(status.borrow().numbered.saturating_sub(published) as f64);
-            if idle {
+            if idle || looked.elapsed() > LOOK_ANYWAY {
                 break;
             }
             let (now, events) = match relay.fresh() {

@@ -1,5 +1,6 @@
 //! Streams that are not what they should be.
 
+use crate::counter::{Counter, Event};
 use crate::world::{World, connect, eventually};
 use async_nats::jetstream::{self, stream::Config};
 use tandem_eventlog::stream::{StreamError, check, prepare, rebuild};
@@ -156,6 +157,39 @@ async fn a_restored_backup_stops_the_relay_until_the_stream_is_rebuilt() {
 
     relay.reaches("went on", |status| status.stopped.is_none() && status.published == 5).await;
     world.settles_at(5).await;
+}
+
+/// Fails for a relay that knows of the stream's last message alone: what somebody deletes in its middle nobody would notice.
+#[tokio::test]
+async fn a_deleted_message_is_noticed_and_an_erased_one_is_not() {
+    let world = World::new().await;
+    let relay = world.relay();
+    let person = world.count(3).await;
+    world.count(3).await;
+    world.settles_at(6).await;
+    let blank = |_| Event::Added { by: 0 };
+    let erased = tandem_eventlog::erase::<Counter>(&world.pool, &world.nats, &world.feed, &person, 4, &[], blank).await;
+    assert_eq!(erased.unwrap(), 3);
+    let look = || tandem_eventlog::stream::look(&world.pool, &world.nats, &world.feed);
+    assert_eq!(look().await.unwrap().missing, 0);
+    let stream = jetstream::new(world.nats.clone()).get_stream(&world.feed.stream).await.unwrap();
+
+    stream.delete_message(5).await.unwrap();
+
+    let status = relay.reaches("noticed", |status| status.missing == 1).await;
+    assert_eq!(status.stopped, None, "readers have it from the database");
+    assert_eq!(look().await.unwrap().missing, 1);
+    // As a version left it that counted nothing, or one that died before it had counted.
+    sqlx::raw_sql("UPDATE stream_deletions SET count = 0").execute(&world.pool).await.unwrap();
+    stream.delete_message(4).await.unwrap();
+    relay.reaches("noticed the other, and not the erased", |status| status.missing == 2).await;
+    rebuild(&world.pool, &world.nats, &world.feed).await.unwrap();
+    relay.reaches("has it all", |status| status.missing == 0 && status.published == 6).await;
+    world.settles_at(6).await;
+    // The new stream has the erased ones, blank: what is gone from it is counted from nothing.
+    let stream = jetstream::new(world.nats.clone()).get_stream(&world.feed.stream).await.unwrap();
+    stream.delete_message(4).await.unwrap();
+    relay.reaches("noticed that", |status| status.missing == 1).await;
 }
 
 /// Fails for a relay that publishes into the new stream what it read for the old.
