@@ -82,9 +82,32 @@ pub struct DatabaseConfig {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NatsConfig {
-    /// `nats://user:password@host:port`, several separated by commas. `TANDEM_NATS__URL`, default
+    /// `nats://user:password@host:port`, `nats://token@host:port`, or `tls://…`, several separated by commas. `TANDEM_NATS__URL`, default
     /// `nats://127.0.0.1:4222`.
     pub url: SecretString,
+    /// A user's name, with a password. `TANDEM_NATS__USER`, default none.
+    pub user: Option<String>,
+    /// Its password. `TANDEM_NATS__PASSWORD`, default none.
+    pub password: Option<SecretString>,
+    /// A file that holds it. `TANDEM_NATS__PASSWORD_FILE`, default none.
+    pub password_file: Option<PathBuf>,
+    /// A token instead. `TANDEM_NATS__TOKEN`, default none.
+    pub token: Option<SecretString>,
+    /// A file that holds it. `TANDEM_NATS__TOKEN_FILE`, default none.
+    pub token_file: Option<PathBuf>,
+    /// A user's JWT and seed instead, in one file as `nsc` makes it. `TANDEM_NATS__CREDENTIALS_FILE`, default none.
+    pub credentials_file: Option<PathBuf>,
+    /// An nkey's seed instead, which begins with `SU`. `TANDEM_NATS__NKEY`, default none.
+    pub nkey: Option<SecretString>,
+    /// A file that holds it. `TANDEM_NATS__NKEY_FILE`, default none.
+    pub nkey_file: Option<PathBuf>,
+    /// The certificates of the CAs that may have signed the server's, as PEM; the connection is by TLS then. Without it the system's
+    /// CAs count. `TANDEM_NATS__CA_FILE`, default none.
+    pub ca_file: Option<PathBuf>,
+    /// A certificate of this process, as PEM. `TANDEM_NATS__CERT_FILE`, default none.
+    pub cert_file: Option<PathBuf>,
+    /// Its private key, as PEM. `TANDEM_NATS__KEY_FILE`, default none.
+    pub key_file: Option<PathBuf>,
     /// The JetStream stream. `TANDEM_NATS__STREAM`, default `CATALOG`.
     pub stream: String,
     /// The first token of its subjects. `TANDEM_NATS__ROOT`, default `catalog`.
@@ -219,6 +242,7 @@ impl Config {
                 return wrong(setting, "must be 1 to 3600000");
             }
         }
+        crate::nats::check(&self.nats)?;
         if !is_token(&self.nats.stream) {
             return wrong("TANDEM_NATS__STREAM", "must be letters, digits, - or _");
         }
@@ -258,7 +282,23 @@ fn is_token(text: &str) -> bool {
 impl Default for NatsConfig {
     fn default() -> Self {
         let Feed { stream, root, replicas } = Feed::default();
-        Self { url: "nats://127.0.0.1:4222".into(), stream, root, replicas }
+        Self {
+            url: "nats://127.0.0.1:4222".into(),
+            user: None,
+            password: None,
+            password_file: None,
+            token: None,
+            token_file: None,
+            credentials_file: None,
+            nkey: None,
+            nkey_file: None,
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
+            stream,
+            root,
+            replicas,
+        }
     }
 }
 

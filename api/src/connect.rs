@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use async_nats::{ConnectOptions, Event};
+use async_nats::Event;
 use secrecy::ExposeSecret;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
@@ -72,13 +72,10 @@ pub(crate) async fn probe(options: &PgConnectOptions) -> Result<(), Unreachable>
 /// A client that connects in the background, and again whenever the connection breaks.
 ///
 /// # Errors
-/// The URL cannot be read.
+/// A setting is wrong, or its file cannot be read.
 pub(crate) async fn nats(config: &Config) -> Result<async_nats::Client, ConfigError> {
-    let unreadable = || wrong("TANDEM_NATS__URL", "is no URL of a NATS server");
-    let servers = config.nats.url.expose_secret().split(',').map(|url| url.trim().parse::<async_nats::ServerAddr>());
-    let servers = servers.collect::<Result<Vec<_>, _>>().map_err(|_| unreadable())?;
-    ConnectOptions::new()
-        .name("tandem")
+    let (servers, options) = crate::nats::options(config)?;
+    options
         .subscription_capacity(WAITING)
         .retry_on_initial_connect()
         .reconnect_delay_callback(|attempts| {
@@ -87,7 +84,17 @@ pub(crate) async fn nats(config: &Config) -> Result<async_nats::Client, ConfigEr
         .event_callback(|event| async move { tell(&event) })
         .connect(servers)
         .await
-        .map_err(|_| unreadable())
+        .map_err(|_| wrong("TANDEM_NATS__URL", "is no URL of a NATS server"))
+}
+
+/// The same, for a command that a person waits for: refused credentials or a bad certificate are told at once.
+///
+/// # Errors
+/// A setting is wrong, or NATS refuses us. That it is away is no failure.
+pub(crate) async fn nats_now(config: &Config) -> Result<async_nats::Client, Box<dyn std::error::Error + Send + Sync>> {
+    let (servers, options) = crate::nats::options(config)?;
+    crate::nats::probe(&servers, options).await?;
+    Ok(nats(config).await?)
 }
 
 fn tell(event: &Event) {
@@ -100,6 +107,6 @@ fn tell(event: &Event) {
     }
 }
 
-fn wrong(setting: &str, reason: &str) -> ConfigError {
+pub(crate) fn wrong(setting: &str, reason: &str) -> ConfigError {
     ConfigError::Setting { setting: setting.to_owned(), reason: reason.to_owned() }
 }

@@ -24,6 +24,7 @@ mod gateways;
 mod health;
 mod keys;
 mod log;
+mod nats;
 mod openapi;
 mod page;
 mod parked;

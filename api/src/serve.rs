@@ -115,7 +115,7 @@ pub(crate) async fn serve_reloading(
     let keys = Keys { config: config.clone(), stripes: stripes.clone(), gateways: app.gateways.clone() };
     tasks.spawn(keys.roll_with(reloads, work.clone()));
     let beginning = async {
-        start(&app.pool, &app.nats, &app.feed, &starting).await?;
+        start(&config, &app.pool, &app.nats, &app.feed, &starting).await?;
         tracing::info!(stream = %app.feed.stream, "started");
         begin(&app, relay, &work, &mut tasks);
         tasks.spawn(forget(app.pool.clone(), config.database.keys_kept_hours, work.clone()));

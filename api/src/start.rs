@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use async_nats::connection::State;
 use sqlx::PgPool;
 use sqlx::migrate::MigrateError;
 use tandem_eventlog::stream::{self, StreamError};
 use tandem_eventlog::{Feed, is_transient};
 use tokio::sync::watch;
 
+use crate::config::{Config, ConfigError};
 use crate::connect::{Unreachable, probe};
 use crate::log::chain;
+use crate::nats::{self, NatsRefused};
 
 /// From one attempt to the next.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -20,6 +23,12 @@ pub enum StartError {
     /// PostgreSQL refuses us: the database, the user or the password is wrong.
     #[error(transparent)]
     Database(#[from] Unreachable),
+    /// A setting of NATS is wrong.
+    #[error("the settings are wrong")]
+    Config(#[from] ConfigError),
+    /// NATS refuses us, or is not the one that we trust.
+    #[error("NATS cannot be used")]
+    Nats(#[from] NatsRefused),
     /// The tables cannot be made or upgraded.
     #[error("the database cannot be migrated")]
     Migrate(#[source] MigrateError),
@@ -36,7 +45,7 @@ impl StartError {
             Self::Migrate(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
                 is_transient(error)
             }
-            Self::Migrate(_) => false,
+            Self::Migrate(_) | Self::Config(_) | Self::Nats(_) => false,
             Self::Stream(error) => error.is_transient(),
         }
     }
@@ -49,6 +58,7 @@ impl StartError {
 /// # Errors
 /// What a person has to mend; waiting would not help.
 pub(crate) async fn start(
+    config: &Config,
     pool: &PgPool,
     nats: &async_nats::Client,
     feed: &Feed,
@@ -56,7 +66,14 @@ pub(crate) async fn start(
 ) -> Result<(), StartError> {
     until_done(waiting, || migrate(pool)).await?;
     waiting.send_replace(Some("NATS".to_owned()));
-    until_done(waiting, async || stream::prepare(pool, nats, feed).await.map_err(StartError::Stream)).await?;
+    until_done(waiting, async || {
+        if nats.connection_state() != State::Connected {
+            let (servers, options) = nats::options(config)?;
+            nats::probe(&servers, options).await?;
+        }
+        stream::prepare(pool, nats, feed).await.map_err(StartError::Stream)
+    })
+    .await?;
     waiting.send_replace(None);
     Ok(())
 }

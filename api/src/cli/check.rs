@@ -12,7 +12,7 @@ use crate::connect;
 
 pub(super) async fn check(config: &Config, as_json: bool) -> Result<Ended, Failure> {
     let pool = connect::postgres(config)?;
-    let nats = connect::nats(config).await?;
+    let nats = connect::nats_now(config).await?;
     let report = stream::check(&pool, &nats, &config.feed()).await?;
     let sound = report.is_sound();
     let mut out = Out::default();
@@ -53,7 +53,7 @@ pub(super) async fn check(config: &Config, as_json: bool) -> Result<Ended, Failu
 
 pub(super) async fn rebuild(config: &Config, yes: bool) -> Result<Ended, Failure> {
     let pool = connect::postgres(config)?;
-    let nats = connect::nats(config).await?;
+    let nats = connect::nats_now(config).await?;
     let feed = config.feed();
     if !yes {
         confirm(&format!("The stream {} will be deleted and filled anew from PostgreSQL. Go on?", feed.stream))?;

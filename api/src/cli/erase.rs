@@ -25,7 +25,7 @@ pub(super) struct Erasing {
 
 pub(super) async fn run(config: &Config, Erasing { customer, yes }: Erasing) -> Result<Ended, Failure> {
     let pool = connect::postgres(config)?;
-    let nats = connect::nats(config).await?;
+    let nats = connect::nats_now(config).await?;
     let feed = config.feed();
     let store = Store::<Customer>::new(pool.clone(), Wake::new(nats.clone(), &feed.stream), upcasters);
     let id = customer.to_string();

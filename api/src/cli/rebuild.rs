@@ -12,7 +12,7 @@ use crate::connect;
 
 pub(super) async fn customers(config: &Config) -> Result<Ended, Failure> {
     let pool = connect::postgres(config)?;
-    let nats = connect::nats(config).await?;
+    let nats = connect::nats_now(config).await?;
     let terminal = io::stderr().is_terminal();
     let told = Cell::new(false);
     let position = customers_rebuild(pool, nats, config.feed(), |position, head| {

@@ -26,7 +26,7 @@ pub(super) async fn open(config: &Config, gateway: &str) -> Result<Sides, Failur
         return Err(Told(format!("no gateway {gateway} is switched on; those that are: {names}")).into());
     };
     let pool = connect::postgres(config)?;
-    let nats = connect::nats(config).await?;
+    let nats = connect::nats_now(config).await?;
     let store = Store::new(pool.clone(), Wake::new(nats, &config.feed().stream), upcasters);
     Ok(Sides { pool, store, gateway: one.gateway.clone(), filter: one.filter.clone(), grace: one.verify_grace })
 }

@@ -16,7 +16,7 @@ use crate::log::chain;
 
 pub(super) async fn run(config: &Config, customer: Option<CustomerId>, after: Option<u64>) -> Result<Ended, Failure> {
     let pool = connect::postgres(config)?;
-    let nats = connect::nats(config).await?;
+    let nats = connect::nats_now(config).await?;
     let mut position = match after {
         Some(after) => after,
         None => last_position(&pool).await?,

@@ -13,7 +13,7 @@ use tokio::process::{ChildStderr, Command};
 
 use crate::service::{PATIENCE, Service, database, fresh_config, fresh_config_without_tables};
 
-fn tandem(config: &Config, arguments: &[&str]) -> Command {
+pub fn tandem(config: &Config, arguments: &[&str]) -> Command {
     let mut command = Command::from(isolated(Path::new(env!("CARGO_BIN_EXE_tandem"))));
     command.args(arguments);
     with_settings(&mut command, config);

@@ -14,6 +14,7 @@ mod keys;
 mod largest;
 mod lists;
 mod local;
+mod nats;
 mod outside;
 mod rebuild;
 mod service;

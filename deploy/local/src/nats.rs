@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::error::io;
+use crate::postgres::write_secret;
 use crate::process::{Process, beside, command};
 use crate::{Error, Tools, port};
 
@@ -27,12 +28,15 @@ pub struct NatsOptions {
     pub log: Option<PathBuf>,
     /// A configuration file for what has no flag (`sync_interval`, accounts); `None` for nats-server's own defaults.
     pub config: Option<PathBuf>,
+    /// It asks for the user `tandem` and a password, which is made once, and lies beside the data in `<store_dir>.password`. Not
+    /// together with a configuration file.
+    pub asks_for_password: bool,
 }
 
 impl NatsOptions {
     /// A server with this data, on a free port, with nats-server's own defaults.
     pub fn new(store_dir: impl Into<PathBuf>) -> Self {
-        Self { store_dir: store_dir.into(), port: 0, log: None, config: None }
+        Self { store_dir: store_dir.into(), port: 0, log: None, config: None, asks_for_password: false }
     }
 }
 
@@ -42,6 +46,7 @@ pub struct Nats {
     program: PathBuf,
     options: NatsOptions,
     log: PathBuf,
+    password: Option<String>,
     process: Option<Process>,
 }
 
@@ -56,7 +61,14 @@ impl Nats {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&options.store_dir);
         made.map_err(io(format!("make {}", options.store_dir.display())))?;
         let any_port = options.port == 0;
-        let mut server = Self { program: tools.nats_server.clone(), options, log, process: None };
+        let mut options = options;
+        let password = if options.asks_for_password { Some(password(&options.store_dir)?) } else { None };
+        if let Some(password) = &password {
+            let config = beside(&options.store_dir, "conf");
+            write_secret(&config, &format!("authorization {{ user: tandem, password: \"{password}\" }}"))?;
+            options.config = Some(config);
+        }
+        let mut server = Self { program: tools.nats_server.clone(), options, log, password, process: None };
         let mut attempts = if any_port { 5 } else { 1 };
         loop {
             if any_port {
@@ -71,10 +83,11 @@ impl Nats {
         }
     }
 
-    /// Where clients connect.
+    /// Where clients connect, with the password, if it asks for one.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.options.port)
+        let user = self.password.as_ref().map(|password| format!("tandem:{password}@")).unwrap_or_default();
+        format!("nats://{user}127.0.0.1:{}", self.options.port)
     }
 
     /// Its port on 127.0.0.1; the same after a restart.
@@ -130,6 +143,19 @@ impl Nats {
         self.process = Some(process);
         Ok(())
     }
+}
+
+/// The password of the server with this data: the one that it had, or a new one.
+fn password(store_dir: &Path) -> Result<String, Error> {
+    let file = beside(store_dir, "password");
+    if file.exists() {
+        let password = std::fs::read_to_string(&file).map_err(io(format!("read {}", file.display())))?;
+        return Ok(password.trim().to_owned());
+    }
+    // A letter first: nats-server would read a number.
+    let password = format!("p{:032x}", rand::random::<u128>());
+    write_secret(&file, &password)?;
+    Ok(password)
 }
 
 /// Whether a server greets with `INFO` and has JetStream.

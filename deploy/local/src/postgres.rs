@@ -263,7 +263,7 @@ fn sync_file_system(_: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn write_secret(file: &Path, secret: &str) -> Result<(), Error> {
+pub(crate) fn write_secret(file: &Path, secret: &str) -> Result<(), Error> {
     let write = || -> std::io::Result<()> {
         if file.exists() {
             std::fs::remove_file(file)?;

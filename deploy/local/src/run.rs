@@ -75,7 +75,12 @@ pub fn run(folder: Option<PathBuf>) -> anyhow::Result<ExitCode> {
 
         let nats = tandem_local::Nats::start(
             &tools,
-            NatsOptions { port: ports.nats, log: Some(checkout.log("nats")?), ..NatsOptions::new(data.join("nats")) },
+            NatsOptions {
+                port: ports.nats,
+                log: Some(checkout.log("nats")?),
+                asks_for_password: true,
+                ..NatsOptions::new(data.join("nats"))
+            },
         )?;
         let nats_url = nats.url();
         running.push(Box::new(nats));

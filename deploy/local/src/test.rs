@@ -131,6 +131,22 @@ pub async fn own_nats() -> Own<Nats> {
     or_panic(blocking(start_nats).await)
 }
 
+/// A nats-server that this test may kill, with a configuration of its own: who may do what, TLS. Its text may use the folder
+/// that the function is given, which is there for as long as the server.
+///
+/// # Panics
+/// When it can't be started.
+pub async fn own_nats_with(config: impl FnOnce(&std::path::Path) -> String + Send + 'static) -> Own<Nats> {
+    let start = move || -> Result<Own<Nats>, Error> {
+        let scratch = Scratch::in_memory()?;
+        let file = scratch.path().join("nats.conf");
+        std::fs::write(&file, config(scratch.path())).map_err(io(format!("write {}", file.display())))?;
+        let options = NatsOptions { config: Some(file), ..NatsOptions::new(scratch.path().join("nats")) };
+        Ok(Own { server: Nats::start(&tools()?, options)?, _scratch: scratch })
+    };
+    or_panic(blocking(start).await)
+}
+
 /// Starts a server as tests want it: all is written as in production (to memory, where there is plenty: what a killed server
 /// has written outlives it there, too), with room for many tests at once.
 ///
@@ -209,7 +225,7 @@ async fn shared(named: Result<String, env::VarError>, start: fn() -> String) -> 
     }
 }
 
-async fn blocking<T: Send + 'static>(work: fn() -> T) -> T {
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),

@@ -208,7 +208,7 @@ fn a_taken_port_is_left_to_its_owner() {
     let taken = TcpListener::bind(first["TANDEM_URL"].trim_start_matches("http://")).unwrap();
     let run = checkout.start();
     assert_ne!(run.env["TANDEM_URL"], first["TANDEM_URL"]);
-    assert_eq!(run.env["NATS_URL"], first["NATS_URL"]);
+    assert_eq!(run.env["NATS_URL"], first["NATS_URL"], "the password stays, too");
     drop(taken);
 }
 
@@ -232,6 +232,33 @@ fn a_program_that_ends_at_once_fails_the_run_and_says_why() {
     std::fs::write(&tandem, "#!/bin/sh\necho the reason\nexit 4\n").unwrap();
     std::fs::set_permissions(&tandem, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     assert!(failure(checkout.command().output().unwrap()).contains("the reason"));
+}
+
+/// Whoever may connect may write into the stream and read all customers in it.
+#[test]
+fn nats_server_asks_for_the_password_that_the_env_file_has() {
+    let checkout = Checkout::new();
+    let run = checkout.start();
+    let url = run.env["NATS_URL"].trim_start_matches("nats://").to_owned();
+    let (user, address) = url.rsplit_once('@').unwrap();
+    let (name, password) = user.split_once(':').unwrap();
+    assert_eq!((name, password.len()), ("tandem", 33));
+    assert_eq!(run.env["TANDEM_NATS__URL"], run.env["NATS_URL"]);
+    let answer = |connect: &str| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        write!(stream, "CONNECT {{\"verbose\":false{connect}}}\r\nPING\r\n").unwrap();
+        let lines = BufReader::new(stream).lines().map_while(Result::ok).find(|line| !line.starts_with("INFO"));
+        lines.unwrap_or_default()
+    };
+    assert_eq!(answer(""), "-ERR 'Authorization Violation'");
+    assert_eq!(answer(&format!(",\"user\":\"tandem\",\"pass\":\"{password}\"")), "PONG");
+    for file in ["nats.password", "nats.conf"] {
+        let path = checkout.folder().join("data/local").join(file);
+        let mode = std::os::unix::fs::PermissionsExt::mode(&path.metadata().unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
+    run.stop();
 }
 
 #[test]

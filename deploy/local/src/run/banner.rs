@@ -24,7 +24,7 @@ pub fn text(places: &Places, ports: &Ports) -> String {
         "\nTandem runs.\n
   Tandem      {tandem}   API reference: {tandem}/openapi.json
   Stripe      {stripe}
-  NATS        {nats}
+  NATS        127.0.0.1:{nats}
   PostgreSQL  127.0.0.1:{postgres}
   Data, logs  {folder}/data, {folder}/log{moved}
 
@@ -33,7 +33,7 @@ Try in another terminal:
   set -a; . {folder}/env; set +a
 {next}
 Ctrl-C stops everything; `make run` goes on with the same data.\n",
-        nats = places.nats_url,
+        nats = ports.nats,
         postgres = ports.postgres,
     )
 }
