@@ -16,6 +16,7 @@ mod lists;
 mod local;
 mod nats;
 mod outside;
+mod postgres_tls;
 mod rebuild;
 mod service;
 mod versions;

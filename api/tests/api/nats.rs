@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use nkeys::KeyPair;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair as CertificateKey};
+use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 use tandem_api::Config;
 use tandem_local::Nats;
@@ -165,18 +166,25 @@ fn jwt(issuer: &KeyPair, subject: &KeyPair, name: &str, nats: Value) -> String {
 }
 
 /// A CA, and what it signs.
-struct Authority {
-    pem: String,
+pub struct Authority {
+    pub pem: String,
     issuer: Issuer<'static, CertificateKey>,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let key = CertificateKey::generate().unwrap();
         let mut params = CertificateParams::new(vec![]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let pem = params.self_signed(&key).unwrap().pem();
         Self { pem, issuer: Issuer::new(params, key) }
+    }
+
+    /// A certificate for that name, and its key in PKCS #8.
+    pub fn certificate(&self, name: &str) -> (CertificateDer<'static>, Vec<u8>) {
+        let key = CertificateKey::generate().unwrap();
+        let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
+        (certificate.der().clone(), key.serialize_der())
     }
 
     /// A certificate for that name, and its key, in files of the folder.
