@@ -98,26 +98,27 @@ impl Recorded {
             self.payload.clone(),
             Value::Null,
         );
-        let current = upcasters.iter().fold(stored, |event, upcaster| {
-            if upcaster.can_upcast(&event.event_type, &event.event_version) { upcaster.upcast(event) } else { event }
-        });
-        let form = major(&current.event_version);
-        let event: A::Event = serde_json::from_value(current.payload).map_err(|source| RecordedError::Payload {
-            aggregate_id: self.aggregate_id.clone(),
-            version: self.version,
-            event_type: self.event_type.clone(),
-            event_version: self.event_version.clone(),
-            source,
-        })?;
-        if form > major(&event.event_version()) {
-            return Err(RecordedError::Later {
-                aggregate_id: self.aggregate_id.clone(),
-                version: self.version,
-                event_type: self.event_type.clone(),
-                event_version: self.event_version.clone(),
-            });
+        decode::<A>(stored, upcasters)
+    }
+}
+
+/// A stored event as the domain knows it, brought up to date by the upcasters.
+pub(crate) fn decode<A: Aggregate>(
+    stored: SerializedEvent,
+    upcasters: &[Box<dyn EventUpcaster>],
+) -> Result<A::Event, RecordedError> {
+    let (aggregate_id, version) = (stored.aggregate_id.clone(), stored.sequence as u64);
+    let (event_type, event_version) = (stored.event_type.clone(), stored.event_version.clone());
+    let current = upcasters.iter().fold(stored, |event, upcaster| {
+        if upcaster.can_upcast(&event.event_type, &event.event_version) { upcaster.upcast(event) } else { event }
+    });
+    let form = major(&current.event_version);
+    match serde_json::from_value::<A::Event>(current.payload) {
+        Err(source) => Err(RecordedError::Payload { aggregate_id, version, event_type, event_version, source }),
+        Ok(event) if form > major(&event.event_version()) => {
+            Err(RecordedError::Later { aggregate_id, version, event_type, event_version })
         }
-        Ok(event)
+        Ok(event) => Ok(event),
     }
 }
 

@@ -11,13 +11,15 @@ use crate::crash;
 use crate::database::signed;
 use crate::disk::{Disk, Session};
 use crate::journal::{Journal, KeyOutcome, Place, find_key, store_key};
-use crate::recorded::{Recorded, history};
+use crate::recorded::decode;
 use crate::relaxed::Relaxed;
 use crate::wake::Wake;
 use crate::zoo::plays;
 use backon::{ExponentialBuilder, Retryable};
 use cqrs_es::event_sink::EventSink;
-use cqrs_es::persist::{EventStoreAggregateContext, EventUpcaster, PersistedEventStore};
+use cqrs_es::persist::{
+    EventStoreAggregateContext, EventUpcaster, PersistedEventRepository, PersistedEventStore, SerializedEvent,
+};
 use cqrs_es::{Aggregate, EventStore};
 use error::{database_error, execute_error};
 use postgres_es::PostgresEventRepository;
@@ -172,7 +174,17 @@ where
 
     /// The aggregate as it is now; version 0 if it has no events.
     pub async fn load(&self, id: &str) -> Result<Loaded<A>, StoreError> {
-        Ok(fold(id, self.events(id).await?))
+        // Asked first: should a crash of the database put another in its place now, an append is refused.
+        let last = self.last(id).await?;
+        let events = self.events(id).await?;
+        Ok(Loaded { last, ..fold(id, events) })
+    }
+
+    async fn last(&self, id: &str) -> Result<Option<Uuid>, StoreError> {
+        let last = sqlx::query_scalar(
+            "SELECT event_id FROM events WHERE (aggregate_type, aggregate_id) = ($1, $2) ORDER BY sequence DESC LIMIT 1",
+        );
+        Ok(last.bind(A::TYPE).bind(id).fetch_optional(&self.pool).await?)
     }
 
     /// The aggregate at that version or a later one, from memory if it is there: for whoever is told of later ones anyhow.
@@ -406,12 +418,15 @@ where
     }
 
     async fn events(&self, id: &str) -> Result<Vec<Stored<A::Event>>, StoreError> {
+        let events = self.reads.get_events::<A>(id).await.map_err(|error| match execute_error::<A::Error>(error.into()) {
+            ExecuteError::Unavailable(error) => StoreError::Unavailable(error),
+            other => StoreError::Corrupt(other.into()),
+        })?;
         let upcasters = (self.upcasters)();
-        let read = |recorded: Recorded| {
-            let payload = recorded.event::<A>(&upcasters)?;
-            Ok::<_, StoreError>(Stored { version: recorded.version, id: recorded.event_id, payload })
+        let read = |stored: SerializedEvent| {
+            Ok(Stored { version: stored.sequence as u64, payload: decode::<A>(stored, &upcasters)? })
         };
-        history(&self.pool, A::TYPE, id).await?.into_iter().map(read).collect()
+        events.into_iter().map(read).collect()
     }
 }
 
@@ -469,14 +484,13 @@ where
 /// An event that was read.
 struct Stored<E> {
     version: u64,
-    id: Uuid,
     payload: E,
 }
 
 fn fold<A: Aggregate>(id: &str, events: Vec<Stored<A::Event>>) -> Loaded<A> {
     let mut loaded = Loaded::<A>::unborn(id);
     for event in events {
-        (loaded.version, loaded.last) = (event.version, Some(event.id));
+        loaded.version = event.version;
         loaded.aggregate.apply(event.payload);
     }
     loaded
