@@ -418,10 +418,11 @@ where
     }
 
     async fn events(&self, id: &str) -> Result<Vec<Stored<A::Event>>, StoreError> {
-        let events = self.reads.get_events::<A>(id).await.map_err(|error| match execute_error::<A::Error>(error.into()) {
-            ExecuteError::Unavailable(error) => StoreError::Unavailable(error),
-            other => StoreError::Corrupt(other.into()),
-        })?;
+        let events =
+            self.reads.get_events::<A>(id).await.map_err(|error| match execute_error::<A::Error>(error.into()) {
+                ExecuteError::Unavailable(error) => StoreError::Unavailable(error),
+                other => StoreError::Corrupt(other.into()),
+            })?;
         let upcasters = (self.upcasters)();
         let read = |stored: SerializedEvent| {
             Ok(Stored { version: stored.sequence as u64, payload: decode::<A>(stored, &upcasters)? })
