@@ -72,11 +72,18 @@ pub(crate) async fn forget(
 /// is told of these links is stored without values.
 async fn forget_links(tx: &mut PgTransaction<'_>, links: &[i64]) -> Result<(), sqlx::Error> {
     let inbox = format!("UPDATE inbox SET change = {BLANK}, email_key = NULL WHERE link_id = ANY($1)");
+    // No link has these, but they name its object.
+    let unstorable = format!(
+        "UPDATE inbox SET change = {BLANK}, email_key = NULL FROM parked, links
+         WHERE links.id = ANY($1) AND kind = 'unstorable' AND parked.gateway = links.gateway
+           AND parked.remote_id = links.remote_id AND inbox.id = inbox_id"
+    );
     let blank = [
         "UPDATE links SET base = CASE WHEN base IS NOT NULL THEN '{}'::jsonb END, spellings = '{}', refused = '{}',
                           last_error = NULL, erased = true
          WHERE id = ANY($1)",
         &inbox,
+        &unstorable,
         "DELETE FROM intents WHERE link_id = ANY($1) AND state <> 'open'",
         // Whoever stores what a survey read has its row: what is stored by now is seen below, what comes later asks.
         "SELECT FROM surveys WHERE ended_at IS NULL AND gateway IN (SELECT gateway FROM links WHERE id = ANY($1))
