@@ -1,7 +1,7 @@
 //! Why a command was not executed, or an aggregate not loaded.
 
 use crate::recorded::RecordedError;
-use crate::transient::is_transient;
+use crate::transient::is_of_the_data;
 use cqrs_es::AggregateError;
 use std::error::Error;
 
@@ -26,7 +26,7 @@ pub enum StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        if is_transient(&error) { Self::Unavailable(error) } else { Self::Corrupt(error.into()) }
+        if is_of_the_data(&error) { Self::Corrupt(error.into()) } else { Self::Unavailable(error) }
     }
 }
 
@@ -94,7 +94,31 @@ pub(super) fn database_error<E: Error + 'static>(error: sqlx::Error) -> ExecuteE
     match &error {
         // Another append took this version, or another request stored this key: whoever looks again sees it.
         sqlx::Error::Database(database) if database.is_unique_violation() => ExecuteError::Conflict,
-        _ if is_transient(&error) => ExecuteError::Unavailable(error),
-        _ => ExecuteError::Corrupt(error.into()),
+        _ if is_of_the_data(&error) => ExecuteError::Corrupt(error.into()),
+        _ => ExecuteError::Unavailable(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sqlx::PgPool;
+
+    /// Fails if what is mended elsewhere, a right that is not there in a failover, is taken for events that cannot be read: each
+    /// customer that is looked at meanwhile would wait for a person.
+    #[tokio::test]
+    async fn a_right_or_a_table_that_is_not_there_says_nothing_of_what_is_stored() -> Result<(), sqlx::Error> {
+        let pool = PgPool::connect(&tandem_local::test::database().await.url).await?;
+        for (statement, corrupt) in [
+            ("SELECT FROM no_such_table", false),
+            ("SET ROLE no_such_role", false),
+            ("SELECT 'x'::jsonb", true),
+            ("SELECT repeat('x', 10)::char(5)::integer", true),
+        ] {
+            let error = sqlx::raw_sql(statement).execute(&pool).await.expect_err(statement);
+            let is_corrupt = matches!(StoreError::from(error), StoreError::Corrupt(_));
+            assert_eq!(is_corrupt, corrupt, "{statement}");
+        }
+        Ok(())
     }
 }
