@@ -45,15 +45,20 @@ async fn one_by_one(relaxed: &PgPool, gateway: &GatewayName) -> Result<Routed, s
             .bind(BATCH)
             .fetch_all(relaxed)
             .await?;
-    for id in &rows {
-        match route_new(relaxed, gateway, Some(*id)).await {
+    // Where another router works, nothing moves here, and there is no hurry.
+    let mut routed = Routed::Nothing;
+    for id in rows {
+        match route_new(relaxed, gateway, Some(id)).await {
             Err(error) if unstorable::is_of_a_value(&error) => {
-                unstorable::set_aside(relaxed, gateway, *id, &unstorable::reason(&error)).await?;
+                unstorable::set_aside(relaxed, gateway, id, &unstorable::reason(&error)).await?;
+                routed = Routed::Some;
             }
-            routed => drop(routed?),
+            Ok(Routed::Nothing) => {}
+            Ok(Routed::All | Routed::Some) => routed = Routed::Some,
+            Err(error) => return Err(error),
         }
     }
-    Ok(if rows.is_empty() { Routed::Nothing } else { Routed::Some })
+    Ok(routed)
 }
 
 /// Routes what is new, or only that row of it.
