@@ -85,6 +85,8 @@ async fn forget_links(tx: &mut PgTransaction<'_>, links: &[i64]) -> Result<(), s
         &inbox,
         &unstorable,
         "DELETE FROM intents WHERE link_id = ANY($1) AND state <> 'open'",
+        // Others' words may hold what they were sent.
+        "UPDATE parked SET reason = 'erased' WHERE link_id = ANY($1)",
         // Whoever stores what a survey read has its row: what is stored by now is seen below, what comes later asks.
         "SELECT FROM surveys WHERE ended_at IS NULL AND gateway IN (SELECT gateway FROM links WHERE id = ANY($1))
          ORDER BY id FOR NO KEY UPDATE",

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use clap::Args;
+use sqlx::PgPool;
 use tandem_domain::{Customer, CustomerCommand, CustomerEvent, CustomerId, Erase, upcasters};
 use tandem_eventlog::{Context, Store, Wake};
 use tandem_gateways::{forget_customer, unsettled};
@@ -36,14 +37,11 @@ pub(super) async fn run(config: &Config, Erasing { customer, yes }: Erasing) -> 
         }
         Customer::Deleted { .. } => {}
     }
-    if let Some(gateway) = unsettled(&pool, customer).await? {
-        let why = format!(
-            "{gateway} is not yet in step with its deletion: see `tandem status` and GET /customers/{id}/links"
-        );
-        return Err(Told(why).into());
-    }
+    settled(&pool, customer).await?;
     if !yes {
         confirm(&format!("All that is known of customer {id} will be blank, for ever. Go on?"))?;
+        // Answering may have taken minutes.
+        settled(&pool, customer).await?;
     }
     // First of all: from here on the customer takes nothing in that could be left after what is blanked.
     let erase = CustomerCommand::Erase(Erase { at: Clock::system().now() });
@@ -56,4 +54,15 @@ pub(super) async fn run(config: &Config, Erasing { customer, yes }: Erasing) -> 
         "{events} events of customer {id} are blank, in PostgreSQL and in the stream; what is read from them follows."
     )?;
     Ok(Ended::Well)
+}
+
+/// No gateway has anything left to do for the customer.
+async fn settled(pool: &PgPool, customer: CustomerId) -> Result<(), Failure> {
+    match unsettled(pool, customer).await? {
+        None => Ok(()),
+        Some(gateway) => Err(Told(format!(
+            "{gateway} is not yet in step with its deletion: see `tandem status` and GET /customers/{customer}/links"
+        ))
+        .into()),
+    }
 }
