@@ -361,12 +361,22 @@ pub(crate) async fn unread(
     Ok(())
 }
 
-/// Tries again what another version of Tandem could not read. Returns how much that is.
-pub(crate) async fn retry_unread(pool: &PgPool) -> Result<usize, ParkedError> {
+/// Which of the links of which something stored could not be read are tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unread {
+    /// All: this process has just started, and may be a build that can read it.
+    All,
+    /// Those that a process of another version has parked since.
+    ByOtherVersions,
+}
+
+/// Tries again what could not be read. Returns how much that is.
+pub(crate) async fn retry_unread(pool: &PgPool, which: Unread) -> Result<usize, ParkedError> {
     let unread: Vec<i64> = sqlx::query_scalar(
-        "SELECT id FROM parked WHERE state = 'open' AND unread_by IS NOT NULL AND unread_by <> $1 ORDER BY id",
+        "SELECT id FROM parked WHERE state = 'open' AND unread_by IS NOT NULL AND ($2 OR unread_by <> $1) ORDER BY id",
     )
     .bind(VERSION)
+    .bind(which == Unread::All)
     .fetch_all(pool)
     .await?;
     for id in &unread {

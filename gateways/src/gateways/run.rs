@@ -14,6 +14,7 @@ use super::{Configured, Gateways};
 use crate::due::Due;
 use crate::inbox::Routed;
 use crate::ledger::Postgres;
+use crate::parked::Unread;
 use crate::reconcile::Reconciler;
 use crate::rest::Resting;
 use crate::sweep::{Sweeping, sweep};
@@ -156,13 +157,15 @@ async fn sweep_one(all: Gateways, one: Configured, shutdown: CancellationToken) 
 /// From one trial of what another version could not read to the next: while versions change, the other may try it, too.
 const READING_AGAIN: Duration = Duration::from_secs(600);
 
-/// Tries again what another version of Tandem could not read.
+/// Tries again what could not be read: all of it once, and then what processes of other versions could not.
 async fn read_again(all: Gateways, shutdown: CancellationToken) {
+    let mut which = Unread::All;
     while !shutdown.is_cancelled() {
-        match parked::retry_unread(&all.pool).await {
-            Ok(0) => {}
+        match parked::retry_unread(&all.pool, which).await {
+            Ok(0) => which = Unread::ByOtherVersions,
             Ok(links) => {
-                info!(links, "trying again what another version of Tandem could not read");
+                which = Unread::ByOtherVersions;
+                info!(links, "trying again what could not be read before");
                 all.due.ring();
                 all.inbox.wake.ring();
             }

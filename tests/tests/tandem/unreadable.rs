@@ -57,12 +57,12 @@ async fn a_customer_whose_events_cannot_be_read_is_parked_and_tried_again_by_a_p
     assert_eq!(tandem.get(&ada.id).await.name.as_deref(), Some("Countess"));
 }
 
+/// Builds of one version may differ: the one that is started next may be the one that can read it.
 #[tokio::test]
-async fn what_one_version_cannot_read_another_one_tries_again() {
+async fn what_could_not_be_read_is_tried_again_by_a_process_that_starts() {
     let (mut tandem, ada, _) = parked().await;
     tandem.kill();
     run(&tandem, MEND).await;
-    run(&tandem, "UPDATE parked SET unread_by = 'another'").await;
     tandem.start_again().await;
 
     tandem.until("the edit", || async { tandem.get(&ada.id).await.name.as_deref() == Some("Countess") }).await;
