@@ -150,7 +150,10 @@ fn password(store_dir: &Path) -> Result<String, Error> {
     let file = beside(store_dir, "password");
     if file.exists() {
         let password = std::fs::read_to_string(&file).map_err(io(format!("read {}", file.display())))?;
-        return Ok(password.trim().to_owned());
+        // Whoever was killed while writing it has left none.
+        if !password.trim().is_empty() {
+            return Ok(password.trim().to_owned());
+        }
     }
     // A letter first: nats-server would read a number.
     let password = format!("p{:032x}", rand::random::<u128>());
