@@ -111,7 +111,7 @@ mod tests {
         let pool = PgPool::connect(&tandem_local::test::database().await.url).await?;
         for (statement, corrupt) in [
             ("SELECT FROM no_such_table", false),
-            ("SET ROLE no_such_role", false),
+            ("GRANT no_such_role TO CURRENT_USER", false),
             ("SELECT 'x'::jsonb", true),
             ("SELECT repeat('x', 10)::char(5)::integer", true),
         ] {
