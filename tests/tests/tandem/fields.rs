@@ -212,6 +212,7 @@ async fn an_empty_text_unsets_here_and_in_stripe() {
     let renamed = json!({"id": id, "name": "Ada", "email": ""});
     let answer = tandem.http().put(tandem.at("/customer")).json(&renamed).send().await.unwrap();
     assert_eq!(answer.status(), 200);
+    tandem.settled().await;
     assert_eq!(tandem.get(&id).await.email, None);
     let unnamed = tandem.post("/customer", json!({"name": "", "email": "ada@new.example"})).await;
     assert_eq!(unnamed.status(), 422);
