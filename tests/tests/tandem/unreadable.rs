@@ -3,9 +3,10 @@
 use serde_json::{Value, json};
 use tandem_tests::{Customer, Tandem};
 
-const BREAK: &str = "UPDATE events SET payload = jsonb_set(payload, '{profile}', '7') WHERE event_type = 'created'";
-const MEND: &str =
-    "UPDATE events SET payload = jsonb_set(payload, '{profile}', '{\"name\": \"Ada\"}') WHERE event_type = 'created'";
+// Of the first customer alone: what a process remembers of others stays what is stored.
+const BREAK: &str = "UPDATE events SET payload = jsonb_set(payload, '{profile}', '7') WHERE position = 1";
+const MEND: &str = r#"UPDATE events SET payload = jsonb_set(payload, '{profile}', '{"name": "Ada", "email": "ada@old.example"}')
+                      WHERE position = 1"#;
 
 async fn run(tandem: &Tandem, sql: &str) {
     sqlx::raw_sql(sql).execute(&tandem.database).await.unwrap();
