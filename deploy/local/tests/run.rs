@@ -32,7 +32,10 @@ impl Checkout {
         let program = Path::new(env!("CARGO_BIN_EXE_tandem-local"));
         let stand_in = stand_in();
         for (from, to) in [(program, "tandem-local"), (&stand_in, "tandem"), (&stand_in, "stripe-sim")] {
-            std::fs::copy(from, scratch.path().join(to)).unwrap();
+            // By a program of its own: what another test starts meanwhile would inherit a file that is open here to be written, and
+            // nobody can start that then.
+            let copied = isolated(Path::new("cp")).arg(from).arg(scratch.path().join(to)).status();
+            assert!(copied.unwrap().success());
         }
         let checkout = Self { scratch };
         // As if from last time: the usual ports are for people, and all tests at once would want them.
