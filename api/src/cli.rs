@@ -2,6 +2,7 @@
 
 mod check;
 mod erase;
+mod erasures;
 mod migrate;
 mod out;
 mod pause;
@@ -121,6 +122,9 @@ enum Command {
     /// In the log, in the stream, in what is read, and in what gateways were told. That it was there stays, with its ids. What
     /// Stripe keeps is Stripe's. A running `tandem serve` is needed. Backups keep the text until they expire.
     Erase(erase::Erasing),
+    /// Keep who was erased apart from the database's backups, and erase them again after one was restored
+    #[command(subcommand)]
+    Erasures(erasures::Erasures),
     /// Look after the JetStream stream
     #[command(subcommand)]
     Stream(Stream),
@@ -145,7 +149,8 @@ enum Stream {
     ///
     /// Of use when the stream is of another history, such as after restoring a backup of the database; when somebody else has
     /// published into it; and after an upgrade from a version whose messages have no MAC. PostgreSQL has every event, so none is lost;
-    /// readers outside of Tandem begin anew. Says which read models may show what no event says.
+    /// readers outside of Tandem begin anew. Whoever the old stream says was erased since the backup is erased again first. Says
+    /// which read models may show what no event says.
     Rebuild {
         /// Do not ask
         #[arg(long)]
@@ -204,6 +209,7 @@ async fn run(Arguments { config, command }: Arguments) -> Result<Ended, Failure>
         Command::Pause(asked) => pause::pause_gateway(&config, &asked).await,
         Command::Resume(asked) => pause::resume_gateway(&config, &asked).await,
         Command::Erase(asked) => erase::run(&config, asked).await,
+        Command::Erasures(asked) => erasures::run(&config, asked).await,
         Command::Stream(Stream::Check { json }) => check::check(&config, json).await,
         Command::Stream(Stream::Rebuild { yes }) => check::rebuild(&config, yes).await,
     }

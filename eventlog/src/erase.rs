@@ -64,6 +64,26 @@ pub async fn erase<A: Aggregate>(
     Ok(erased)
 }
 
+/// The same in PostgreSQL alone, for a stream that is about to be made anew from it. Returns how many events it blanked.
+///
+/// # Errors
+/// As [`erase`]'s, but for those of the stream.
+pub async fn erase_rows<A: Aggregate>(
+    pool: &PgPool,
+    aggregate_id: &str,
+    version: u64,
+    upcasters: &[Box<dyn EventUpcaster>],
+    blank: impl Fn(A::Event) -> A::Event,
+) -> Result<u64, EraseError> {
+    let mut blanked = 0;
+    loop {
+        match blank_rows::<A>(pool, aggregate_id, version, upcasters, &blank).await? {
+            0 => return Ok(blanked),
+            more => blanked += more,
+        }
+    }
+}
+
 /// Blanks the rows that are to be blank and are not yet. Returns how many it found.
 async fn blank_rows<A: Aggregate>(
     pool: &PgPool,

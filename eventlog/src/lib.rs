@@ -38,7 +38,7 @@ pub use context::{CommandKey, Context};
 pub use cqrs_es::persist::EventUpcaster;
 pub use database::{epoch, last_position, migrate, signed, unsigned};
 pub use disk::{Disk, Session};
-pub use erase::{EraseError, erase};
+pub use erase::{EraseError, erase, erase_rows};
 pub use feed::Feed;
 pub use follow::follow;
 pub use log::chain;

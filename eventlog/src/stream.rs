@@ -4,9 +4,11 @@ mod check;
 pub(crate) mod missing;
 mod rebuild;
 mod settings;
+mod tail;
 
 pub use check::{Report, check};
 pub use rebuild::{Rebuilt, Unsure, rebuild};
+pub use tail::{Tail, tail};
 
 use crate::answer::answer;
 use crate::cloudevent;

@@ -120,6 +120,20 @@ impl Tandem {
             .expect("the database")
     }
 
+    /// The tables that hold a text, whatever its case, each with how many rows.
+    pub async fn tables_with(&self, text: &str) -> Vec<String> {
+        let names = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1";
+        let names: Vec<String> = sqlx::query_scalar(names).fetch_all(&self.database).await.expect("the database");
+        let mut found = vec![];
+        for name in names {
+            let rows = self.rows(&format!("{name} AS it"), &format!("it::text ILIKE '%{text}%'")).await;
+            if rows > 0 {
+                found.push(format!("{name}: {rows}"));
+            }
+        }
+        found
+    }
+
     async fn work_left(&self) -> (bool, String) {
         let row = sqlx::query(
             "SELECT (SELECT count(*) FROM links WHERE due_seq > done_seq) AS due,

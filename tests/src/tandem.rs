@@ -307,6 +307,11 @@ impl Tandem {
         format!("{}{path}", self.url)
     }
 
+    /// Where a test may keep a file of that name.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
     /// The HTTP client.
     pub fn http(&self) -> &reqwest::Client {
         &self.http

@@ -6,7 +6,7 @@ use serde_json::json;
 use tandem_eventlog::stream::{self, Rebuilt, Unsure};
 
 use super::out::Out;
-use super::{Ended, Failure, confirm};
+use super::{Ended, Failure, confirm, erasures};
 use crate::config::Config;
 use crate::connect;
 
@@ -58,8 +58,19 @@ pub(super) async fn rebuild(config: &Config, yes: bool) -> Result<Ended, Failure
     if !yes {
         confirm(&format!("The stream {} will be deleted and filled anew from PostgreSQL. Go on?", feed.stream))?;
     }
-    let Rebuilt { epoch, unsure } = stream::rebuild(&pool, &nats, &feed).await?;
     let mut out = Out::default();
+    // The old stream alone may know of them.
+    let (erased, unproved) = erasures::again(&pool, &nats, &feed).await?;
+    if erased > 0 {
+        writeln!(out, "Erased again, after a restored backup had brought them back: {erased}.")?;
+    }
+    if unproved > 0 {
+        writeln!(
+            out,
+            "Messages of erasures that are not proved to be Tandem's: {unproved}. `tandem erasures import` erases again by a list that you kept."
+        )?;
+    }
+    let Rebuilt { epoch, unsure } = stream::rebuild(&pool, &nats, &feed).await?;
     writeln!(out, "The stream {} is new, of epoch {epoch}; a running `tandem serve` fills it.", feed.stream)?;
     for Unsure { projection, was_beyond } in unsure {
         let why = if was_beyond {

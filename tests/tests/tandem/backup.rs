@@ -164,3 +164,33 @@ async fn restored_while_it_runs_it_publishes_nothing_until_the_stream_is_rebuilt
     world.assert_whole().await;
     assert_eq!(world.tandem.get(&world.ada.id).await.metadata["plan"], "pro");
 }
+
+/// Fails where the old stream is thrown away unread.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_erased_after_the_backup_is_erased_again_before_the_stream_is_rebuilt() {
+    let mut world = World::backed_up().await;
+    let (ada, eve) = (world.ada.id.clone(), world.eve.id.clone());
+    let tandem = &world.tandem;
+    tandem.delete(&eve).await;
+    tandem.settled().await;
+    let (code, said) = tandem.command(&["erase", &eve, "--yes"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    tandem.settled().await;
+    world.tandem.stop();
+    world.restore();
+    assert!(world.tandem.tables_with("eve@old.example").await.len() > 2, "the backup has her");
+
+    let (code, said) = world.tandem.command(&["stream", "rebuild", "--yes"]).await;
+
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("Erased again, after a restored backup had brought them back: 1."), "{said}");
+    let tandem = &mut world.tandem;
+    tandem.start_again().await;
+    tandem.until("nothing is left of her", || async { tandem.tables_with("eve@old.example").await.is_empty() }).await;
+    tandem.settled().await;
+    assert_eq!(tandem.tables_with("eve@old.example").await, Vec::<String>::new());
+    assert_eq!((tandem.status_of(&eve).await, tandem.status_of(&ada).await), (410, 200));
+    assert_eq!(tandem.events(&eve).await.last().unwrap()["type"], "erased");
+    let (code, said) = tandem.command(&["stream", "check"]).await;
+    assert_eq!(code, Some(0), "{said}");
+}

@@ -9,16 +9,7 @@ const PERSON: &str = "lovelace";
 
 /// The tables in which she still is.
 async fn tables_with_her(tandem: &Tandem) -> Vec<String> {
-    let names = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1";
-    let names: Vec<String> = sqlx::query_scalar(names).fetch_all(&tandem.database).await.unwrap();
-    let mut found = vec![];
-    for name in names {
-        let rows = tandem.rows(&format!("{name} AS it"), &format!("it::text ILIKE '%{PERSON}%'")).await;
-        if rows > 0 {
-            found.push(format!("{name}: {rows}"));
-        }
-    }
-    found
+    tandem.tables_with(PERSON).await
 }
 
 /// Erased customers keep their events, and the stream its positions.
@@ -262,4 +253,37 @@ async fn postgresql_keeps_no_samples_of_what_is_stored_of_a_person_as_json() {
     assert_eq!(samples, 0);
     tandem.delete(&ada).await;
     erased(&tandem, &ada).await;
+}
+
+#[tokio::test]
+async fn a_list_of_erasures_erases_again() {
+    let tandem = Tandem::start().await;
+    let ada = tandem.create("Ada Lovelace", "ada@lovelace.example").await;
+    let eve = tandem.create("Eve", "eve@x.example").await;
+    tandem.settled().await;
+    assert_eq!(tandem.command(&["erasures", "export"]).await, (Some(0), String::new()));
+    let list = tandem.file("erasures.jsonl");
+    let unknown = "0192f0c1-5f5e-7d1c-b2a4-0d5f3c1a9e77";
+    let line = |id: &str| format!("{{\"customer_id\":\"{id}\",\"erased_at\":\"2026-01-02T03:04:05Z\"}}\n");
+    std::fs::write(&list, line(&ada.id) + &line(unknown) + "{}").unwrap();
+    let list = list.to_str().unwrap();
+    let (code, said) = tandem.command(&["erasures", "import", list, "--yes"]).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("line 3: missing field `customer_id`"), "{said}");
+    assert_eq!(tandem.status_of(&ada.id).await, 200, "a list with an error in it erases nobody");
+    std::fs::write(list, line(&ada.id) + &line(unknown)).unwrap();
+
+    let (code, said) = tandem.command(&["erasures", "import", list, "--yes"]).await;
+
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("Erased: 1. Not in this database: 1."), "{said}");
+    tandem.settled().await;
+    assert_eq!((tandem.status_of(&ada.id).await, tandem.status_of(&eve.id).await), (410, 200));
+    tandem.until("nothing is left of her", || async { tables_with_her(&tandem).await.is_empty() }).await;
+    assert!(sound(&tandem).await);
+    assert_eq!(tandem.command(&["erasures", "export"]).await, (Some(0), line(&ada.id)));
+    let left = tandem.stripe.customers().await.unwrap().into_iter().filter(|one| !one.deleted).count();
+    assert_eq!(left, 1, "it is deleted in Stripe, too");
+    let (code, said) = tandem.command(&["erasures", "import", list, "--yes"]).await;
+    assert_eq!(code, Some(0), "again does no harm: {said}");
 }
