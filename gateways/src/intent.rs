@@ -162,13 +162,20 @@ pub(crate) async fn spoil(tx: &mut PgTransaction<'_>, key: &str) -> Result<(), s
     Ok(())
 }
 
-/// Ends an intent, in the transaction that stores what came of it.
+/// Ends an intent, in the transaction that stores what came of it. That of an erased customer is forgotten: it says what was sent.
 pub(crate) async fn close(tx: &mut PgTransaction<'_>, key: &str, outcome: Outcome) -> Result<(), sqlx::Error> {
     let state = match outcome {
         Outcome::Executed => "executed",
         Outcome::Abandoned => "abandoned",
     };
-    sqlx::query("UPDATE intents SET state = $2 WHERE key = $1").bind(key).bind(state).execute(&mut **tx).await?;
+    sqlx::query(
+        "WITH forgotten AS (DELETE FROM intents USING links WHERE key = $1 AND links.id = link_id AND erased RETURNING key)
+         UPDATE intents SET state = $2 WHERE key = $1 AND NOT EXISTS (SELECT FROM forgotten)",
+    )
+    .bind(key)
+    .bind(state)
+    .execute(&mut **tx)
+    .await?;
     Ok(())
 }
 

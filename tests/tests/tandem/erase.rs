@@ -287,3 +287,29 @@ async fn a_list_of_erasures_erases_again() {
     let (code, said) = tandem.command(&["erasures", "import", list, "--yes"]).await;
     assert_eq!(code, Some(0), "again does no harm: {said}");
 }
+
+/// Fails where a call that was out at the erasure keeps its body once it is answered, or its reply becomes the link's base.
+#[tokio::test]
+async fn a_reply_that_comes_after_the_erasure_brings_nothing_back() {
+    for before_the_work in [true, false] {
+        let tandem = Tandem::start().await;
+        let ada = tandem.create("Ada Lovelace", "ada@lovelace.example").await;
+        tandem.settled().await;
+        let fault = if before_the_work { Fault::Hang } else { Fault::HangReply };
+        let out = tandem.stripe.fault(fault.on("POST", "/v1/customers/*")).await.unwrap();
+        tandem.patch(&ada.id, json!({"phone": "lovelace 7"})).await;
+        tandem.stripe.fault_reached(out, 1).await.unwrap();
+        let list = tandem.file("erasures.jsonl");
+        let line = format!("{{\"customer_id\":\"{}\",\"erased_at\":\"2026-01-02T03:04:05Z\"}}\n", ada.id);
+        std::fs::write(&list, line).unwrap();
+        let (code, said) = tandem.command(&["erasures", "import", list.to_str().unwrap(), "--yes"]).await;
+        assert_eq!(code, Some(0), "{said}");
+
+        tandem.stripe.release_fault(out).await.unwrap();
+
+        tandem.settled().await;
+        tandem.until("nothing is left of her", || async { tables_with_her(&tandem).await.is_empty() }).await;
+        assert!(tandem.stripe.customers().await.unwrap().iter().all(|one| one.deleted));
+        assert!(sound(&tandem).await);
+    }
+}
