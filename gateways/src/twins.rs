@@ -59,9 +59,13 @@ fn key(email: &str) -> String {
 /// The customers with this email that the gateway has no object of, as far as any link knows.
 pub(crate) async fn customers(pool: &PgPool, gateway: &GatewayName, email: &str) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar(
-        "SELECT customer_id FROM emails e JOIN links l USING (gateway, customer_id)
-         WHERE gateway = $1 AND e.email = $2 AND l.remote_id IS NULL AND l.state = 'active' AND NOT l.apart
-         ORDER BY customer_id",
+        // Emails have no statistics: of a plain join the planner expects thousands, and reads all links. OFFSET 0 keeps it from that.
+        "SELECT customer_id FROM emails e, LATERAL (
+             SELECT FROM links l
+             WHERE l.gateway = e.gateway AND l.customer_id = e.customer_id AND l.remote_id IS NULL AND l.state = 'active'
+               AND NOT l.apart
+             OFFSET 0) AS uncreated
+         WHERE e.gateway = $1 AND e.email = $2 ORDER BY customer_id",
     )
     .bind(gateway.as_str())
     .bind(key(email))
@@ -80,10 +84,13 @@ pub(crate) async fn told(
     email: &str,
 ) -> Result<Vec<(String, Option<CustomerId>)>, sqlx::Error> {
     let rows: Vec<(String, Json<RemoteChange>)> = sqlx::query_as(&format!(
-        "SELECT l.remote_id, b.change FROM inbox b JOIN links l ON l.id = b.link_id
-         WHERE b.gateway = $1 AND b.email_key = $2
-           AND l.remote_id = b.change ->> 'remote_id' AND {TO_IMPORT}
-           AND NOT EXISTS (SELECT FROM inbox later WHERE later.link_id = l.id AND later.id > b.id)"
+        // As above.
+        "SELECT waiting.remote_id, b.change FROM inbox b, LATERAL (
+             SELECT l.remote_id FROM links l
+             WHERE l.id = b.link_id AND l.remote_id = b.change ->> 'remote_id' AND {TO_IMPORT}
+               AND NOT EXISTS (SELECT FROM inbox later WHERE later.link_id = l.id AND later.id > b.id)
+             OFFSET 0) AS waiting
+         WHERE b.gateway = $1 AND b.email_key = $2 AND b.link_id IS NOT NULL"
     ))
     .bind(gateway.as_str())
     .bind(key(email))

@@ -129,11 +129,18 @@ impl Customers {
     /// When the database is away.
     pub async fn list(&self, search: &Search) -> Result<Page, sqlx::Error> {
         let limit = i64::from(search.limit);
-        let mut query =
-            QueryBuilder::<Postgres>::new(format!("SELECT {COLUMNS} FROM customers WHERE state = 'active'"));
+        let mut query = QueryBuilder::<Postgres>::new("");
+        let mut source = "customers WHERE state = 'active'";
         if let Some(email) = &search.email {
-            query.push(" AND email_key = ").push_bind(EmailKey::of(email).stored());
+            // Keys have no statistics, since these outlive who is erased: the planner would walk through all customers in the order
+            // that is asked for until it has found enough.
+            query.push(format!(
+                "WITH found AS MATERIALIZED (SELECT {COLUMNS}, email_key FROM {source} AND email_key = "
+            ));
+            query.push_bind(EmailKey::of(email).stored()).push(") ");
+            source = "found WHERE true";
         }
+        query.push(format!("SELECT {COLUMNS} FROM {source}"));
         if let Some(q) = &search.q {
             let pattern = format!("%{}%", escaped(&q.to_lowercase()));
             query.push(" AND (name_key LIKE ").push_bind(pattern.clone());

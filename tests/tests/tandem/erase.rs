@@ -237,9 +237,12 @@ async fn what_a_plan_or_a_verification_had_read_before_the_erasure_is_not_stored
 
 /// What PostgreSQL samples of a column stays when its rows are blank. A new column is listed here, or has no statistics.
 #[tokio::test]
-async fn postgresql_keeps_no_samples_of_what_is_stored_of_a_person_as_json() {
+async fn postgresql_keeps_no_samples_of_what_is_stored_of_a_person() {
     let tandem = Tandem::start().await;
     let (ada, _) = lovelace(&tandem).await;
+    let other = [("name", "Countess Lovelace"), ("email", "countess@lovelace.example")];
+    let other = tandem.stripe.create(&other).await.unwrap().id;
+    tandem.settled().await;
     sqlx::query("ANALYZE").execute(&tandem.database).await.unwrap();
     let sampled =
         "SELECT a.attrelid::regclass || '.' || a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
@@ -251,6 +254,20 @@ async fn postgresql_keeps_no_samples_of_what_is_stored_of_a_person_as_json() {
     let samples = "SELECT count(*) FROM pg_stats WHERE schemaname = 'public' AND attname = 'profile'";
     let samples: i64 = sqlx::query_scalar(samples).fetch_one(&tandem.database).await.unwrap();
     assert_eq!(samples, 0);
+    // A text may be anything: those that hold something of the two now are looked at.
+    let texts =
+        "SELECT a.attrelid::regclass::text, quote_ident(a.attname) FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+         WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
+           AND a.atttypid IN ('text'::regtype, 'text[]'::regtype) AND coalesce(a.attstattarget, -1) <> 0 ORDER BY 1, 2";
+    let texts: Vec<(String, String)> = sqlx::query_as(texts).fetch_all(&tandem.database).await.unwrap();
+    for (table, column) in texts {
+        let held = tandem.rows(&table, &format!("{column}::text ILIKE '%{PERSON}%'")).await;
+        assert_eq!(held, 0, "{table}.{column} has statistics");
+    }
+    let also = tandem.customers().await.into_iter().find(|one| one.id != ada).unwrap().id;
+    tandem.stripe.delete(&other).await.unwrap();
+    tandem.until("it is deleted here", || async { tandem.status_of(&also).await == 410 }).await;
+    assert_eq!(tandem.command(&["erase", &also, "--yes"]).await.0, Some(0));
     tandem.delete(&ada).await;
     erased(&tandem, &ada).await;
 }
