@@ -4,6 +4,7 @@
 
 mod accounts;
 mod backup;
+mod canary;
 mod conflicts;
 mod convergence;
 mod copies;
