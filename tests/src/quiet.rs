@@ -1,7 +1,9 @@
 //! Waiting for the work: until nothing is due anywhere.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sqlx::Row;
 use tandem_local::test::Looks;
 
@@ -50,14 +52,19 @@ impl Tandem {
     pub async fn swept(&self) {
         // The one under way does not count.
         for _ in 0..2 {
-            let before = self.last_sweep().await;
-            self.until("a sweep", || async { self.last_sweep().await > before }).await;
+            let before = self.last_sweeps().await;
+            self.until("a sweep of each account", || async {
+                let now = self.last_sweeps().await;
+                self.gateways().all(|gateway| now.get(gateway) > before.get(gateway))
+            })
+            .await;
         }
     }
 
-    async fn last_sweep(&self) -> Option<String> {
-        let last = sqlx::query_scalar("SELECT min(swept_at)::text FROM sweeps").fetch_one(&self.database).await;
-        last.expect("the database")
+    async fn last_sweeps(&self) -> BTreeMap<String, DateTime<Utc>> {
+        let last = sqlx::query_as("SELECT gateway, swept_at FROM sweeps WHERE swept_at IS NOT NULL");
+        let last: Vec<(String, DateTime<Utc>)> = last.fetch_all(&self.database).await.expect("the database");
+        last.into_iter().collect()
     }
 
     /// Waits for a condition, looking again and again.
