@@ -2,13 +2,13 @@
 
 mod check;
 pub(crate) mod missing;
+mod proved;
 mod rebuild;
 mod settings;
-mod tail;
 
 pub use check::{Report, check};
+pub use proved::{Proved, proved};
 pub use rebuild::{Rebuilt, Unsure, rebuild};
-pub use tail::{Tail, tail};
 
 use crate::answer::answer;
 use crate::cloudevent;

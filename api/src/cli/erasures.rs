@@ -1,6 +1,6 @@
 //! `tandem erasures export` and `tandem erasures import`, and who was erased after a restored backup was made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use tandem_domain::{Customer, CustomerCommand, CustomerEvent, CustomerId, Delete, Erase, upcasters};
-use tandem_eventlog::stream::{self, Tail};
+use tandem_eventlog::stream::{self, Proved};
 use tandem_eventlog::{Context, Feed, Store, Wake, erase, erase_rows};
 use tandem_gateways::forget_customer;
 
@@ -91,20 +91,46 @@ async fn import(config: &Config, pool: &PgPool, file: &Path, yes: bool) -> Resul
     Ok(Ended::Well)
 }
 
-/// Erases again whom the stream proves to have been erased after the database's last position, in PostgreSQL alone: for a stream
-/// that is about to be made anew. Returns how many that were, and how many messages say so without proof.
+/// Erases again whom the stream proves to have been erased and this database does not know to be, in PostgreSQL alone: for a stream
+/// that is about to be made anew. Returns how many that were, and of how many more messages say so without proof.
 pub(super) async fn again(pool: &PgPool, nats: &Client, feed: &Feed) -> Result<(u64, u64), Failure> {
-    let Tail { events, unproved } = stream::tail(pool, nats, feed, "customer", "erased").await?;
+    let Proved { events, unproved } = stream::proved(pool, nats, feed, "customer", "erased").await?;
     let erasures = events.into_iter().map(|event| erasure(&event.aggregate_id, event.payload));
+    let erasures = last_of_each(erasures.collect::<Result<Vec<_>, _>>()?);
+    let claimed: Vec<String> = unproved.iter().filter_map(|subject| customer_of(feed, subject)).collect();
+    let named = erasures.iter().map(|erasure| erasure.customer_id.to_string());
+    let done = done(pool, &named.chain(claimed.iter().cloned()).collect::<Vec<_>>()).await?;
     let mut erased = 0;
-    for Erasure { customer_id, erased_at } in last_of_each(erasures.collect::<Result<Vec<_>, _>>()?) {
+    for Erasure { customer_id, erased_at } in erasures {
+        let id = customer_id.to_string();
+        if done.contains(&id) {
+            continue;
+        }
         if let Some(version) = end(pool, nats, feed, customer_id, erased_at).await? {
-            let id = customer_id.to_string();
             erase_rows::<Customer>(pool, &id, version, &upcasters(), CustomerEvent::blanked).await?;
             erased += 1;
         }
     }
-    Ok((erased, unproved))
+    Ok((erased, claimed.iter().filter(|customer| !done.contains(*customer)).count() as u64))
+}
+
+/// Which of these customers are erased in this database, all of their events.
+async fn done(pool: &PgPool, customers: &[String]) -> Result<HashSet<String>, sqlx::Error> {
+    let done: Vec<String> = sqlx::query_scalar(
+        "SELECT DISTINCT aggregate_id FROM events erasure
+         WHERE aggregate_type = 'customer' AND aggregate_id = ANY($1) AND event_type = 'erased' AND NOT EXISTS (
+             SELECT FROM events before WHERE before.aggregate_type = 'customer' AND before.aggregate_id = erasure.aggregate_id
+             AND before.sequence < erasure.sequence AND NOT before.erased AND before.event_type <> 'erased')",
+    )
+    .bind(customers)
+    .fetch_all(pool)
+    .await?;
+    Ok(done.into_iter().collect())
+}
+
+fn customer_of(feed: &Feed, subject: &str) -> Option<String> {
+    let of_customers = subject.strip_prefix(&feed.root)?.strip_prefix(".customer.")?;
+    Some(of_customers.strip_suffix(".erased")?.to_owned())
 }
 
 /// Appends that the customer is erased, and before that, of a living one, that it is deleted, and blanks what gateways were told.

@@ -64,6 +64,21 @@ impl World {
         });
     }
 
+    /// Waits until the running process says that the stream is not the database's.
+    async fn noticed(&self) -> String {
+        let tandem = &self.tandem;
+        tandem
+            .find("it notices", || async {
+                let ready = tandem.http().get(tandem.at("/readyz")).send().await.ok()?;
+                let body: serde_json::Value = ready.json().await.ok()?;
+                body["relay"]["problem"]
+                    .as_str()
+                    .filter(|problem| problem.contains("stream rebuild"))
+                    .map(str::to_owned)
+            })
+            .await
+    }
+
     async fn stream_last(&self) -> u64 {
         let nats = async_nats::connect(&self.tandem.nats_url).await.unwrap();
         let stream = jetstream::new(nats).get_stream(&self.tandem.stream).await.unwrap();
@@ -138,14 +153,7 @@ async fn restored_while_it_runs_it_publishes_nothing_until_the_stream_is_rebuilt
     let last = world.stream_last().await;
     world.restore();
 
-    let problem = world
-        .tandem
-        .find("it notices", || async {
-            let ready = world.tandem.http().get(world.tandem.at("/readyz")).send().await.ok()?;
-            let body: serde_json::Value = ready.json().await.ok()?;
-            body["relay"]["problem"].as_str().filter(|problem| problem.contains("stream rebuild")).map(str::to_owned)
-        })
-        .await;
+    let problem = world.noticed().await;
     assert!(problem.contains("ahead of the database"), "{problem}");
     assert_eq!(world.stream_last().await, last);
     // Writes are taken: they are in PostgreSQL, and built on what that holds.
@@ -193,4 +201,40 @@ async fn who_was_erased_after_the_backup_is_erased_again_before_the_stream_is_re
     assert_eq!(tandem.events(&eve).await.last().unwrap()["type"], "erased");
     let (code, said) = tandem.command(&["stream", "check"]).await;
     assert_eq!(code, Some(0), "{said}");
+}
+
+/// Fails where the old stream is read only beyond the database's last position.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_erased_after_the_backup_is_erased_again_whatever_was_written_since() {
+    let mut world = World::backed_up().await;
+    let (ada, eve) = (world.ada.id.clone(), world.eve.id.clone());
+    let tandem = &world.tandem;
+    tandem.delete(&eve).await;
+    tandem.settled().await;
+    let (code, said) = tandem.command(&["erase", &eve, "--yes"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    tandem.settled().await;
+    let last = world.stream_last().await;
+    world.restore();
+    world.noticed().await;
+    let tandem = &mut world.tandem;
+    for round in 0..last {
+        tandem.patch(&ada, json!({"metadata": {"round": round.to_string()}})).await;
+    }
+    let passed = "SELECT last_position > $1 FROM feed";
+    tandem
+        .until("the database is beyond the old stream's end", || async {
+            sqlx::query_scalar(passed).bind(last as i64).fetch_one(&tandem.database).await.unwrap()
+        })
+        .await;
+
+    let (code, said) = tandem.command(&["stream", "rebuild", "--yes"]).await;
+
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("Erased again, after a restored backup had brought them back: 1."), "{said}");
+    tandem.ready().await;
+    tandem.until("nothing is left of her", || async { tandem.tables_with("eve@old.example").await.is_empty() }).await;
+    tandem.settled().await;
+    assert_eq!(tandem.tables_with("eve@old.example").await, Vec::<String>::new());
+    assert_eq!((tandem.status_of(&eve).await, tandem.status_of(&ada).await), (410, 200));
 }

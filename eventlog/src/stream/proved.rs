@@ -1,4 +1,4 @@
-//! What a stream still tells that a restored database no longer knows.
+//! What a stream proves to have happened, whether or not a restored database still knows it.
 
 use super::{StreamError, open};
 use crate::cloudevent;
@@ -9,34 +9,34 @@ use async_nats::Client;
 use async_nats::jetstream::stream::RawMessageErrorKind;
 use sqlx::PgPool;
 
-/// What [`tail`] found.
+/// What [`proved`] found.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Tail {
+pub struct Proved {
     /// The events, in their order.
     pub events: Vec<Recorded>,
-    /// How many messages more are on such a subject, but the database's key does not prove that the relay made them.
-    pub unproved: u64,
+    /// The subjects of messages that the database's key does not prove to be the relay's.
+    pub unproved: Vec<String>,
 }
 
-/// Reads the events of one type beyond the database's last position from the stream: after a backup was restored, those that
-/// happened since it was made. Empty if there is no stream. One call to NATS for each event found.
+/// Reads all events of one type that the stream has, wherever the database is: one that was restored, and written to since, has
+/// events of its own at the positions of those that it lost. Empty if there is no stream. One call to NATS for each event found.
 ///
 /// # Errors
 /// The database or NATS is unavailable, or a message of the relay's own cannot be read.
-pub async fn tail(
+pub async fn proved(
     pool: &PgPool,
     nats: &Client,
     feed: &Feed,
     aggregate_type: &str,
     event_type: &str,
-) -> Result<Tail, StreamError> {
+) -> Result<Proved, StreamError> {
     let stream = match open(nats, feed).await {
-        Err(StreamError::NotFound(_)) => return Ok(Tail::default()),
+        Err(StreamError::NotFound(_)) => return Ok(Proved::default()),
         opened => opened?,
     };
-    let FeedRow { last, key, .. } = FeedRow::read(pool).await?;
+    let key = FeedRow::read(pool).await?.key;
     let subject = feed.subject(aggregate_type, "*", event_type);
-    let (mut found, mut next) = (Tail::default(), last + 1);
+    let (mut found, mut next) = (Proved::default(), 1);
     loop {
         let message = match stream.get_first_raw_message_by_subject(&subject, next).await {
             Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => return Ok(found),
@@ -44,7 +44,7 @@ pub async fn tail(
         };
         next = message.sequence + 1;
         match key.check(&message) {
-            Err(_) => found.unproved += 1,
+            Err(_) => found.unproved.push(message.subject.to_string()),
             Ok(()) => {
                 let event: Result<Recorded, RecordedError> = cloudevent::parse(&message.headers, &message.payload);
                 found.events.push(event.map_err(StreamError::nats)?);
