@@ -1,5 +1,6 @@
 //! What the routes work with.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::ApiKeys;
 use crate::clock::Clock;
+use crate::config::NatsConfig;
 use crate::health::LastSeen;
 
 /// The state of the service, shared by its routes. Cheap to clone.
@@ -20,6 +22,8 @@ use crate::health::LastSeen;
 pub(crate) struct App {
     pub(crate) pool: PgPool,
     pub(crate) nats: async_nats::Client,
+    /// How it connects: tells why it does not.
+    pub(crate) nats_config: Arc<NatsConfig>,
     pub(crate) feed: Feed,
     pub(crate) store: Store<Customer>,
     pub(crate) customers: Customers,

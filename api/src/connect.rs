@@ -1,8 +1,9 @@
 //! Connecting to PostgreSQL and to NATS.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use async_nats::Event;
+use async_nats::{ClientError, Event};
 use secrecy::ExposeSecret;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
@@ -74,14 +75,18 @@ pub(crate) async fn probe(options: &PgConnectOptions) -> Result<(), Unreachable>
 /// # Errors
 /// A setting is wrong, or its file cannot be read.
 pub(crate) async fn nats(config: &Config) -> Result<async_nats::Client, ConfigError> {
-    let (servers, options) = crate::nats::options(config)?;
+    let (servers, options) = crate::nats::options(&config.nats)?;
+    let failing = Arc::new(Mutex::new(None));
     options
         .subscription_capacity(WAITING)
         .retry_on_initial_connect()
         .reconnect_delay_callback(|attempts| {
             Duration::from_millis(u64::try_from(attempts).unwrap_or(u64::MAX).saturating_mul(50).min(1000))
         })
-        .event_callback(|event| async move { tell(&event) })
+        .event_callback(move |event| {
+            let failing = Arc::clone(&failing);
+            async move { tell(&event, &mut failing.lock().unwrap_or_else(PoisonError::into_inner)) }
+        })
         .connect(servers)
         .await
         .map_err(|_| wrong("TANDEM_NATS__URL", "is no URL of a NATS server"))
@@ -92,16 +97,24 @@ pub(crate) async fn nats(config: &Config) -> Result<async_nats::Client, ConfigEr
 /// # Errors
 /// A setting is wrong, or NATS refuses us. That it is away is no failure.
 pub(crate) async fn nats_now(config: &Config) -> Result<async_nats::Client, Box<dyn std::error::Error + Send + Sync>> {
-    let (servers, options) = crate::nats::options(config)?;
+    let (servers, options) = crate::nats::options(&config.nats)?;
     crate::nats::probe(&servers, options).await?;
     Ok(nats(config).await?)
 }
 
-fn tell(event: &Event) {
+/// Logs an event; attempts that fail for the same reason as the one before, at DEBUG only.
+fn tell(event: &Event, failing: &mut Option<String>) {
     match event {
-        Event::Connected => tracing::info!("connected to NATS"),
+        Event::Connected => {
+            *failing = None;
+            tracing::info!("connected to NATS");
+        }
         Event::Disconnected => tracing::warn!("lost the connection to NATS; connecting again"),
         Event::ServerError(error) => tracing::warn!(%error, "NATS reports an error"),
+        Event::ClientError(ClientError::Other(reason)) if failing.as_ref() != Some(reason) => {
+            tracing::warn!(reason, "there is no connection to NATS; trying again and again");
+            *failing = Some(reason.clone());
+        }
         Event::ClientError(error) => tracing::debug!(%error, "the NATS client reports an error"),
         other => tracing::debug!(event = %other, "NATS"),
     }

@@ -18,9 +18,10 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::log::chain;
+use crate::nats;
 use crate::problem::{Admission, Problem};
 
-/// Longest wait for the database's answer.
+/// Longest wait for the answer of PostgreSQL, and of NATS.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long those without a key are told the same.
@@ -193,14 +194,15 @@ impl App {
 
     async fn readiness(&self) -> Readiness {
         let starting = self.starting.borrow().clone();
-        let measured = match tokio::time::timeout(PATIENCE, lag(&self.pool)).await {
+        let measured = tokio::time::timeout(PATIENCE, lag(&self.pool));
+        let (measured, without_nats) = tokio::join!(measured, self.without_nats());
+        let measured = match measured {
             Ok(Ok(lag)) => Ok(lag),
             // Before the first migration there are no tables.
             Ok(Err(error)) => Err(chain(&error)),
             Err(_) => Err("it does not answer in time".to_owned()),
         };
-        let connected = self.nats.connection_state() == Connection::Connected;
-        let nats = PartBody { ok: connected, problem: (!connected).then(|| "there is no connection".to_owned()) };
+        let nats = PartBody { ok: without_nats.is_none(), problem: without_nats };
         let (postgresql, lag) = match measured {
             Ok(lag) => {
                 let problem = (!lag.writable).then(|| "it takes no writes: a standby, or set read-only".to_owned());
@@ -221,6 +223,19 @@ impl App {
             && relay.ok
             && projectors.iter().all(|projector| projector.ok);
         Readiness { ready, starting, postgresql, nats, relay, projectors }
+    }
+
+    /// Why there is no connection to NATS: asked of a new one, since the client that connects again and again tells nobody.
+    async fn without_nats(&self) -> Option<String> {
+        if self.nats.connection_state() == Connection::Connected {
+            return None;
+        }
+        let asked = async {
+            let (servers, options) = nats::options(&self.nats_config).map_err(|error| chain(&error))?;
+            nats::probe(&servers, options).await.map_err(|refused| chain(&refused))
+        };
+        let refused = tokio::time::timeout(PATIENCE, asked).await.ok().and_then(Result::err);
+        Some(refused.unwrap_or_else(|| "there is no connection".to_owned()))
     }
 
     fn relay_body(&self, lag: &FeedLag) -> RelayBody {

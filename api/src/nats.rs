@@ -9,7 +9,7 @@ use async_nats::{ConnectError, ConnectErrorKind, ConnectOptions, ServerAddr};
 use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::config::{Config, ConfigError, NatsConfig};
+use crate::config::{ConfigError, NatsConfig};
 use crate::connect::wrong;
 
 /// How long a connection may take.
@@ -115,8 +115,7 @@ fn servers(nats: &NatsConfig) -> Result<(Vec<ServerAddr>, Option<Login>), Config
 ///
 /// # Errors
 /// Names the setting whose file cannot be used.
-pub(crate) fn options(config: &Config) -> Result<(Vec<ServerAddr>, ConnectOptions), ConfigError> {
-    let nats = &config.nats;
+pub(crate) fn options(nats: &NatsConfig) -> Result<(Vec<ServerAddr>, ConnectOptions), ConfigError> {
     check(nats)?;
     let (servers, in_url) = servers(nats)?;
     let mut options = ConnectOptions::new().name("tandem");

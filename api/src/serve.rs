@@ -217,6 +217,7 @@ async fn wire(
         customers: Customers::new(pool.clone()),
         pool,
         nats,
+        nats_config: Arc::new(config.nats.clone()),
         feed,
         store,
         gateways,

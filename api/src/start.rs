@@ -68,7 +68,7 @@ pub(crate) async fn start(
     waiting.send_replace(Some("NATS".to_owned()));
     until_done(waiting, async || {
         if nats.connection_state() != State::Connected {
-            let (servers, options) = nats::options(config)?;
+            let (servers, options) = nats::options(&config.nats)?;
             nats::probe(&servers, options).await?;
         }
         stream::prepare(pool, nats, feed).await.map_err(StartError::Stream)

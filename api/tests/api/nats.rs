@@ -79,6 +79,27 @@ async fn a_user_and_a_password_are_sent() {
     .await;
 }
 
+/// Somebody has changed the password while the service runs. Fails where it is only told that there is no connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_service_says_that_it_is_refused() {
+    let mut server = own_nats_with(|_| "authorization { user: tandem, password: \"before\" }".to_owned()).await;
+    let url = with_user(&server, "tandem:before");
+    let service = Service::start_with(|config| config.nats.url = url.into()).await;
+    service.ready().await;
+    let file = server.store_dir().with_file_name("nats.conf");
+    tokio::task::block_in_place(|| {
+        std::fs::write(file, "authorization { user: tandem, password: \"after\" }").unwrap();
+        server.restart().unwrap();
+    });
+
+    let told =
+        |part: &Value| part["problem"].as_str().is_some_and(|told| told.contains("it refuses these credentials"));
+    let ready = service.until("/readyz", |answer| told(&answer.body["nats"])).await;
+
+    assert_eq!(ready.status, 503);
+    assert!(!ready.body.to_string().contains("before"), "{}", ready.body);
+}
+
 #[tokio::test]
 async fn a_token_is_sent() {
     let folder = TempDir::new().unwrap();
