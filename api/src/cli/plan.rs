@@ -208,6 +208,7 @@ pub(super) async fn carry_out(config: &Config, asked: Applying) -> Result<Ended,
     let mut out = Out::default();
     writeln!(out, "{} carried out; `tandem serve` does what they lead to.", applied.done)?;
     for (count, what) in [
+        (applied.asked, "have the id of a customer that has another object: a person is asked, see `GET /parked`"),
         (applied.changed, "have changed since the plan, and are left: plan again"),
         (applied.differ, "differ, and are left: say --fields-from catalog or --fields-from gateway"),
         (applied.busy, "are just being created there, and are left: apply again"),

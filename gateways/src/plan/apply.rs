@@ -45,6 +45,8 @@ pub enum FieldsFrom {
 pub struct Applied {
     /// Carried out.
     pub done: u64,
+    /// Told to `tandem serve`, which parks each as a `duplicate` of a living customer's object.
+    pub asked: u64,
     /// Left for good, because a side had changed since the plan: plan again.
     pub changed: u64,
     /// Left, because both sides differ and nobody said whose fields stay.
@@ -63,7 +65,7 @@ const AT_ONCE: usize = 16;
 pub async fn apply(sides: &Sides, plan: i64, how: &Apply, tell: Tell<'_>) -> Result<Applied, SurveyError> {
     let (mut applied, mut after) = (Applied::default(), 0);
     loop {
-        let left = how.limit.map_or(u64::MAX, |limit| limit.saturating_sub(applied.done));
+        let left = how.limit.map_or(u64::MAX, |limit| limit.saturating_sub(applied.done + applied.asked));
         let items = planned(&sides.pool, plan, how, after, left.min(AT_ONCE as u64)).await?;
         let Some(last) = items.last() else { return Ok(applied) };
         after = last.n;
@@ -72,13 +74,14 @@ pub async fn apply(sides: &Sides, plan: i64, how: &Apply, tell: Tell<'_>) -> Res
         for end in ends {
             let counted = match end {
                 End::Done => &mut applied.done,
+                End::Asked => &mut applied.asked,
                 End::Changed => &mut applied.changed,
                 End::Differs => &mut applied.differ,
                 End::Busy => &mut applied.busy,
             };
             *counted += 1;
         }
-        let looked_at = applied.done + applied.changed + applied.differ + applied.busy;
+        let looked_at = applied.done + applied.asked + applied.changed + applied.differ + applied.busy;
         tell(Progress { looked_at, ..Progress::default() });
     }
 }
@@ -99,6 +102,7 @@ async fn planned(pool: &PgPool, plan: i64, how: &Apply, after: i64, limit: u64) 
 
 enum End {
     Done,
+    Asked,
     Changed,
     Differs,
     Busy,
@@ -127,16 +131,16 @@ async fn one(sides: &Sides, plan: i64, how: &Apply, item: &Item) -> Result<End, 
         return Ok(End::Done);
     }
     match carry_out(&mut tx, sides, plan, how, item, seen.as_ref()).await? {
-        Adopted::Linked => {
-            mark(&mut tx, plan, item.n, "done").await?;
-            tx.commit().await?;
-            Ok(End::Done)
-        }
-        Adopted::Busy => Ok(End::Busy),
-        Adopted::Taken => {
+        End::Changed => {
             tx.rollback().await?;
             changed(&sides.pool, plan, item).await
         }
+        end @ (End::Done | End::Asked) => {
+            mark(&mut tx, plan, item.n, "done").await?;
+            tx.commit().await?;
+            Ok(end)
+        }
+        end @ (End::Differs | End::Busy) => Ok(end),
     }
 }
 
@@ -147,7 +151,7 @@ async fn carry_out(
     how: &Apply,
     item: &Item,
     seen: Option<&Seen>,
-) -> Result<Adopted, SurveyError> {
+) -> Result<End, SurveyError> {
     let gateway = sides.gateway.name();
     match (&item.here, &item.there, item.customer(), seen) {
         (Some(here), Some(there), Some(CustomerId(customer)), Some(seen)) => {
@@ -156,15 +160,19 @@ async fn carry_out(
                 Some(FieldsFrom::Gateway) => here,
                 Some(FieldsFrom::Catalog) | None => there,
             };
-            let Some(remote_id) = item.remote_id.as_deref() else { return Ok(Adopted::Taken) };
-            Ok(adopt(tx, gateway, customer, remote_id, Some((base, seen.interval))).await?)
+            let Some(remote_id) = item.remote_id.as_deref() else { return Ok(End::Changed) };
+            Ok(match adopt(tx, gateway, customer, remote_id, Some((base, seen.interval))).await? {
+                Adopted::Linked => End::Done,
+                Adopted::Busy => End::Busy,
+                Adopted::Taken => End::Changed,
+            })
         }
         (Some(_), None, Some(CustomerId(customer)), _) => {
             let marked = create_there(tx, gateway, customer).await?;
-            Ok(if marked { Adopted::Linked } else { Adopted::Taken })
+            Ok(if marked { End::Done } else { End::Changed })
         }
         (_, Some(_), _, Some(seen)) => import(tx, sides, plan, item.action, seen).await,
-        _ => Ok(Adopted::Taken),
+        _ => Ok(End::Changed),
     }
 }
 
@@ -175,15 +183,15 @@ async fn import(
     plan: i64,
     action: Action,
     seen: &Seen,
-) -> Result<Adopted, SurveyError> {
-    let Some(change) = created(format!("plan-{plan}"), seen) else { return Ok(Adopted::Taken) };
-    // What would be parked, because the customer whose id it carries is not dead, is not said to be imported. Of what is planned as a
-    // duplicate a person wanted just that.
-    let stored = sqlx::query(&format!(
+) -> Result<End, SurveyError> {
+    let Some(change) = created(format!("plan-{plan}"), seen) else { return Ok(End::Changed) };
+    // What will be parked, because the customer whose id it carries is not dead, is not said to be imported.
+    let stored: Option<bool> = sqlx::query_scalar(&format!(
         "INSERT INTO inbox (gateway, event_id, change, email_key)
          SELECT $1, $2, $3, $5 WHERE NOT EXISTS (SELECT FROM links WHERE gateway = $1 AND remote_id = $4)
              AND NOT EXISTS (SELECT FROM links l WHERE l.gateway = $1 AND l.customer_id = $6 AND NOT {DEAD} AND $7)
-         ON CONFLICT (gateway, event_id) DO NOTHING"
+         ON CONFLICT (gateway, event_id) DO NOTHING
+         RETURNING EXISTS (SELECT FROM links l WHERE l.gateway = $1 AND l.customer_id = $6 AND NOT {DEAD})"
     ))
     .bind(sides.gateway.name().as_str())
     .bind(&change.event_id)
@@ -192,9 +200,13 @@ async fn import(
     .bind(email_key(&change))
     .bind(change.customer.map(|CustomerId(id)| id))
     .bind(action == Action::CreateHere)
-    .execute(&mut **tx)
+    .fetch_optional(&mut **tx)
     .await?;
-    Ok(if stored.rows_affected() == 1 { Adopted::Linked } else { Adopted::Taken })
+    Ok(match stored {
+        Some(false) => End::Done,
+        Some(true) => End::Asked,
+        None => End::Changed,
+    })
 }
 
 async fn retrieve(sides: &Sides, remote_id: &RemoteId) -> Result<Option<Seen>, SurveyError> {
