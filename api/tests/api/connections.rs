@@ -45,6 +45,27 @@ async fn read_until(connection: &mut TcpStream, wanted: &str) -> String {
     tokio::time::timeout(PATIENCE, reading).await.expect(wanted)
 }
 
+/// A connection that was asked before it had been idle for too long: on a busy machine that may take several.
+async fn asked_in_time(service: &Service, request: &str, answer: &str) -> TcpStream {
+    let asking = async {
+        loop {
+            let mut connection = connect(service).await;
+            let (mut text, mut buffer) = (String::new(), [0; 4096]);
+            let mut open = connection.write_all(request.as_bytes()).await.is_ok();
+            while open {
+                let length = connection.read(&mut buffer).await.unwrap_or_default();
+                text.push_str(std::str::from_utf8(&buffer[..length]).unwrap());
+                if text.contains(answer) {
+                    return connection;
+                }
+                open = length > 0;
+            }
+            assert_eq!(text, "", "closed because it had asked nothing, or answered");
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking).await.expect(answer)
+}
+
 /// Reads until the other side has closed it.
 async fn closed(mut connection: TcpStream) -> String {
     let mut text = vec![];
@@ -70,13 +91,12 @@ async fn a_connection_that_asks_nothing_or_half_of_something_is_closed() {
     let service = Service::start_with(|config| config.http.idle_timeout_ms = 200).await;
     let silent = connect(&service).await;
     let mut half = connect(&service).await;
-    half.write_all(b"GET /customers HTTP/1.1\r\nhost: localhost\r\nx-half: ").await.unwrap();
-    let mut between = connect(&service).await;
-    between.write_all(HEALTH.as_bytes()).await.unwrap();
+    // It may be closed before that, on a busy machine.
+    let _ = half.write_all(b"GET /customers HTTP/1.1\r\nhost: localhost\r\nx-half: ").await;
 
     assert_eq!(closed(silent).await, "");
     closed(half).await;
-    assert!(closed(between).await.contains("{\"status\":\"ok\"}"), "it has had its answer");
+    closed(asked_in_time(&service, HEALTH, "{\"status\":\"ok\"}").await).await;
 }
 
 #[tokio::test]
@@ -97,10 +117,8 @@ async fn a_body_that_does_not_come_is_waited_for_so_long_and_no_longer() {
 #[tokio::test]
 async fn a_live_feed_goes_on_while_idle_connections_are_closed() {
     let service = Service::start_with(|config| config.http.idle_timeout_ms = 100).await;
-    let mut feed = connect(&service).await;
     let ask = "GET /events HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n\r\n";
-    feed.write_all(ask.as_bytes()).await.unwrap();
-    read_until(&mut feed, "text/event-stream").await;
+    let mut feed = asked_in_time(&service, ask, "text/event-stream").await;
     // One after the other: the feed has been silent for longer than any of them was.
     for _ in 0..5 {
         closed(connect(&service).await).await;

@@ -32,7 +32,10 @@ async fn a_call_that_takes_too_long_is_given_up_and_its_key_is_good_again() -> R
     let write = rename(&ada, "Ada Lovelace");
     let body = hasty.freeze(&write, &tandem_domain::Profile::default());
     let call = Call { write: &write, body: &body, key: "key" };
-    assert!(is_unavailable(&hasty.send(&call).await));
+    // On a busy machine it may be given up before Stripe has heard of it.
+    while local.control.calls().await?.is_empty() {
+        assert!(is_unavailable(&hasty.send(&call).await));
+    }
     assert!(is_unavailable(&local.stripe.send(&call).await), "the first is still at work");
 
     local.control.release_fault(hang).await?;

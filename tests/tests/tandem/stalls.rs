@@ -10,7 +10,7 @@ use tandem_tests::{Customer, Setup, Tandem};
 async fn impatient(database_url: Option<String>) -> (Tandem, Customer) {
     let env = vec![
         ("TANDEM_HTTP__READY_LAG_SECONDS", "0.5".to_owned()),
-        ("TANDEM_DATABASE__ACQUIRE_TIMEOUT_MS", "500".to_owned()),
+        ("TANDEM_DATABASE__ACQUIRE_TIMEOUT_MS", "3000".to_owned()),
         ("TANDEM_STRIPE__SWEEP_INTERVAL_MS", "500".to_owned()),
     ];
     let tandem = Tandem::start_with(Setup { env, database_url, ..Setup::default() }).await;
