@@ -56,7 +56,7 @@ impl World {
 
     async fn run(&self, statements: &[&'static str]) {
         for statement in statements {
-            sqlx::query(*statement).execute(&self.tandem.database).await.unwrap();
+            sqlx::query(statement).execute(&self.tandem.database).await.unwrap();
         }
     }
 
