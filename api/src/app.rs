@@ -1,7 +1,6 @@
 //! What the routes work with.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use sqlx::PgPool;
@@ -13,6 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::ApiKeys;
+use crate::body::Bodies;
 use crate::clock::Clock;
 use crate::config::NatsConfig;
 use crate::health::LastSeen;
@@ -38,8 +38,8 @@ pub(crate) struct App {
     pub(crate) seen: LastSeen,
     /// Lag that `/readyz` still calls ready, in seconds.
     pub(crate) ready_lag_seconds: f64,
-    /// Longest time for a request's body to arrive.
-    pub(crate) body_timeout: Duration,
+    /// How requests' bodies are read.
+    pub(crate) bodies: Bodies,
     /// Long answers end when this does.
     pub(crate) shutdown: CancellationToken,
 }

@@ -2,30 +2,73 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{FromRequestParts, MatchedPath, Path, RawQuery};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use bytes::BytesMut;
+use http_body_util::BodyExt;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use tandem_domain::CustomerId;
+use tokio::sync::Semaphore;
 
 use crate::problem::Problem;
 
 /// Most bytes of a JSON body.
 pub(crate) const JSON_LIMIT: usize = 64 * 1024;
 
-/// A body whole, in that time, or the reason why not.
-pub(crate) async fn read(body: Body, limit: usize, patience: Duration) -> Result<Bytes, Problem> {
-    let collected = tokio::time::timeout(patience, Limited::new(body, limit).collect()).await;
-    match collected.map_err(|_| Problem::body_timeout())? {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Problem::too_large(limit)),
-        Err(_) => Err(Problem::malformed("the body broke off")),
+/// A body that is no larger is read wherever there is a connection.
+const SMALL: usize = 16 * 1024;
+
+/// So many bytes of larger ones may be on their way at once, beyond that: nobody has shown yet who sends them.
+const ON_THEIR_WAY: usize = 64 * 1024 * 1024;
+
+/// How bodies are read: in what time, and with how much memory for those that are on their way. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Bodies {
+    patience: Duration,
+    room: Arc<Semaphore>,
+}
+
+impl Bodies {
+    /// Longest time for a body to arrive.
+    pub(crate) fn new(patience: Duration) -> Self {
+        Self { patience, room: Arc::new(Semaphore::new(ON_THEIR_WAY)) }
+    }
+
+    /// A body whole, or the reason why not.
+    pub(crate) async fn read(&self, body: Body, limit: usize) -> Result<Bytes, Problem> {
+        let reading = tokio::time::timeout(self.patience, self.collect(body, limit));
+        reading.await.map_err(|_| Problem::body_timeout())?
+    }
+
+    async fn collect(&self, mut body: Body, limit: usize) -> Result<Bytes, Problem> {
+        if body.size_hint().lower() > limit as u64 {
+            return Err(Problem::too_large(limit));
+        }
+        let (mut bytes, mut held) = (BytesMut::new(), vec![]);
+        let mut room = SMALL;
+        while let Some(frame) = body.frame().await {
+            let Ok(more) = frame.map_err(|_| Problem::malformed("the body broke off"))?.into_data() else { continue };
+            let length = bytes.len() + more.len();
+            if length > limit {
+                return Err(Problem::too_large(limit));
+            }
+            if length > room {
+                // As much again as there is: a few steps for the largest.
+                let step = (length - room).max(room).min(limit);
+                let step = u32::try_from(step).unwrap_or(u32::MAX);
+                held.push(self.room.try_acquire_many(step).map_err(|_| Problem::too_many_bodies())?);
+                room += step as usize;
+            }
+            bytes.extend_from_slice(&more);
+        }
+        Ok(bytes.freeze())
     }
 }
 
@@ -154,6 +197,35 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
+
+    /// A body of which so much comes, and then nothing.
+    fn unending(bytes: usize) -> Body {
+        let first = futures::stream::once(async move { Ok::<_, std::io::Error>(vec![b'x'; bytes]) });
+        Body::from_stream(futures::StreamExt::chain(first, futures::stream::pending()))
+    }
+
+    /// Fails where each connection may keep as much as the largest body has.
+    #[tokio::test]
+    async fn large_bodies_share_what_memory_there_is_for_them() {
+        let bodies = Bodies { patience: Duration::from_secs(3600), room: Arc::new(Semaphore::new(200_000)) };
+        let limit = 256 * 1024;
+        let waiting = bodies.clone();
+        let first = tokio::spawn(async move { waiting.read(unending(150_000), limit).await });
+        while bodies.room.available_permits() > 100_000 {
+            tokio::task::yield_now().await;
+        }
+
+        let second = bodies.read(unending(150_000), limit).await.unwrap_err();
+        assert_eq!(second.into_response().status(), 503);
+        let small = bodies.read(Body::from(vec![b'x'; SMALL]), limit).await.unwrap();
+        assert_eq!(small.len(), SMALL);
+
+        first.abort();
+        let _ = first.await;
+        assert_eq!(bodies.read(Body::from(vec![b'x'; 150_000]), limit).await.unwrap().len(), 150_000);
+        let large = bodies.read(Body::from(vec![b'x'; limit + 1]), limit).await.unwrap_err();
+        assert_eq!(large.into_response().status(), 413);
+    }
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]

@@ -192,6 +192,11 @@ impl Problem {
         Self::new(Kind::Unavailable, "the service is starting; /readyz says what it waits for")
     }
 
+    /// There are as many large bodies on their way as there may be.
+    pub(crate) fn too_many_bodies() -> Self {
+        Self::new(Kind::Unavailable, "too many large bodies are on their way at once: try again")
+    }
+
     /// There are as many connections as there may be.
     pub(crate) fn full() -> Self {
         Self::new(

@@ -18,6 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::app::App;
 use crate::auth::ApiKeys;
+use crate::body::Bodies;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::connections::{self, Limits};
@@ -228,7 +229,7 @@ async fn wire(
         starting,
         seen: LastSeen::default(),
         ready_lag_seconds: config.http.ready_lag_seconds,
-        body_timeout: Duration::from_millis(config.http.body_timeout_ms),
+        bodies: Bodies::new(Duration::from_millis(config.http.body_timeout_ms)),
         shutdown,
     };
     Ok((app, relay))

@@ -7,7 +7,7 @@ use tandem_gateways::Accepted;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::body::{self, Named};
+use crate::body::Named;
 use crate::problem::{Problem, ProblemBody};
 
 /// Most bytes of a webhook.
@@ -47,7 +47,9 @@ pub(crate) async fn take(
     request: Request,
 ) -> Result<Json<Taken>, Problem> {
     let (parts, body) = request.into_parts();
-    let body = body::read(body, LIMIT, app.body_timeout).await?;
+    // Nobody's body is read for a gateway that there is not, or without a signature.
+    app.gateways.expects(&gateway, &parts.headers, app.clock.now())?;
+    let body = app.bodies.read(body, LIMIT).await?;
     let accepted = app.gateways.accept(&gateway, &parts.headers, &body, app.clock.now()).await?;
     tracing::Span::current().record("gateway", &gateway);
     let (outcome, kind) = match &accepted {

@@ -92,7 +92,7 @@ impl<T: WriteBody> FromRequest<App> for Write<T> {
         }
         let if_match = IfMatch::read(&parts.headers)?;
         let key = key(&parts.headers)?;
-        let bytes = body::read(body, JSON_LIMIT, app.body_timeout).await?;
+        let bytes = app.bodies.read(body, JSON_LIMIT).await?;
         if let Some(key) = key {
             context = context.key(key, fingerprint(&parts.method, parts.uri.path(), &bytes));
         }

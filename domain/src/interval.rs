@@ -28,7 +28,8 @@ impl Interval {
     /// An object inside an event that the remote stamped with the whole second `created`: `[created-1, created+2)`.
     /// The second of slack on both sides is for a stamp that was taken before or after the object was read.
     pub fn of_event(created: DateTime<Utc>) -> Self {
-        Self { from: created - TimeDelta::seconds(1), until: created + TimeDelta::seconds(2) }
+        let (slack, second) = (TimeDelta::seconds(1), TimeDelta::seconds(1));
+        Self { from: before(created, slack), until: after(created, second + slack) }
     }
 
     /// A reply that carried `date` (whole seconds, the remote's clock) after `elapsed` of our time:
@@ -38,7 +39,7 @@ impl Interval {
         let whole = TimeDelta::seconds(elapsed.num_seconds());
         let ceiling = if whole < elapsed { whole + second } else { whole };
         let date = date.duration_trunc(second).unwrap_or(date);
-        Self { from: date - ceiling - second, until: date + second * 2 }
+        Self { from: before(date, ceiling + second), until: after(date, second * 2) }
     }
 
     /// An interval read back from where it was stored.
@@ -71,6 +72,16 @@ impl Interval {
             Order::Overlapping
         }
     }
+}
+
+/// So much before that time, as far as times reach: a remote says what it likes.
+fn before(time: DateTime<Utc>, by: TimeDelta) -> DateTime<Utc> {
+    time.checked_sub_signed(by).unwrap_or(DateTime::<Utc>::MIN_UTC)
+}
+
+/// So much after it.
+fn after(time: DateTime<Utc>, by: TimeDelta) -> DateTime<Utc> {
+    time.checked_add_signed(by).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
 #[cfg(test)]
@@ -120,5 +131,13 @@ mod tests {
     fn an_interval_overlaps_itself() {
         let interval = Interval::of_event(second(0));
         assert_eq!(interval.order(&interval), Order::Overlapping);
+    }
+
+    #[test]
+    fn no_time_is_too_odd_for_an_interval() {
+        for time in [DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC] {
+            assert!(Interval::of_event(time).from <= Interval::of_event(time).until);
+            assert!(Interval::of_call(time, TimeDelta::days(1)).from <= time);
+        }
     }
 }

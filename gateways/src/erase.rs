@@ -5,6 +5,7 @@ use tandem_domain::{CustomerId, GatewayName};
 use uuid::Uuid;
 
 use crate::inbox::BLANK;
+use crate::link::Link;
 
 /// A gateway that does not know yet, or has not said, that the customer is deleted: to erase it now would forget what is to
 /// be done there. None where nothing is left to do.
@@ -48,7 +49,23 @@ pub async fn forget_customer(pool: &PgPool, customer: CustomerId) -> Result<(), 
             .fetch_all(&mut *tx)
             .await?;
     forget_links(&mut tx, &links).await?;
+    // What a survey read of a customer that no link names: a first run, before there is a gateway.
+    for statement in [
+        "SELECT FROM surveys WHERE ended_at IS NULL ORDER BY id FOR NO KEY UPDATE",
+        "DELETE FROM survey_customers WHERE customer_id = $1",
+        "DELETE FROM drifts WHERE customer_id = $1",
+        "DELETE FROM plan_items WHERE customer_id = $1",
+    ] {
+        let forgetting = sqlx::query(statement);
+        let forgetting = if statement.contains("$1") { forgetting.bind(customer.0) } else { forgetting };
+        forgetting.execute(&mut *tx).await?;
+    }
     tx.commit().await
+}
+
+/// Blanks what was told of an object that was gone before it became anybody's: there is no customer that could be erased.
+pub(crate) async fn never_born(tx: &mut PgTransaction<'_>, link: &Link) -> Result<(), sqlx::Error> {
+    forget_links(tx, &[link.id]).await
 }
 
 /// The same of one gateway's tables and of these customers, whose links are locked.

@@ -72,6 +72,12 @@ pub trait Gateway: Send + Sync + 'static {
     /// [`CallError::Unavailable`] or [`CallError::Unauthorised`].
     async fn with_email(&self, email: &str) -> Result<Vec<Seen>, CallError>;
 
+    /// Whether a webhook with these headers may be genuine, whatever its body: it need not be read otherwise.
+    ///
+    /// # Errors
+    /// [`WebhookError`], as [`Gateway::verify`] would say.
+    fn may_be_genuine(&self, headers: &HeaderMap, now: DateTime<Utc>) -> Result<(), WebhookError>;
+
     /// Whether a webhook is genuine, and what it says.
     ///
     /// # Errors

@@ -155,6 +155,8 @@ pub(crate) enum Change {
     NothingToPush,
     /// The object carries the customer's id.
     Relabelled,
+    /// The object was gone before anybody made a customer of it: what was told of it is said of nobody, and stays without values.
+    NeverBorn,
     /// Customer and object are dead: other objects that carry its id are no question any more, and are routed again.
     LetCopiesGo,
 }

@@ -5,6 +5,7 @@ use std::io::Write;
 use serde_json::json;
 use tandem_eventlog::stream::{self, Rebuilt, Unsure};
 
+use super::erasures::Again;
 use super::out::Out;
 use super::{Ended, Failure, confirm, erasures};
 use crate::config::Config;
@@ -60,7 +61,7 @@ pub(super) async fn rebuild(config: &Config, yes: bool) -> Result<Ended, Failure
     }
     let mut out = Out::default();
     // The old stream alone may know of them.
-    let (erased, unproved) = erasures::again(&pool, &nats, &feed).await?;
+    let Again { erased, unproved, lost } = erasures::again(&pool, &nats, &feed).await?;
     if erased > 0 {
         writeln!(out, "Erased again, after a restored backup had brought them back: {erased}.")?;
     }
@@ -68,6 +69,13 @@ pub(super) async fn rebuild(config: &Config, yes: bool) -> Result<Ended, Failure
         writeln!(
             out,
             "Messages of erasures that are not proved to be Tandem's: {unproved}. `tandem erasures import` erases again by a list that you kept."
+        )?;
+    }
+    if lost > 0 {
+        writeln!(
+            out,
+            "Messages of after the backup that are no longer in the stream: {lost}. They were deleted because somebody was erased, or by \
+             somebody else: erase again by the list that you kept, too, with `tandem erasures import`."
         )?;
     }
     let Rebuilt { epoch, unsure } = stream::rebuild(&pool, &nats, &feed).await?;

@@ -91,10 +91,20 @@ async fn import(config: &Config, pool: &PgPool, file: &Path, yes: bool) -> Resul
     Ok(Ended::Well)
 }
 
+/// What came of [`again`].
+pub(super) struct Again {
+    /// How many were erased again.
+    pub(super) erased: u64,
+    /// Of how many more messages say so without proof.
+    pub(super) unproved: u64,
+    /// How many messages of after the backup are gone, and may have said so.
+    pub(super) lost: u64,
+}
+
 /// Erases again whom the stream proves to have been erased and this database does not know to be, in PostgreSQL alone: for a stream
-/// that is about to be made anew. Returns how many that were, and of how many more messages say so without proof.
-pub(super) async fn again(pool: &PgPool, nats: &Client, feed: &Feed) -> Result<(u64, u64), Failure> {
-    let Proved { events, unproved } = stream::proved(pool, nats, feed, "customer", "erased").await?;
+/// that is about to be made anew.
+pub(super) async fn again(pool: &PgPool, nats: &Client, feed: &Feed) -> Result<Again, Failure> {
+    let Proved { events, unproved, lost } = stream::proved(pool, nats, feed, "customer", "erased").await?;
     let erasures = events.into_iter().map(|event| erasure(&event.aggregate_id, event.payload));
     let erasures = last_of_each(erasures.collect::<Result<Vec<_>, _>>()?);
     let claimed: Vec<String> = unproved.iter().filter_map(|subject| customer_of(feed, subject)).collect();
@@ -111,7 +121,8 @@ pub(super) async fn again(pool: &PgPool, nats: &Client, feed: &Feed) -> Result<(
             erased += 1;
         }
     }
-    Ok((erased, claimed.iter().filter(|customer| !done.contains(*customer)).count() as u64))
+    let unproved = claimed.iter().filter(|customer| !done.contains(*customer)).count() as u64;
+    Ok(Again { erased, unproved, lost })
 }
 
 /// Which of these customers are erased in this database, all of their events.

@@ -113,6 +113,16 @@ async fn a_body_that_does_not_come_is_waited_for_so_long_and_no_longer() {
     }
 }
 
+/// Fails for a service that reads and keeps what a stranger sends before it looks who that is.
+#[tokio::test]
+async fn the_body_of_a_webhook_that_cannot_be_genuine_is_not_waited_for() {
+    let service = Service::start_with(|config| config.http.body_timeout_ms = 3_600_000).await;
+    let mut connection = connect(&service).await;
+    let head = "POST /webhooks/nobody HTTP/1.1\r\nhost: localhost\r\ncontent-length: 200000\r\n\r\n{";
+    connection.write_all(head.as_bytes()).await.unwrap();
+    read_until(&mut connection, "HTTP/1.1 404 ").await;
+}
+
 /// Fails for a service that takes an answer which goes on for an idle connection.
 #[tokio::test]
 async fn a_live_feed_goes_on_while_idle_connections_are_closed() {

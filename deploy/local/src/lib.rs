@@ -8,6 +8,7 @@ pub mod port;
 mod postgres;
 pub mod process;
 mod scratch;
+mod secret;
 pub mod test;
 mod tools;
 
@@ -17,4 +18,5 @@ pub use nats::{Nats, NatsOptions};
 pub use postgres::{Postgres, PostgresOptions};
 pub use rustix::process::Signal;
 pub use scratch::Scratch;
+pub use secret::secret;
 pub use tools::{Tools, tools, workspace};

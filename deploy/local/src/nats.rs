@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use crate::error::io;
 use crate::postgres::write_secret;
 use crate::process::{Process, beside, command};
+use crate::secret::secret;
 use crate::{Error, Tools, port};
 
 /// Reading a large stream back may take this long.
@@ -62,7 +63,9 @@ impl Nats {
         made.map_err(io(format!("make {}", options.store_dir.display())))?;
         let any_port = options.port == 0;
         let mut options = options;
-        let password = if options.asks_for_password { Some(password(&options.store_dir)?) } else { None };
+        // A letter first: nats-server would read a number.
+        let password =
+            if options.asks_for_password { Some(secret(&beside(&options.store_dir, "password"), "p")?) } else { None };
         if let Some(password) = &password {
             let config = beside(&options.store_dir, "conf");
             write_secret(&config, &format!("authorization {{ user: tandem, password: \"{password}\" }}"))?;
@@ -143,22 +146,6 @@ impl Nats {
         self.process = Some(process);
         Ok(())
     }
-}
-
-/// The password of the server with this data: the one that it had, or a new one.
-fn password(store_dir: &Path) -> Result<String, Error> {
-    let file = beside(store_dir, "password");
-    if file.exists() {
-        let password = std::fs::read_to_string(&file).map_err(io(format!("read {}", file.display())))?;
-        // Whoever was killed while writing it has left none.
-        if !password.trim().is_empty() {
-            return Ok(password.trim().to_owned());
-        }
-    }
-    // A letter first: nats-server would read a number.
-    let password = format!("p{:032x}", rand::random::<u128>());
-    write_secret(&file, &password)?;
-    Ok(password)
 }
 
 /// Whether a server greets with `INFO` and has JetStream.

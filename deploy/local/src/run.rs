@@ -86,7 +86,10 @@ pub fn run(folder: Option<PathBuf>) -> anyhow::Result<ExitCode> {
         running.push(Box::new(nats));
 
         let tandem_url = ports.tandem_url();
-        let webhook = format!("{tandem_url}/webhooks/stripe={}", mode::LOCAL_WEBHOOK_SECRET);
+        // Its own for each checkout: whoever knows it can forge what Stripe tells, and a page in a browser can send it.
+        let secret_file = data.join("stripe.webhook_secret");
+        let webhook_secret = tandem_local::secret(&secret_file, "whsec_")?;
+        let webhook = format!("{tandem_url}/webhooks/stripe=@{}", secret_file.display());
         let stripe_url = mode.is_local().then(|| format!("http://127.0.0.1:{}", ports.stripe));
         if let Some(url) = &stripe_url {
             let mut sim = Program::new("stripe-sim", programs.join("stripe-sim"), checkout.log("stripe-sim")?, url);
@@ -102,7 +105,7 @@ pub fn run(folder: Option<PathBuf>) -> anyhow::Result<ExitCode> {
         tandem.variable("TANDEM_DATABASE__URL", &database_url);
         tandem.variable("TANDEM_NATS__URL", &nats_url);
         tandem.variable("TANDEM_HTTP__BIND", &ports.bind);
-        for (name, value) in mode.variables(stripe_url.as_deref()) {
+        for (name, value) in mode.variables(stripe_url.as_deref(), &webhook_secret) {
             tandem.variable(name, &value);
         }
         follow::warnings(&log)?;

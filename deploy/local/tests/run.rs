@@ -138,7 +138,11 @@ async fn it_starts_all_and_goes_on_with_its_data() {
     let checkout = Checkout::new();
     let run = checkout.start();
     let first = run.env.clone();
-    assert!(checkout.log("stripe-sim").contains("/webhooks/stripe=whsec_local --state"));
+    let started = checkout.log("stripe-sim");
+    assert!(
+        started.contains("/webhooks/stripe=@") && !started.contains("whsec_"),
+        "its secret is in no log: {started}"
+    );
     assert!(checkout.log("tandem").contains("started: serve"));
     let mut connection = PgConnection::connect(&first["DATABASE_URL"]).await.unwrap();
     sqlx::query("CREATE TABLE kept (x int)").execute(&mut connection).await.unwrap();

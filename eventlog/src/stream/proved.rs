@@ -16,6 +16,8 @@ pub struct Proved {
     pub events: Vec<Recorded>,
     /// The subjects of messages that the database's key does not prove to be the relay's.
     pub unproved: Vec<String>,
+    /// How many messages beyond the database's last position are gone: what they proved, nobody knows. As far as JetStream lists them.
+    pub lost: u64,
 }
 
 /// Reads all events of one type that the stream has, wherever the database is: one that was restored, and written to since, has
@@ -34,9 +36,12 @@ pub async fn proved(
         Err(StreamError::NotFound(_)) => return Ok(Proved::default()),
         opened => opened?,
     };
-    let key = FeedRow::read(pool).await?.key;
+    let FeedRow { last, key, .. } = FeedRow::read(pool).await?;
+    let state = stream.info_builder().with_deleted(true).fetch().await.map_err(StreamError::nats)?.info.state;
+    let gone =
+        (last + 1..state.first_sequence).count() + state.deleted.iter().flatten().filter(|gone| **gone > last).count();
     let subject = feed.subject(aggregate_type, "*", event_type);
-    let (mut found, mut next) = (Proved::default(), 1);
+    let (mut found, mut next) = (Proved { lost: gone as u64, ..Proved::default() }, 1);
     loop {
         let message = match stream.get_first_raw_message_by_subject(&subject, next).await {
             Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => return Ok(found),

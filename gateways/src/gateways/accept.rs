@@ -13,6 +13,15 @@ use crate::worker::{Runs, Turn};
 use crate::{Foreign, Notice, RemoteChange, WebhookError, inbox};
 
 impl Gateways {
+    /// Whether a webhook with these headers may be accepted, whatever its body.
+    ///
+    /// # Errors
+    /// [`AcceptError`], as [`Gateways::accept`] would say.
+    pub fn expects(&self, name: &str, headers: &HeaderMap, now: DateTime<Utc>) -> Result<(), AcceptError> {
+        let one = self.configured.iter().find(|one| one.gateway.name().as_str() == name);
+        Ok(one.ok_or(AcceptError::UnknownGateway)?.gateway.may_be_genuine(headers, now)?)
+    }
+
     /// Takes a webhook: verified, then stored, then answered. Acted on as soon as it is stored.
     ///
     /// # Errors

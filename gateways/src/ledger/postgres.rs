@@ -20,7 +20,9 @@ use crate::intent::{self, INTENTS, Intent};
 use crate::link::{self, HELD, Link, RENEW, Rested};
 use crate::rest::SEAL;
 use crate::taken::is_taken;
-use crate::{Direction, GuardConfig, RemoteChange, RunError, copies, deletions, guard, join, parked, twins, zoo};
+use crate::{
+    Direction, GuardConfig, RemoteChange, RunError, copies, deletions, erase, guard, join, parked, twins, zoo,
+};
 
 /// One gateway's part of the database.
 pub(crate) struct Postgres {
@@ -297,6 +299,7 @@ impl Postgres {
             Change::Withdraw => deletions::withdraw(tx, link).await?,
             Change::NothingToPush => parked::no_longer_rejected(tx, link).await?,
             Change::Relabelled => copies::relabelled(tx, link).await?,
+            Change::NeverBorn => erase::never_born(tx, link).await?,
             Change::LetCopiesGo => copies::let_go(tx, link).await?,
         }
         Ok(())

@@ -329,7 +329,7 @@ impl Side {
                 }
             }
             Change::Relabelled => self.row(link_id).into_iter().for_each(|row| row.link.relabel = false),
-            Change::LetCopiesGo | Change::NothingToPush => {}
+            Change::LetCopiesGo | Change::NeverBorn | Change::NothingToPush => {}
             // Nobody looks for twins here.
             Change::Ask(_) | Change::LetGo(_) => {}
         }

@@ -156,6 +156,8 @@ pub(super) async fn merge(
         changes.extend(observation.claimed.then_some(Change::Relabelled));
         let dies_out = state == LinkState::Deleted && run.link.state != state;
         changes.extend(dies_out.then_some(Change::LetCopiesGo));
+        let never_born = dies_out && matches!(loaded.aggregate, Customer::Unborn);
+        changes.extend(never_born.then_some(Change::NeverBorn));
         let deletes = (dies && !unlinks).then_some(Direction::Inbound);
         let decision = Decision { customer: loaded, command, context };
         // Nobody acts on this before a later commit that does wait for the disk, the relay's or an intent's; and should

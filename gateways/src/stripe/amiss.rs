@@ -1,7 +1,8 @@
 //! What is wrong with a body that is no event to us: which member, and what it must be. Never what it holds.
 
-use chrono::{DateTime, Utc};
 use miniserde::json::{self, Number, Object, Value};
+
+use super::translate;
 
 /// Says it in words.
 pub(super) fn amiss(body: &str) -> String {
@@ -77,7 +78,7 @@ fn is_time(seconds: &Number) -> bool {
         Number::I64(seconds) => Some(*seconds),
         Number::F64(_) => None,
     };
-    seconds.and_then(|seconds| DateTime::<Utc>::from_timestamp(seconds, 0)).is_some()
+    seconds.and_then(translate::time).is_some()
 }
 
 fn at<'a>(event: &'a Object, path: &str) -> Option<&'a Value> {

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::sync::{OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, TimeDelta, Utc};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method};
@@ -24,6 +24,9 @@ use super::pacing::{Endpoint, NoTurn, Pacing};
 use super::refusal::{Refusal, header};
 use super::surrogates;
 use crate::{CallError, Clock, error_chain};
+
+/// Most bytes of a reply. A page of a hundred events of the largest customers has two million.
+const LARGEST_REPLY: usize = 32 * 1024 * 1024;
 
 /// Calls one account. Connections are kept open and shared.
 pub(super) struct Client {
@@ -173,13 +176,20 @@ impl Exchange<'_> {
     async fn exchange(&self, request: Request) -> Result<Bytes, CallError> {
         let (sent, began) = ((self.client.clock)(), Instant::now());
         let asked = request.try_clone();
-        let response = self.client.http.execute(request).await.map_err(broken)?;
+        let mut response = self.client.http.execute(request).await.map_err(broken)?;
         let (received, elapsed) = ((self.client.clock)(), began.elapsed());
         let (status, headers) = (response.status(), response.headers().clone());
         let span = tracing::Span::current();
         span.record("http.status", status.as_u16());
         span.record("stripe.request_id", header(&headers, "request-id"));
-        let body = response.bytes().await.map_err(broken)?;
+        let mut body = BytesMut::new();
+        while let Some(more) = response.chunk().await.map_err(broken)? {
+            if body.len() + more.len() > LARGEST_REPLY {
+                return Err(unavailable("Stripe's reply has no end", None));
+            }
+            body.extend_from_slice(&more);
+        }
+        let body = body.freeze();
         self.record_time(elapsed);
         self.keep_receipt(&headers, sent, received, elapsed);
         if status.is_success() {

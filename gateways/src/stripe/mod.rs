@@ -213,6 +213,10 @@ impl Gateway for Stripe {
         Ok(found)
     }
 
+    fn may_be_genuine(&self, headers: &HeaderMap, now: DateTime<Utc>) -> Result<(), WebhookError> {
+        self.webhooks.may_be_genuine(headers, now)
+    }
+
     fn verify(&self, headers: &HeaderMap, body: &[u8], now: DateTime<Utc>) -> Result<Notice, WebhookError> {
         self.webhooks.verify(headers, body, now)
     }

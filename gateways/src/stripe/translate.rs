@@ -72,7 +72,7 @@ pub(super) fn change(event: wire::Event) -> Option<RemoteChange> {
     let key = request.as_ref().and_then(|request| member(request, "idempotency_key")).and_then(text);
     Some(RemoteChange {
         kind: kind(&event_type)?,
-        created: DateTime::<Utc>::from_timestamp(created, 0)?,
+        created: time(created)?,
         remote_id: RemoteId::from(object.id.clone()),
         profile,
         customer: tandem_id(&object),
@@ -82,6 +82,14 @@ pub(super) fn change(event: wire::Event) -> Option<RemoteChange> {
         idempotency_key: key.filter(|key| is_id(key)),
         event_id: id,
     })
+}
+
+/// The end of the year 9999: what lies beyond it is no time of Stripe's, and can be neither stored nor written as others write it.
+const LAST_SECOND: i64 = 253_402_300_799;
+
+/// A time of Stripe's, from 1970 on.
+pub(super) fn time(seconds: i64) -> Option<DateTime<Utc>> {
+    (0..=LAST_SECOND).contains(&seconds).then(|| DateTime::<Utc>::from_timestamp(seconds, 0)).flatten()
 }
 
 fn profile(customer: &wire::Customer) -> Profile {

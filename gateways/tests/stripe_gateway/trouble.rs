@@ -161,6 +161,26 @@ async fn answered(body: String) -> Result<Stripe> {
     Ok(Stripe::new(config, Arc::new(machine_time))?)
 }
 
+/// Fails for a client that keeps all that it is sent, as long as more comes.
+#[tokio::test]
+async fn a_reply_without_end_is_given_up() -> Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let mut config = StripeConfig::new("sk_test_1");
+    config.api_base = format!("http://{}/", listener.local_addr()?);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+            let _ = stream.write_all(head.as_bytes()).await;
+            let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
+            while stream.write_all(chunk.as_bytes()).await.is_ok() {}
+        }
+    });
+    let endless = Stripe::new(config, Arc::new(machine_time))?.retrieve(&RemoteId::from("cus_1".to_owned())).await;
+    let Err(CallError::Unavailable { reason, .. }) = endless else { panic!("{endless:?}") };
+    assert!(reason.contains("has no end"), "{reason}");
+    Ok(())
+}
+
 /// Fails if one item that cannot be read fails its page: a sweep then begins anew for ever, and a plan ends.
 #[tokio::test]
 async fn a_page_is_read_past_an_item_that_is_none() -> Result<()> {

@@ -16,8 +16,8 @@ struct Arguments {
     /// Port on 127.0.0.1; 0 takes a free one.
     #[arg(long, default_value_t = 12111)]
     port: u16,
-    /// Send every event to this URL, signed with this secret. May be given several times.
-    #[arg(long, value_name = "URL=SECRET", value_parser = webhook)]
+    /// Send every event to this URL, signed with this secret, or with that in this file. May be given several times.
+    #[arg(long, value_name = "URL=SECRET|URL=@FILE", value_parser = webhook)]
     webhook: Vec<(String, String)>,
     /// Keep everything in this file, and go on from it.
     #[arg(long, value_name = "FILE")]
@@ -38,7 +38,13 @@ struct Arguments {
 
 fn webhook(text: &str) -> anyhow::Result<(String, String)> {
     let (url, secret) = text.rsplit_once('=').ok_or_else(|| anyhow!("expected URL=SECRET"))?;
-    Ok((url.to_owned(), secret.to_owned()))
+    let secret = match secret.strip_prefix('@') {
+        Some(file) => {
+            std::fs::read_to_string(file).with_context(|| format!("could not read {file}"))?.trim().to_owned()
+        }
+        None => secret.to_owned(),
+    };
+    Ok((url.to_owned(), secret))
 }
 
 #[tokio::main]

@@ -238,3 +238,26 @@ async fn who_was_erased_after_the_backup_is_erased_again_whatever_was_written_si
     assert_eq!(tandem.tables_with("eve@old.example").await, Vec::<String>::new());
     assert_eq!((tandem.status_of(&eve).await, tandem.status_of(&ada).await), (410, 200));
 }
+
+/// Somebody has deleted what proves it. Fails where nothing is said of that.
+#[tokio::test(flavor = "multi_thread")]
+async fn that_the_stream_cannot_tell_who_was_erased_is_said() {
+    let mut world = World::backed_up().await;
+    let tandem = &world.tandem;
+    tandem.delete(&world.eve.id).await;
+    tandem.settled().await;
+    tandem.ran_well(&["erase", &world.eve.id, "--yes"]).await;
+    tandem.settled().await;
+    world.tandem.stop();
+    let nats = async_nats::connect(&world.tandem.nats_url).await.unwrap();
+    let stream = jetstream::new(nats).get_stream(&world.tandem.stream).await.unwrap();
+    let erased = format!("{}.customer.{}.erased", world.tandem.stream.to_lowercase(), world.eve.id);
+    let erased = stream.get_last_raw_message_by_subject(&erased).await.unwrap();
+    stream.delete_message(erased.sequence).await.unwrap();
+    world.restore();
+
+    let said = world.tandem.ran_well(&["stream", "rebuild", "--yes"]).await.stdout;
+
+    assert!(said.contains("no longer in the stream: ") && said.contains("`tandem erasures import`"), "{said}");
+    assert!(!said.contains("Erased again"), "{said}");
+}

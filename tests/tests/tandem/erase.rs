@@ -235,6 +235,39 @@ async fn what_a_plan_or_a_verification_had_read_before_the_erasure_is_not_stored
     }
 }
 
+/// Fails where what was read for a plan is found by way of a link alone: there is none before there is a gateway.
+#[tokio::test]
+async fn what_a_plan_read_before_there_was_a_gateway_is_gone_too() {
+    let tandem = Tandem::start_with(Setup { without_gateway: true, ..Setup::default() }).await;
+    let ada = tandem.create("Ada Lovelace", "ada@lovelace.example").await.id;
+    tandem.settled().await;
+    tandem.ran_well(&["plan", "stripe"]).await;
+    assert!(tables_with_her(&tandem).await.iter().any(|table| table.starts_with("plan_items")));
+    tandem.delete(&ada).await;
+    erased(&tandem, &ada).await;
+}
+
+/// She came and went in Stripe before anybody looked. Fails where that leaves her in the inbox, and nobody whom one could erase.
+#[tokio::test]
+async fn who_was_deleted_before_she_was_imported_is_nowhere() {
+    let tandem = Tandem::start().await;
+    assert_eq!(tandem.post("/gateways/stripe/pause", json!({"direction": "inbound"})).await.status(), 204);
+    let there = tandem.stripe.create(&[("name", "Ada Lovelace"), ("email", "ada@lovelace.example")]).await.unwrap().id;
+    tandem.stripe.edit(&there, &[("phone", "lovelace 1")]).await.unwrap();
+    tandem.stripe.delete(&there).await.unwrap();
+    tandem.until("all is told", || async { tandem.rows("inbox", "state = 'waiting'").await == 3 }).await;
+    assert!(!tables_with_her(&tandem).await.is_empty());
+    assert_eq!(tandem.post("/gateways/stripe/resume", json!({})).await.status(), 204);
+    tandem.settled().await;
+    assert_eq!(tables_with_her(&tandem).await, Vec::<String>::new());
+    for event in tandem.stripe.events().await.unwrap() {
+        tandem.stripe.deliver(&event.id).await.unwrap();
+    }
+    tandem.settled().await;
+    assert_eq!(tables_with_her(&tandem).await, Vec::<String>::new());
+    assert!(tandem.customers().await.is_empty());
+}
+
 /// What PostgreSQL samples of a column stays when its rows are blank. A new column is listed here, or has no statistics.
 #[tokio::test]
 async fn postgresql_keeps_no_samples_of_what_is_stored_of_a_person() {

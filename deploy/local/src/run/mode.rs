@@ -2,8 +2,6 @@
 
 use anyhow::bail;
 
-/// What the local Stripe signs its webhooks with.
-pub const LOCAL_WEBHOOK_SECRET: &str = "whsec_local";
 /// The key for the local Stripe.
 pub const LOCAL_KEY: &str = "sk_test_local";
 
@@ -45,13 +43,13 @@ impl Mode {
         }
     }
 
-    /// What `tandem serve` has to know of it. `local` is the local Stripe's URL.
-    pub fn variables(&self, local: Option<&str>) -> Vec<(&'static str, String)> {
+    /// What `tandem serve` has to know of it: the local Stripe's URL, and what it signs its webhooks with.
+    pub fn variables(&self, local: Option<&str>, webhook_secret: &str) -> Vec<(&'static str, String)> {
         const KEY: &str = "TANDEM_STRIPE__SECRET_KEY";
         match self {
             Self::Local => vec![
                 (KEY, LOCAL_KEY.to_owned()),
-                ("TANDEM_STRIPE__WEBHOOK_SECRETS", LOCAL_WEBHOOK_SECRET.to_owned()),
+                ("TANDEM_STRIPE__WEBHOOK_SECRETS", webhook_secret.to_owned()),
                 ("TANDEM_STRIPE__API_BASE", format!("{}/", local.unwrap_or_default())),
             ],
             // It takes STRIPE_WEBHOOK_SECRET by itself.
