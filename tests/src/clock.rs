@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use stripe_sim::Order;
 use tandem_local::Scratch;
 
 use crate::Tandem;
@@ -20,6 +21,16 @@ impl Tandem {
         for gateway in self.gateways() {
             self.stripe_of(gateway).advance(time).await.expect("the local Stripe");
         }
+    }
+
+    /// Changes something at the first Stripe, which tells of it a minute later. Told at once, it may be of a second that Stripe's clock
+    /// has not begun for all that its replies have said, and on a busy machine they come late: then the object is asked for.
+    pub async fn told_a_minute_later<T>(&self, change: impl Future<Output = T>) -> T {
+        self.stripe.hold().await.expect("the local Stripe");
+        let changed = change.await;
+        self.pass(Duration::from_secs(60)).await;
+        self.stripe.release(Order::Fifo).await.expect("the local Stripe");
+        changed
     }
 }
 

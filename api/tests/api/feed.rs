@@ -93,7 +93,8 @@ async fn a_long_feed_comes_whole() {
 /// Fails for a feed that ends short as if it had come to its end: an export would lack the rest, and nobody would know.
 #[tokio::test]
 async fn a_feed_that_the_services_stop_cuts_short_breaks_off() {
-    let mut service = Service::start().await;
+    // For as long as reading may take on a busy machine.
+    let mut service = Service::start_with(|config| config.http.drain_timeout_ms = 600_000).await;
     // Two pages, the first larger than what the connection holds: the service waits for its reader.
     let metadata: serde_json::Map<_, _> = (0..30).map(|n| (format!("k{n}"), "x".repeat(500).into())).collect();
     let ada = service.create(json!({"name": "Ada", "metadata": metadata})).await;

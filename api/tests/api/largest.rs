@@ -7,7 +7,7 @@ use tandem_domain::{Address, Create, Customer, CustomerCommand, Field, Patch, Pr
 use tandem_eventlog::{Context, Store, Wake};
 use uuid::Uuid;
 
-use crate::service::{Service, database};
+use crate::service::{Service, database, published};
 
 /// As many of a letter that takes four bytes.
 fn letters(count: usize) -> String {
@@ -64,7 +64,8 @@ async fn the_largest_events_are_stored_and_reach_the_stream() {
     let path = format!("/customers/{id}/events");
     service.until(&path, |answer| answer.body["data"][2]["position"] == 3).await;
     service.until(&format!("/customers/{id}?min_version=3"), |answer| answer.status == 200).await;
-    let stream = async_nats::jetstream::new(nats).get_stream(&feed.stream).await.unwrap();
+    let mut stream = async_nats::jetstream::new(nats).get_stream(&feed.stream).await.unwrap();
+    published(&mut stream, 3).await;
     let mut sizes = vec![];
     for (position, kind) in [(1, "created"), (2, "updated"), (3, "updated")] {
         let message = stream.get_raw_message(position).await.unwrap();

@@ -14,7 +14,7 @@ use tandem_local::Nats;
 use tandem_local::test::{Own, own_nats, own_nats_with};
 use tempfile::TempDir;
 
-use crate::service::{PATIENCE, Service, fresh_config};
+use crate::service::{PATIENCE, Service, fresh_config, published};
 
 /// Makes the stream with these settings: says how that ended, and what was said.
 async fn use_nats(config: &Config, nats: &str, env: &[(&str, &str)]) -> (Option<i32>, String) {
@@ -319,8 +319,8 @@ async fn with_the_permissions_of_the_documentation_everything_works() {
         .connect(server.url())
         .await
         .unwrap();
-    let stream = async_nats::jetstream::new(reader.clone()).get_stream("CATALOG").await.unwrap();
-    assert!(stream.cached_info().state.last_sequence >= 3);
+    let mut stream = async_nats::jetstream::new(reader.clone()).get_stream("CATALOG").await.unwrap();
+    published(&mut stream, 3).await;
     let before = stream.cached_info().state.last_sequence;
     reader.publish("catalog.customer.x.updated", "{}".into()).await.unwrap();
     reader.flush().await.unwrap();

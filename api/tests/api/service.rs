@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream::stream::Stream;
 use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use serde_json::{Value, json};
@@ -217,6 +218,17 @@ pub async fn fresh_config_without_tables() -> Config {
     let mut config = fresh_config().await;
     config.database.url = tandem_local::test::empty_database().await.url.into();
     config
+}
+
+/// Waits until the service's stream has so many messages: an event has its position a moment before it is published.
+pub async fn published(stream: &mut Stream, count: u64) {
+    let mut looks = Looks::default();
+    let publishing = async {
+        while stream.info().await.unwrap().state.last_sequence < count {
+            looks.pause().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, publishing).await.expect("all of them in the stream");
 }
 
 /// A name that nobody else has.

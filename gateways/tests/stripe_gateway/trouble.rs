@@ -36,6 +36,7 @@ async fn a_call_that_takes_too_long_is_given_up_and_its_key_is_good_again() -> R
     while local.control.calls().await?.is_empty() {
         assert!(is_unavailable(&hasty.send(&call).await));
     }
+    local.control.fault_reached(hang, 1).await?;
     assert!(is_unavailable(&local.stripe.send(&call).await), "the first is still at work");
 
     local.control.release_fault(hang).await?;

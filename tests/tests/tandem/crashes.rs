@@ -126,7 +126,7 @@ async fn perform(tandem: &Tandem, act: Act, ada: &Customer, remote: &str) -> boo
             tandem.until("the phone", || async { tandem.get(&ada.id).await.phone.as_deref() == Some("1") }).await;
             tandem.settled().await;
             tandem.pass(Duration::from_secs(60)).await;
-            tandem.stripe.edit(remote, &[("name", "Countess")]).await.unwrap();
+            tandem.told_a_minute_later(tandem.stripe.edit(remote, &[("name", "Countess")])).await.unwrap();
             return true;
         }
         Act::CreateThere => {

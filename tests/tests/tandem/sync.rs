@@ -33,11 +33,8 @@ async fn an_email_changed_in_stripe_reaches_the_catalog() {
 #[tokio::test]
 async fn a_customer_born_in_stripe_is_born_in_the_catalog_without_a_call() {
     let tandem = Tandem::start().await;
-    let born = tandem
-        .stripe
-        .create(&[("name", "Grace"), ("phone", "+1 555"), ("metadata[plan]", "pro"), ("address[city]", "Arlington")])
-        .await
-        .unwrap();
+    let fields = [("name", "Grace"), ("phone", "+1 555"), ("metadata[plan]", "pro"), ("address[city]", "Arlington")];
+    let born = tandem.told_a_minute_later(tandem.stripe.create(&fields)).await.unwrap();
 
     let id = tandem.local_id(&born.id).await;
     tandem.settled().await;

@@ -7,7 +7,7 @@ use stripe_sim::{Call, ClockChange, Fault, Order, Settings};
 use tandem_local::test;
 use tandem_tests::{Customer, KEY, Setup, Tandem};
 
-use super::{conflicts, no_twins, with_ada};
+use super::{ada_at, conflicts, no_twins, with_ada};
 
 /// In seconds.
 const DAY: u64 = 24 * 60 * 60;
@@ -42,7 +42,10 @@ async fn an_edit_in_stripe_after_a_lost_reply_survives_the_repeat() {
 /// Variant: writes without the lease's token. What the late worker knew is taken for what is so, against a later edit.
 #[tokio::test]
 async fn a_worker_that_lost_its_lease_writes_nothing_however_late_it_wakes() {
-    let (mut tandem, ada, remote) = with_ada().await;
+    // It must not give its call up before the reply comes.
+    let patient = [("TANDEM_STRIPE__TIMEOUT_MS", "600000"), ("TANDEM_GATEWAYS__LEASE_MS", "1800000")];
+    let env = patient.map(|(name, value)| (name, value.to_owned())).into();
+    let (mut tandem, ada, remote) = ada_at(Tandem::start_with(Setup { env, ..Setup::default() }).await).await;
     let late = tandem.stripe.fault(Fault::HangReply.on("POST", "/v1/customers/*")).await.unwrap();
     tandem.patch(&ada.id, json!({"name": "Countess"})).await;
     tandem.stripe.fault_reached(late, 1).await.unwrap();
