@@ -167,25 +167,34 @@ async fn a_header_that_is_wrong_is_named() {
 
 #[tokio::test]
 async fn a_webhook_that_is_too_large_or_for_nobody_is_refused() {
-    let service = Service::start().await;
+    let service = with_stripe().await;
     let post = |path: &str, length: usize| {
+        let now = tandem_api::Clock::system().now().timestamp();
         let request = service.http.post(format!("{}{path}", service.url)).body("x".repeat(length));
+        let request = request.header("stripe-signature", format!("t={now},v1={}", "0".repeat(64)));
         service.send(request.build().unwrap())
     };
     assert_eq!(post("/webhooks/nobody", 10).await.status, 404);
-    assert_eq!(post("/webhooks/nobody", 256 * 1024 + 1).await.status, 413);
+    assert_eq!(post("/webhooks/nobody", 256 * 1024 + 1).await.status, 404);
+    assert_eq!(post("/webhooks/stripe", 10).await.status, 400);
+    assert_eq!(post("/webhooks/stripe", 256 * 1024 + 1).await.status, 413);
 }
 
-#[tokio::test]
-async fn a_webhook_without_a_signature_is_refused() {
-    let service = Service::start_with(|config| {
+/// One that takes Stripe's webhooks.
+async fn with_stripe() -> Service {
+    Service::start_with(|config| {
         let mut stripe = tandem_gateways::stripe::StripeConfig::new("sk_test_1");
         // Nobody is there: what is sent is tried again and again.
         "http://127.0.0.1:1/".clone_into(&mut stripe.api_base);
         stripe.webhook_secrets = vec!["whsec_1".into()];
         config.stripe = Some(stripe);
     })
-    .await;
+    .await
+}
+
+#[tokio::test]
+async fn a_webhook_without_a_signature_is_refused() {
+    let service = with_stripe().await;
     let answer = service.post("/webhooks/stripe", json!({"id": "evt_1"})).await;
     assert_eq!((answer.status, answer.problem()), (400, "webhook-refused"));
 }

@@ -1,6 +1,6 @@
 //! Messages that somebody else published into the stream: no reader takes them.
 
-use crate::projector::{sum, sum_projector};
+use crate::projector::{consumers, sum, sum_projector};
 use crate::world::{World, eventually};
 use async_nats::HeaderMap;
 use async_nats::jetstream::{self, message::StreamMessage};
@@ -56,6 +56,8 @@ async fn a_forged_message_is_never_applied() {
     world.count(3).await;
     world.settles_at(3).await;
     eventually("all is applied", async || sum(&world).await == (3, 3)).await;
+    // One that begins to read it now would not take it for ours at all.
+    eventually("it reads the stream", async || consumers(&world).await >= 1).await;
     let data = r#"{"kind":"added","by":1000}"#;
     let (message, headers) = world.forged(3, 4).await;
     let told = world.publish(&message.subject, headers, data).await;

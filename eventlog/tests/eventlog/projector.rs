@@ -141,7 +141,7 @@ async fn restore_two(world: &World, sum: i64) {
 }
 
 /// How many consumers the stream has, those that were left a moment ago among them.
-async fn consumers(world: &World) -> usize {
+pub async fn consumers(world: &World) -> usize {
     let stream = jetstream::new(world.nats.clone()).get_stream(&world.feed.stream).await;
     stream.map_or(0, |stream| stream.cached_info().state.consumer_count)
 }
