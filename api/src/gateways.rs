@@ -31,8 +31,14 @@ pub(crate) struct GatewayBody {
     name: String,
     /// Links that wait or are worked on.
     due: i64,
+    /// Of these, those for which somebody waits: a person's edit, a webhook, a retry by hand. They go first.
+    due_live: i64,
+    /// And those for which nobody in particular does: a first run, a repair, a resume. Of many it is told about how many they are.
+    due_bulk: i64,
     /// How long the longest of them has waited, in seconds, of those that do not wait for a resume.
     oldest_due_seconds: f64,
+    /// And of those for which somebody waits.
+    oldest_live_seconds: f64,
     /// What is parked.
     parked: i64,
     /// Links with fields on which a person shall decide.
@@ -82,7 +88,10 @@ pub(crate) async fn list(State(app): State<App>) -> Result<Json<GatewayList>, Pr
         pauses: pauses.iter().filter(|pause| pause.gateway == status.name).cloned().map(Into::into).collect(),
         name: status.name,
         due: status.due,
+        due_live: status.due_live,
+        due_bulk: status.due_bulk,
         oldest_due_seconds: status.oldest_due_seconds,
+        oldest_live_seconds: status.oldest_live_seconds,
         parked: status.parked,
         contested: status.contested,
         foreign: status.foreign,

@@ -70,7 +70,7 @@ pub async fn reached(pool: &PgPool, projection: &str, patience: Duration) -> Res
     let unnumbered: Option<i64> =
         sqlx::query_scalar("SELECT max(ordinal) FROM events WHERE position IS NULL").fetch_one(pool).await?;
     let deadline = Instant::now() + patience;
-    let mut head: Option<i64> = None;
+    let (mut head, mut wait): (Option<i64>, Duration) = (None, Duration::from_millis(2));
     loop {
         let (waiting, last, applied): (bool, i64, i64) = sqlx::query_as(
             "SELECT EXISTS (SELECT FROM events WHERE position IS NULL AND ordinal <= $2), (SELECT last_position FROM feed),
@@ -87,7 +87,9 @@ pub async fn reached(pool: &PgPool, projection: &str, patience: Duration) -> Res
         if Instant::now() >= deadline {
             return Ok(false);
         }
-        sleep(Duration::from_millis(2)).await;
+        sleep(wait).await;
+        // Mostly it is a moment; where it is not, many may be asking.
+        wait = (wait * 2).min(Duration::from_millis(100));
     }
 }
 

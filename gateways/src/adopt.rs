@@ -5,7 +5,7 @@ use sqlx::types::Json;
 use tandem_domain::{GatewayName, Interval, Profile};
 use uuid::Uuid;
 
-use crate::link::{DUE, FREE};
+use crate::link::{FREE, due_as};
 use crate::taken::unless_taken;
 use crate::{join, twins};
 
@@ -20,7 +20,7 @@ pub(crate) enum Adopted {
     Taken,
 }
 
-/// Links a customer that has no object at the gateway with one that no link knows. `base` is what the reconciler takes for
+/// Links a customer that has no object at the gateway with one that no link knows, as one of many. `base` is what the reconciler takes for
 /// what the gateway was last seen to hold: what differs from it is an edit.
 pub(crate) async fn adopt(
     tx: &mut PgTransaction<'_>,
@@ -42,14 +42,15 @@ pub(crate) async fn adopt(
         .execute(&mut **tx)
         .await?;
     }
+    let due = due_as("true");
     let statement = format!(
         // A lease that has run out is taken away: whoever held it writes nothing more.
-        "INSERT INTO links (gateway, customer_id, remote_id, base, base_from, base_until, look, due_seq)
-         SELECT $1, $2, $3, $4, $5, $6, true, 1
+        "INSERT INTO links (gateway, customer_id, remote_id, base, base_from, base_until, look, due_seq, bulk)
+         SELECT $1, $2, $3, $4, $5, $6, true, 1, true
          WHERE NOT EXISTS (SELECT FROM links WHERE gateway = $1 AND remote_id = $3)
          ON CONFLICT (gateway, customer_id) DO UPDATE
              SET remote_id = excluded.remote_id, base = excluded.base, base_from = excluded.base_from,
-                 base_until = excluded.base_until, look = true, {DUE},
+                 base_until = excluded.base_until, look = true, {due},
                  not_before = clock_timestamp(), {FREE}
              WHERE links.remote_id IS NULL AND links.state = 'active' AND NOT links.erased
                AND (links.lease_token IS NULL OR links.lease_until < clock_timestamp())
@@ -81,17 +82,18 @@ pub(crate) async fn adopt(
     Ok(if free { Adopted::Busy } else { Adopted::Taken })
 }
 
-/// Lets a customer that has no object at the gateway be created there. False if it has one, or is no longer kept in step.
+/// Lets a customer that has no object at the gateway be created there, as one of many. False if it has one, or is no longer kept in step.
 pub(crate) async fn create_there(
     tx: &mut PgTransaction<'_>,
     gateway: &GatewayName,
     customer: Uuid,
 ) -> Result<bool, sqlx::Error> {
     let marked = sqlx::query(&format!(
-        "INSERT INTO links (gateway, customer_id, due_seq) VALUES ($1, $2, 1)
+        "INSERT INTO links (gateway, customer_id, due_seq, bulk) VALUES ($1, $2, 1, true)
          ON CONFLICT (gateway, customer_id) DO UPDATE
-             SET {DUE}
-             WHERE links.remote_id IS NULL AND links.state = 'active' AND NOT links.erased"
+             SET {}
+             WHERE links.remote_id IS NULL AND links.state = 'active' AND NOT links.erased",
+        due_as("true")
     ))
     .bind(gateway.as_str())
     .bind(customer)

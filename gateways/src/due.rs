@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use cqrs_es::Aggregate;
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgExecutor, PgPool, PgTransaction, Row};
@@ -15,7 +16,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tracing::debug;
 use uuid::Uuid;
 
-use crate::link::{self, DUE, LEASE, LEASED, Link, READY, Terms};
+use crate::link::{self, DUE, LEASE, LEASED, Link, READY, Terms, due_as};
 use crate::{Direction, GuardConfig, erase, error_chain, guard, join, twins};
 
 /// The projection that marks one gateway's links due, and keeps the emails by which twins are found. Marking again does no
@@ -106,7 +107,7 @@ impl Projection for Due {
                 if recorded.origin == self.gateway.as_str() { Direction::Inbound } else { Direction::Outbound };
             guarded.extend(fields.into_iter().map(|field| (direction, field, customer)));
             erased.extend(is_erased.then_some(customer.0));
-            changed.insert(customer, recorded.version);
+            changed.insert(customer, (recorded.version, Some(recorded.recorded_at)));
             emails.extend(email.map(|email| (customer, email)));
         }
         // What locks no links comes first.
@@ -161,7 +162,8 @@ pub(crate) async fn lease_changed(
     changed: &BTreeMap<CustomerId, u64>,
     terms: Terms,
 ) -> Result<Vec<Link>, sqlx::Error> {
-    let changed = Changed::new(gateway, changed);
+    let changed = changed.iter().map(|(customer, version)| (*customer, (*version, None))).collect();
+    let changed = Changed::new(gateway, &changed);
     let count = changed.customers.len();
     let (known, mut leased) = if count <= terms.most {
         let marked = changed.lease_known(relaxed, terms).await?;
@@ -194,13 +196,19 @@ struct Changed<'a> {
     gateway: &'a GatewayName,
     customers: Vec<Uuid>,
     versions: Vec<i64>,
+    /// When that was, of what the feed tells; what was just appended is new.
+    recorded_at: Vec<Option<DateTime<Utc>>>,
 }
 
+/// In a statement on `changed`: nobody waits for it any more, as where a gateway is new and the feed is read from its beginning.
+const LONG_AGO: &str = "COALESCE(recorded_at < clock_timestamp() - interval '1 minute', false)";
+
 impl<'a> Changed<'a> {
-    fn new(gateway: &'a GatewayName, changed: &BTreeMap<CustomerId, u64>) -> Self {
+    fn new(gateway: &'a GatewayName, changed: &BTreeMap<CustomerId, (u64, Option<DateTime<Utc>>)>) -> Self {
         let customers = changed.keys().map(|CustomerId(id)| *id).collect();
-        let versions = changed.values().map(|version| i64::try_from(*version).unwrap_or(i64::MAX)).collect();
-        Self { gateway, customers, versions }
+        let versions = changed.values().map(|(version, _)| i64::try_from(*version).unwrap_or(i64::MAX)).collect();
+        let recorded_at = changed.values().map(|(_, recorded_at)| *recorded_at).collect();
+        Self { gateway, customers, versions, recorded_at }
     }
 
     /// Makes links, which are due, for those that have none.
@@ -208,15 +216,17 @@ impl<'a> Changed<'a> {
         if self.customers.is_empty() {
             return Ok(());
         }
-        sqlx::query(
-            "INSERT INTO links (gateway, customer_id, due_seq, due_version)
-             SELECT $1, customer, 1, version FROM unnest($2::uuid[], $3::bigint[]) AS changed (customer, version)
+        sqlx::query(&format!(
+            "INSERT INTO links (gateway, customer_id, due_seq, due_version, bulk)
+             SELECT $1, customer, 1, version, {LONG_AGO}
+             FROM unnest($2::uuid[], $3::bigint[], $4::timestamptz[]) AS changed (customer, version, recorded_at)
              WHERE NOT EXISTS (SELECT FROM links WHERE gateway = $1 AND customer_id = customer)
-             ORDER BY customer ON CONFLICT (gateway, customer_id) DO NOTHING",
-        )
+             ORDER BY customer ON CONFLICT (gateway, customer_id) DO NOTHING"
+        ))
         .bind(self.gateway.as_str())
         .bind(&self.customers)
         .bind(&self.versions)
+        .bind(&self.recorded_at)
         .execute(database)
         .await?;
         Ok(())
@@ -255,18 +265,21 @@ impl<'a> Changed<'a> {
         let known: i64 = sqlx::query_scalar(&format!(
             // In the order of the customers, as everywhere: see mark_due.
             "WITH known AS MATERIALIZED (
-                 SELECT links.id, version FROM unnest($2::uuid[], $3::bigint[]) AS changed (customer, version)
+                 SELECT links.id, version, {LONG_AGO} AS long_ago
+                 FROM unnest($2::uuid[], $3::bigint[], $4::timestamptz[]) AS changed (customer, version, recorded_at)
                  JOIN links ON gateway = $1 AND customer_id = customer
                  ORDER BY customer_id FOR NO KEY UPDATE OF links
              ), marked AS (
-                 UPDATE links SET {DUE}, due_version = version FROM known
+                 UPDATE links SET {}, due_version = version FROM known
                  WHERE links.id = known.id AND links.due_version < version
              )
-             SELECT count(*) FROM known"
+             SELECT count(*) FROM known",
+            due_as("known.long_ago")
         ))
         .bind(self.gateway.as_str())
         .bind(&self.customers)
         .bind(&self.versions)
+        .bind(&self.recorded_at)
         .fetch_one(database)
         .await?;
         Ok(usize::try_from(known).unwrap_or(usize::MAX))

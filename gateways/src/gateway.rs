@@ -1,6 +1,7 @@
 //! What a gateway is: another system that holds copies of customers.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,6 +18,9 @@ use crate::{Foreign, Untold};
 pub trait Gateway: Send + Sync + 'static {
     /// Its name in paths, tables and events.
     fn name(&self) -> &GatewayName;
+
+    /// The same, for calls that nobody waits for: they leave a quarter of the pace to the others.
+    fn in_bulk(&self) -> Arc<dyn Gateway>;
 
     /// The longest that one call may take, waiting for its turn included. Leases are longer.
     fn call_timeout(&self) -> Duration;

@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use tandem_domain::{Customer, CustomerId, GatewayName, Policies};
 use tandem_eventlog::{Feed, ProjectorStatus, Relaxed, Store, Wake};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::foreign::Foreigners;
 use crate::worker::Runs;
@@ -66,6 +66,8 @@ pub struct Gateways {
     clock: Clock,
     inbox: Inbox,
     due: Wake,
+    /// A person has resumed a direction.
+    resumed: Arc<Notify>,
     foreign: Arc<Foreigners>,
     projectors: Arc<[(GatewayName, watch::Sender<ProjectorStatus>)]>,
     /// Of those that are at work.
@@ -97,8 +99,23 @@ impl Gateways {
             wake: Wake::new(nats.clone(), &format!("{}.inbox", feed.stream)),
             due: due.clone(),
         };
-        let (configured, runs, foreign) = (configured.into(), Arc::default(), Arc::default());
-        Self { pool, relaxed, nats, store, feed, configured, config, clock, inbox, due, foreign, projectors, runs }
+        let (configured, runs, foreign, resumed) = (configured.into(), Arc::default(), Arc::default(), Arc::default());
+        Self {
+            pool,
+            relaxed,
+            nats,
+            store,
+            feed,
+            configured,
+            config,
+            clock,
+            inbox,
+            due,
+            resumed,
+            foreign,
+            projectors,
+            runs,
+        }
     }
 
     /// Tries at once what waits for this gateway to come back: something has changed that may let it through.

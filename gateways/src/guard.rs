@@ -207,16 +207,20 @@ async fn too_many(
         .then(|| format!("{field} changed for more than {changes_percent}% of the customers within {window_s} s")))
 }
 
-/// Forgets what is older than the window.
+/// How many rows one statement forgets.
+const FORGOTTEN: i64 = 2000;
+
+/// Forgets some of what is older than the window.
 pub(crate) async fn forget(pool: &PgPool, gateway: &GatewayName, config: GuardConfig) -> Result<(), sqlx::Error> {
     // What is counted anew in this instant is left alone: whoever counts locks in another order.
     sqlx::query(
         "DELETE FROM guarded WHERE ctid = ANY(ARRAY(
              SELECT ctid FROM guarded WHERE gateway = $1 AND at < clock_timestamp() - make_interval(secs => $2)
-             FOR UPDATE SKIP LOCKED))",
+             ORDER BY at LIMIT $3 FOR UPDATE SKIP LOCKED))",
     )
     .bind(gateway.as_str())
     .bind(f64::from(config.window_s))
+    .bind(FORGOTTEN)
     .execute(pool)
     .await?;
     Ok(())

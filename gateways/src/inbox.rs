@@ -40,8 +40,10 @@ pub(crate) async fn store(
     let bodies: Vec<Json<&RemoteChange>> = changes.iter().map(Json).collect();
     let emails: Vec<Option<String>> = changes.iter().map(email_key).collect();
     let stored = sqlx::query(
-        "INSERT INTO inbox (gateway, event_id, change, email_key)
-         SELECT $1, event_id, change, email_key
+        // Of what happened long ago, as after an outage, nobody waits for any one.
+        "INSERT INTO inbox (gateway, event_id, change, email_key, bulk)
+         SELECT $1, event_id, change, email_key,
+                (change->>'created')::timestamptz < clock_timestamp() - interval '15 minutes'
          FROM unnest($2::text[], $3::jsonb[], $4::text[]) WITH ORDINALITY AS t (event_id, change, email_key, n)
          ORDER BY n ON CONFLICT (gateway, event_id) DO NOTHING",
     )
@@ -151,7 +153,7 @@ mod tests {
     use crate::ChangeKind;
     use crate::fixtures::tables;
 
-    const TERMS: Terms = Terms { holder: 7, duration: Duration::from_secs(60), most: 1 };
+    const TERMS: Terms = Terms { holder: 7, duration: Duration::from_secs(60), most: 1, most_in_bulk: 1 };
 
     /// A link of the object with that id.
     async fn link(pool: &PgPool, remote_id: &str, columns: &str, values: &str) -> Result<(), sqlx::Error> {

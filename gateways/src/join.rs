@@ -5,7 +5,7 @@ use tandem_domain::{GatewayName, RemoteId};
 use uuid::Uuid;
 
 use crate::copies::DEAD;
-use crate::link::{FREE, Link, mark_due};
+use crate::link::{FREE, Link, Priority, mark_due};
 use crate::taken::unless_taken;
 use crate::{ParkedError, parked, twins};
 
@@ -116,7 +116,7 @@ pub(crate) async fn join(tx: &mut PgTransaction<'_>, pair: Pair) -> Result<bool,
     if unless_taken(tx, linking).await?.is_none() {
         return Ok(false);
     }
-    mark_due(tx, &[ours]).await?;
+    mark_due(tx, &[ours], Priority::Live).await?;
     let others: Vec<i64> = named.into_iter().filter(|link| *link != ours && Some(*link) != theirs).collect();
     look_again(tx, &others).await?;
     Ok(true)
@@ -139,7 +139,7 @@ struct Question {
 pub(crate) async fn link(tx: &mut PgTransaction<'_>, id: i64, chosen: Option<&str>) -> Result<(), ParkedError> {
     let question = question(tx, id).await?;
     if question.kind == "duplicate" && question.dead {
-        return parked::retry(tx, id).await;
+        return parked::retry(tx, id, Priority::Live).await;
     }
     if question.kind != "ambiguous" {
         return Err(ParkedError::NotAmbiguous);
@@ -190,7 +190,7 @@ pub(crate) async fn part(tx: &mut PgTransaction<'_>, link_id: i64) -> Result<(),
 /// Has both sides looked at again.
 pub(crate) async fn look_again(tx: &mut PgTransaction<'_>, links: &[i64]) -> Result<(), sqlx::Error> {
     // Marked first: it locks them in their order.
-    mark_due(tx, links).await?;
+    mark_due(tx, links, Priority::Live).await?;
     sqlx::query(
         "UPDATE links SET look = remote_id IS NOT NULL, attempts = 0, not_before = clock_timestamp()
          WHERE id = ANY($1)",

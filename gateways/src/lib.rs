@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod adopt;
+mod backlog;
 mod config;
 mod copies;
 mod deletions;

@@ -1,7 +1,9 @@
 //! A link: one customer at one gateway, and the lease under which one worker at a time brings it in step.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgArguments, PgRow, Postgres};
 use sqlx::query::Query;
 use sqlx::types::Json;
@@ -40,6 +42,8 @@ pub(crate) struct Link {
     /// The deletion that a person is, or was, asked about.
     pub asked: Option<Asked>,
     pub due_seq: i64,
+    /// Nobody in particular waits for what it is due for.
+    pub bulk: bool,
     /// Up to which version of the customer it was marked due.
     pub due_version: u64,
     pub attempts: i32,
@@ -131,6 +135,7 @@ impl FromRow<'_, PgRow> for Link {
             erased: row.try_get("erased")?,
             asked: Asked::read(row)?,
             due_seq: row.try_get("due_seq")?,
+            bulk: row.try_get("bulk")?,
             due_version: u64::try_from(row.try_get::<i64, _>("due_version")?).unwrap_or_default(),
             attempts: row.try_get("attempts")?,
             paused: Paused { inbound: row.try_get("inbound_paused")?, outbound: row.try_get("outbound_paused")? },
@@ -150,6 +155,8 @@ pub(crate) struct Terms {
     pub duration: Duration,
     /// At most so many.
     pub most: usize,
+    /// And of these at most so many for which nobody waits.
+    pub most_in_bulk: usize,
 }
 
 /// In a condition on links: nobody has it, and it waits for no time. One that waits for a pause to end waits no more once it is
@@ -170,22 +177,28 @@ pub(crate) const LEASED: &str = "
     EXISTS (SELECT FROM pauses WHERE gateway = links.gateway AND direction = 'inbound') AS inbound_paused,
     EXISTS (SELECT FROM pauses WHERE gateway = links.gateway AND direction = 'outbound') AS outbound_paused";
 
-/// Leases links that are due, the longest waiting first. Times are the database's, whatever this machine's clock says.
+/// Leases links that are due: those first for which somebody waits, and among these the longest waiting first. Times are the
+/// database's, whatever this machine's clock says.
 pub(crate) async fn lease(relaxed: &PgPool, gateway: &GatewayName, terms: Terms) -> Result<Vec<Link>, sqlx::Error> {
+    let due = format!("gateway = $1 AND due_seq > done_seq AND due_seq > paused_seq AND {READY}");
     sqlx::query_as(&format!(
         // An array, and no join, which may be planned as a scan of all links.
-        "UPDATE links SET lease_token = gen_random_uuid(), lease_holder = $3, leased_at = clock_timestamp(),
+        "WITH live AS (
+             SELECT id FROM links WHERE {due} AND NOT bulk ORDER BY not_before LIMIT $2 FOR UPDATE SKIP LOCKED
+         ), others AS (
+             SELECT id FROM links WHERE {due} AND bulk ORDER BY not_before
+             LIMIT least($5, $2 - (SELECT count(*) FROM live)) FOR UPDATE SKIP LOCKED
+         )
+         UPDATE links SET lease_token = gen_random_uuid(), lease_holder = $3, leased_at = clock_timestamp(),
                           lease_until = clock_timestamp() + make_interval(secs => $4)
-         WHERE id = ANY(ARRAY(
-             SELECT id FROM links
-             WHERE gateway = $1 AND due_seq > done_seq AND due_seq > paused_seq AND {READY}
-             ORDER BY not_before LIMIT $2 FOR UPDATE SKIP LOCKED))
+         WHERE id = ANY(ARRAY(SELECT id FROM live UNION ALL SELECT id FROM others))
          RETURNING {LEASED}"
     ))
     .bind(gateway.as_str())
     .bind(i64::try_from(terms.most).unwrap_or(i64::MAX))
     .bind(terms.holder)
     .bind(terms.duration.as_secs_f64())
+    .bind(i64::try_from(terms.most_in_bulk).unwrap_or(i64::MAX))
     .fetch_all(relaxed)
     .await
 }
@@ -287,19 +300,44 @@ pub(crate) async fn postpone(pool: &PgPool, link: &Link, wait: Duration, error: 
 /// What an `UPDATE links SET` does to end a lease.
 pub(crate) const FREE: &str = "lease_token = NULL, lease_holder = NULL, lease_until = NULL";
 
-/// What an `UPDATE links SET` does to mark one due.
+/// Whether somebody waits for what a link is marked due for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Priority {
+    /// A person, or another system, has just changed something.
+    Live,
+    /// Nobody in particular: it is one of many that a first run, a repair, or a resume has to look at.
+    Bulk,
+}
+
+/// How many of so many turns, or calls a second, may go to what nobody waits for: a quarter stays free for the rest.
+pub(crate) fn share_in_bulk(of: NonZeroU32) -> NonZeroU32 {
+    NonZeroU32::new(of.get() - of.get().div_ceil(4)).unwrap_or(NonZeroU32::MIN)
+}
+
+/// What an `UPDATE links SET` does to mark one due, with [`Priority::Live`].
 pub(crate) const DUE: &str = "
-    due_seq = links.due_seq + 1,
-    due_since = CASE WHEN links.due_seq > links.done_seq THEN links.due_since ELSE clock_timestamp() END";
+    due_seq = links.due_seq + 1, bulk = false,
+    due_since = CASE WHEN links.due_seq > links.done_seq AND NOT links.bulk THEN links.due_since ELSE clock_timestamp() END";
+
+/// The same with [`Priority::Bulk`] where that SQL says so: whoever waits for it already goes on waiting.
+pub(crate) fn due_as(bulk: &str) -> String {
+    format!(
+        "due_seq = links.due_seq + 1, bulk = {bulk} AND (links.bulk OR links.due_seq <= links.done_seq),
+         due_since = CASE WHEN links.due_seq > links.done_seq AND ({bulk} OR NOT links.bulk) THEN links.due_since
+                          ELSE clock_timestamp() END"
+    )
+}
 
 /// Marks links due. Locked in one order everywhere, that of their customers, so that no two transactions wait for each
 /// other; and so that whoever only names a link, from another table, is not waited for.
-pub(crate) async fn mark_due(tx: &mut PgTransaction<'_>, ids: &[i64]) -> Result<(), sqlx::Error> {
+pub(crate) async fn mark_due(tx: &mut PgTransaction<'_>, ids: &[i64], priority: Priority) -> Result<(), sqlx::Error> {
     sqlx::query(&format!(
-        "UPDATE links SET {DUE}
-         WHERE id = ANY(ARRAY(SELECT id FROM links WHERE id = ANY($1) ORDER BY customer_id FOR NO KEY UPDATE))"
+        "UPDATE links SET {}
+         WHERE id = ANY(ARRAY(SELECT id FROM links WHERE id = ANY($1) ORDER BY customer_id FOR NO KEY UPDATE))",
+        due_as("$2")
     ))
     .bind(ids)
+    .bind(priority == Priority::Bulk)
     .execute(&mut **tx)
     .await?;
     Ok(())
@@ -314,16 +352,31 @@ pub(crate) async fn lock(tx: &mut PgTransaction<'_>, ids: &[i64]) -> Result<(), 
     Ok(())
 }
 
-/// Ends the waiting of what failed before.
+/// How many links one statement hurries.
+const HURRIED: i64 = 500;
+
+/// Ends the waiting of what failed before, some links at a time.
 pub(crate) async fn hurry(pool: &PgPool, gateway: &GatewayName) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "UPDATE links SET not_before = clock_timestamp()
-         WHERE id = ANY(ARRAY(SELECT id FROM links WHERE gateway = $1 AND due_seq > done_seq AND due_seq > paused_seq
-                              AND not_before > clock_timestamp() ORDER BY customer_id FOR NO KEY UPDATE))",
-    )
-    .bind(gateway.as_str())
-    .execute(pool)
-    .await?;
+    // What fails anew meanwhile is let wait.
+    let began: DateTime<Utc> = sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(pool).await?;
+    let mut more = true;
+    while more {
+        let hurried = sqlx::query(
+            "UPDATE links SET not_before = clock_timestamp()
+             WHERE id = ANY(ARRAY(
+                 SELECT id FROM links WHERE id = ANY(ARRAY(
+                     SELECT id FROM links WHERE gateway = $1 AND due_seq > done_seq AND due_seq > paused_seq
+                         AND bulk = ANY('{false,true}') AND not_before > clock_timestamp()
+                         AND (leased_at IS NULL OR leased_at < $3) LIMIT $2))
+                 ORDER BY customer_id FOR NO KEY UPDATE))",
+        )
+        .bind(gateway.as_str())
+        .bind(HURRIED)
+        .bind(began)
+        .execute(pool)
+        .await?;
+        more = hurried.rows_affected() == HURRIED as u64;
+    }
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use tandem_eventlog::OnceError;
 use uuid::Uuid;
 
 use crate::intent::Intent;
-use crate::link::{Link, mark_due};
+use crate::link::{Link, Priority, mark_due};
 use crate::{Write, join};
 
 /// What a remote rejected for good. It is left out of pushes until it is something else.
@@ -224,7 +224,7 @@ pub(crate) async fn list(
 }
 
 /// Tries it again: the push is made anew from what the catalog holds now; a second copy is looked at again.
-pub(crate) async fn retry(tx: &mut PgTransaction<'_>, id: i64) -> Result<(), ParkedError> {
+pub(crate) async fn retry(tx: &mut PgTransaction<'_>, id: i64, priority: Priority) -> Result<(), ParkedError> {
     let Closed { link_id, inbox_id, field, kind } = close(tx, id, "retried").await?;
     let Some(link_id) = link_id else {
         // It is to be routed as what was never routed.
@@ -237,7 +237,7 @@ pub(crate) async fn retry(tx: &mut PgTransaction<'_>, id: i64) -> Result<(), Par
         Some(inbox_id) => crate::inbox::hand_back(tx, &[inbox_id]).await?,
         None => forget(tx, link_id, field.as_deref()).await?,
     }
-    Ok(mark_due(tx, &[link_id]).await?)
+    Ok(mark_due(tx, &[link_id], priority).await?)
 }
 
 /// Lets it be. A rejected push stays untried until the customer is edited again; a second copy stays unlinked; what is ambiguous
@@ -381,7 +381,7 @@ pub(crate) async fn retry_unread(pool: &PgPool, which: Unread) -> Result<usize, 
     .await?;
     for id in &unread {
         let mut tx = pool.begin().await?;
-        match retry(&mut tx, *id).await {
+        match retry(&mut tx, *id, Priority::Bulk).await {
             // A person, or another process, was there before.
             Err(ParkedError::NotParked) => {}
             retried => {

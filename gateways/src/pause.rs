@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgExecutor, PgPool, PgTransaction};
 use tandem_domain::GatewayName;
+use tandem_eventlog::zoo::plays;
 
 use crate::link::{FREE, Link};
 use crate::{RunError, guard};
@@ -118,7 +119,7 @@ pub(crate) async fn store(
     Ok(stored.rows_affected() > 0)
 }
 
-/// Lets a direction, or both, go on: with what has waited. The guard counts from now on. Returns what was resumed.
+/// Lets a direction, or both, go on. What has waited follows within a second, some at a time. The guard counts from now on. Returns what was resumed.
 ///
 /// # Errors
 /// The database is unavailable.
@@ -157,16 +158,31 @@ pub(crate) async fn resume_in(
     .bind(&resumed)
     .execute(&mut **tx)
     .await?;
-    // In the order of the customers, as everywhere: see mark_due.
-    sqlx::query(
-        "UPDATE links SET paused_seq = -1, not_before = clock_timestamp(), attempts = 0
-         WHERE id = ANY(ARRAY(SELECT id FROM links WHERE gateway = $1 AND paused_seq >= 0
-                              ORDER BY customer_id FOR NO KEY UPDATE))",
+    Ok(resumed)
+}
+
+/// How many links one transaction lets go on.
+const BATCH: i64 = 500;
+
+/// Lets some of the links go on that met a paused direction before the last resume: nobody waits for any one of them. True if there
+/// may be more.
+pub(crate) async fn go_on(relaxed: &PgPool, gateway: &GatewayName) -> Result<bool, sqlx::Error> {
+    let gone_on = sqlx::query(
+        // In the order of the customers, as everywhere: see mark_due.
+        "UPDATE links SET paused_seq = -1, bulk = $3, not_before = clock_timestamp(), attempts = 0
+         WHERE id = ANY(ARRAY(
+             SELECT id FROM links WHERE id = ANY(ARRAY(
+                 SELECT id FROM links WHERE gateway = $1 AND paused_seq >= 0
+                     AND paused_at <= (SELECT max(counted_from) FROM guards WHERE gateway = $1)
+                 ORDER BY paused_at LIMIT $2))
+             ORDER BY customer_id FOR NO KEY UPDATE))",
     )
     .bind(gateway.as_str())
-    .execute(&mut **tx)
+    .bind(BATCH)
+    .bind(!plays("all-in-one-line"))
+    .execute(relaxed)
     .await?;
-    Ok(resumed)
+    Ok(gone_on.rows_affected() > 0)
 }
 
 fn words(direction: Option<Direction>) -> Vec<&'static str> {
@@ -179,6 +195,7 @@ pub(crate) async fn wait(pool: &PgPool, gateway: &GatewayName, link: &Link, on: 
         // Locked, so that what is resumed in this instant is not put to sleep for ever.
         "WITH still AS MATERIALIZED (SELECT FROM pauses WHERE gateway = $4 AND direction = $5 FOR SHARE)
          UPDATE links SET paused_seq = CASE WHEN EXISTS (SELECT FROM still) THEN $3 ELSE -1 END,
+                          paused_at = clock_timestamp(),
                           {FREE}
          WHERE id = $1 AND lease_token = $2"
     ))

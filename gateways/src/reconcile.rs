@@ -106,6 +106,8 @@ fn held(run: &Run<'_>, customer: &Loaded<Customer>) -> usize {
 pub(crate) struct Reconciler {
     pub ledger: Arc<dyn Ledger>,
     pub gateway: Arc<dyn Gateway>,
+    /// The same, for links for which nobody waits.
+    pub in_bulk: Arc<dyn Gateway>,
     pub policies: Policies,
     pub deletes: Deletes,
     pub filter: Option<Filter>,
@@ -135,7 +137,7 @@ impl<'a> Run<'a> {
     }
 
     fn gateway(&self) -> &'a dyn Gateway {
-        self.with.gateway.as_ref()
+        if self.link.bulk { self.with.in_bulk.as_ref() } else { self.with.gateway.as_ref() }
     }
 
     fn name(&self) -> &GatewayName {

@@ -33,8 +33,16 @@ pub struct GatewayStatus {
     pub name: String,
     /// Links that wait or are worked on.
     pub due: i64,
+    /// Of these, those for which somebody waits: a person's edit, a webhook, a retry by hand.
+    pub due_live: i64,
+    /// And those for which nobody in particular does: a first run, a repair, a resume.
+    pub due_bulk: i64,
     /// How long the longest of them has waited, of those that do not wait for a resume.
     pub oldest_due_seconds: f64,
+    /// And of those for which somebody waits.
+    pub oldest_live_seconds: f64,
+    /// And of the others.
+    pub oldest_bulk_seconds: f64,
     /// Webhooks whose link is not known yet.
     pub inbox: i64,
     /// What waits for a person.
@@ -77,36 +85,58 @@ pub async fn known(pool: &PgPool) -> Result<Vec<String>, sqlx::Error> {
     .await
 }
 
+/// Up to so many rows of a kind are counted each time somebody asks. Of more links that are due, [`backlog::count`] keeps about how
+/// many they are; of more of the others it is told that there are so many.
+const COUNTED: i64 = 2000;
+
+/// Of the gateway `g`: how many links are due, for which somebody waits or nobody, and since when the first of them.
+fn due(bulk: &str) -> String {
+    format!(
+        "(SELECT CASE WHEN counted.due < $2 THEN counted.due ELSE greatest(counted.due, kept.due) END AS due,
+                 least(counted.since, kept.due_since) AS since
+          FROM (SELECT count(*) AS due, min(due_since) AS since
+                FROM (SELECT due_since FROM links WHERE gateway = g.name AND bulk = {bulk} AND due_seq > done_seq
+                          AND due_seq > paused_seq ORDER BY not_before LIMIT $2) AS first) AS counted
+          LEFT JOIN (SELECT due, due_since FROM backlogs WHERE gateway = g.name AND bulk = {bulk}
+                         AND counted_at > clock_timestamp() - interval '10 minutes') AS kept ON counted.due >= $2)"
+    )
+}
+
 /// How these gateways stand, by what the database says.
 ///
 /// # Errors
 /// The database is unavailable.
 pub async fn status(pool: &PgPool, names: &[&str]) -> Result<Vec<GatewayStatus>, sqlx::Error> {
-    sqlx::query_as(
+    let (live, others) = (due("false"), due("true"));
+    sqlx::query_as(&format!(
         "SELECT g.name,
-                -- As two, each by its index.
-                (SELECT count(*) FROM links WHERE gateway = g.name AND due_seq > done_seq AND due_seq > paused_seq)
-                    + (SELECT count(*) FROM links WHERE gateway = g.name AND paused_seq >= 0
-                           AND due_seq > done_seq AND due_seq <= paused_seq) AS due,
-                COALESCE((SELECT extract(epoch FROM clock_timestamp() - min(due_since)) FROM links
-                          WHERE gateway = g.name AND due_seq > done_seq AND due_seq > paused_seq), 0)::float8 AS oldest_due_seconds,
-                (SELECT count(*) FROM inbox WHERE gateway = g.name AND state = 'new') AS inbox,
-                (SELECT count(*) FROM parked WHERE gateway = g.name AND state = 'open') AS parked,
-                (SELECT count(*) FROM links WHERE gateway = g.name AND contested > 0) AS contested,
+                live.due + others.due
+                    + (SELECT count(*) FROM (SELECT FROM links WHERE gateway = g.name AND paused_seq >= 0 AND due_seq > done_seq
+                                                 AND due_seq <= paused_seq LIMIT $2) AS one) AS due,
+                live.due AS due_live, others.due AS due_bulk,
+                COALESCE(extract(epoch FROM clock_timestamp() - least(live.since, others.since)), 0)::float8
+                    AS oldest_due_seconds,
+                COALESCE(extract(epoch FROM clock_timestamp() - live.since), 0)::float8 AS oldest_live_seconds,
+                COALESCE(extract(epoch FROM clock_timestamp() - others.since), 0)::float8 AS oldest_bulk_seconds,
+                (SELECT count(*) FROM (SELECT FROM inbox WHERE gateway = g.name AND state = 'new' LIMIT $2) AS one) AS inbox,
+                (SELECT count(*) FROM (SELECT FROM parked WHERE gateway = g.name AND state = 'open' LIMIT $2) AS one) AS parked,
+                (SELECT count(*) FROM (SELECT FROM links WHERE gateway = g.name AND contested > 0 LIMIT $2) AS one) AS contested,
                 ARRAY(SELECT direction FROM pauses WHERE gateway = g.name ORDER BY direction) AS paused,
                 COALESCE((SELECT sum(events) FROM foreign_webhooks WHERE gateway = g.name), 0)::bigint AS foreign,
                 (SELECT max(last_at) FROM foreign_webhooks WHERE gateway = g.name) AS foreign_at,
                 ARRAY(SELECT whose FROM foreign_webhooks WHERE gateway = g.name ORDER BY whose) AS foreign_whose,
                 (SELECT swept_at FROM sweeps WHERE gateway = g.name) AS swept_at,
                 v.ended_at AS verified_at, COALESCE(v.compared, 0) AS verify_compared,
-                (SELECT count(*) FROM drifts WHERE survey_id = v.id) AS verify_drift
+                COALESCE(v.drift, 0) AS verify_drift
          FROM unnest($1::text[]) AS g (name)
-         LEFT JOIN LATERAL (SELECT id, ended_at, compared FROM surveys
+         CROSS JOIN LATERAL {live} AS live CROSS JOIN LATERAL {others} AS others
+         LEFT JOIN LATERAL (SELECT ended_at, compared, drift FROM surveys
                             WHERE gateway = g.name AND kind = 'verify' AND ended_at IS NOT NULL
                             ORDER BY ended_at DESC LIMIT 1) v ON true
-         ORDER BY g.name",
-    )
+         ORDER BY g.name"
+    ))
     .bind(names)
+    .bind(COUNTED)
     .fetch_all(pool)
     .await
 }

@@ -9,7 +9,7 @@ use tandem_eventlog::crash;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::link::{backoff, mark_due};
+use crate::link::{Priority, backoff, mark_due};
 use crate::survey::patiently_within;
 use crate::verify::created;
 use crate::{CallError, Clock, Gateway, Inbox, RemoteChange, error_chain};
@@ -156,7 +156,7 @@ async fn look_at_all(pool: &PgPool, gateway: &GatewayName) -> Result<(), sqlx::E
         .await?;
         let Some(last) = links.iter().max() else { return Ok(()) };
         after = *last;
-        mark_due(&mut tx, &links).await?;
+        mark_due(&mut tx, &links, Priority::Bulk).await?;
         tx.commit().await?;
     }
 }

@@ -117,6 +117,7 @@ async fn finish(survey: &Survey<'_>) -> Result<(), SurveyError> {
                  + (SELECT count(*) FROM survey_objects o WHERE o.survey_id = $1 AND NOT EXISTS (
                        SELECT FROM links l JOIN survey_customers c ON c.survey_id = $1 AND c.customer_id = l.customer_id
                        WHERE l.gateway = surveys.gateway AND l.remote_id = o.remote_id)),
+             drift = (SELECT count(*) FROM drifts WHERE survey_id = $1),
              ended_at = clock_timestamp()
          WHERE id = $1",
     )

@@ -94,7 +94,9 @@ pub(crate) async fn work(runs: Runs, mut news: News, shutdown: CancellationToken
             debug!(error = %error_chain(&error), "links cannot be leased now");
             vec![]
         });
-        let more = free > 0 && leased.len() == free;
+        let in_bulk = leased.iter().filter(|link| link.bulk).count();
+        let full_of_bulk = in_bulk == terms.most_in_bulk;
+        let more = free > 0 && leased.len() == free || in_bulk > 0 && full_of_bulk;
         for (link, turn) in leased.into_iter().zip(turns) {
             turn.begin(link);
         }
@@ -107,6 +109,7 @@ pub(crate) async fn work(runs: Runs, mut news: News, shutdown: CancellationToken
             _ = polls.tick() => {}
             // A turn came free while all were taken: there may be more to do.
             () = runs.freed(), if free == 0 => {}
+            () = runs.freed_in_bulk(), if full_of_bulk => {}
             () = shutdown.cancelled() => {}
         }
     }

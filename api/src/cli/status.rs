@@ -99,7 +99,7 @@ pub(super) async fn run(config: &Config, json: bool) -> Result<Ended, Failure> {
         && relay.missing_messages.unwrap_or_default() == 0
         && relay.unnumbered_seconds <= late
         && projectors.iter().all(|one| one.lag_seconds <= late)
-        && gateways.iter().all(|one| one.oldest_due_seconds <= late && one.parked == 0)
+        && gateways.iter().all(|one| one.oldest_live_seconds <= late && one.parked == 0)
         // What a person paused is as they want it.
         && pauses.iter().all(|one| one.paused_by == "person");
     let status = Status { healthy, writable: lag.writable, relay, projectors, gateways, pauses };
@@ -157,6 +157,13 @@ fn print(out: &mut Out, status: &Status) -> io::Result<()> {
             "gateway     {}: {} links due, the oldest for {:.1} s; {} webhooks unrouted; {} parked; {} contested; last sweep {swept}",
             one.name, one.due, one.oldest_due_seconds, one.inbox, one.parked, one.contested
         )?;
+        if one.due_bulk > 0 {
+            writeln!(
+                out,
+                "            {} of them are live, the oldest for {:.1} s; nobody in particular waits for the other {}",
+                one.due_live, one.oldest_live_seconds, one.due_bulk
+            )?;
+        }
         for Pause { gateway, direction, reason, paused_by, .. } in
             status.pauses.iter().filter(|pause| pause.gateway == one.name)
         {

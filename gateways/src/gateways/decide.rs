@@ -5,6 +5,7 @@ use tandem_eventlog::{CommandKey, OnceError, begin_once};
 use tracing::info;
 
 use super::Gateways;
+use crate::link::Priority;
 use crate::{Direction, ParkedError, Verdict, VerdictError, deletions, join, parked, pause};
 
 impl Gateways {
@@ -14,7 +15,7 @@ impl Gateways {
     /// [`ParkedError`].
     pub async fn retry(&self, id: i64, key: Option<&CommandKey>) -> Result<bool, ParkedError> {
         let Some(mut tx) = begin_once(&self.pool, key).await? else { return Ok(false) };
-        parked::retry(&mut tx, id).await?;
+        parked::retry(&mut tx, id, Priority::Live).await?;
         tx.commit().await?;
         self.due.ring();
         self.inbox.wake.ring();
@@ -91,7 +92,7 @@ impl Gateways {
         let Some(mut tx) = begin_once(&self.pool, key).await? else { return Ok(false) };
         pause::resume_in(&mut tx, gateway, direction).await?;
         tx.commit().await?;
-        self.due.ring();
+        self.resumed.notify_waiters();
         Ok(true)
     }
 }

@@ -17,8 +17,15 @@ pub(super) async fn report(all: Gateways, shutdown: CancellationToken) {
             Ok(statuses) => {
                 for status in statuses {
                     let name = status.name;
-                    gauge!("tandem_gateway_due_links", "gateway" => name.clone()).set(status.due as f64);
-                    gauge!("tandem_gateway_lag_seconds", "gateway" => name.clone()).set(status.oldest_due_seconds);
+                    for (priority, due, oldest) in [
+                        ("live", status.due_live, status.oldest_live_seconds),
+                        ("bulk", status.due_bulk, status.oldest_bulk_seconds),
+                    ] {
+                        gauge!("tandem_gateway_due_links", "gateway" => name.clone(), "priority" => priority)
+                            .set(due as f64);
+                        gauge!("tandem_gateway_lag_seconds", "gateway" => name.clone(), "priority" => priority)
+                            .set(oldest);
+                    }
                     gauge!("tandem_gateway_inbox", "gateway" => name.clone()).set(status.inbox as f64);
                     gauge!("tandem_gateway_parked", "gateway" => name.clone()).set(status.parked as f64);
                     for direction in Direction::ALL {

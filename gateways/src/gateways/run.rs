@@ -21,7 +21,7 @@ use crate::sweep::{Sweeping, sweep};
 use crate::timer::Stopwatch;
 use crate::verify::watch;
 use crate::worker::{Links, News, Runs};
-use crate::{Sides, error_chain, inbox, parked, retention, worker};
+use crate::{Sides, backlog, error_chain, inbox, parked, pause, retention, worker};
 
 /// How long what the feed tells waits for more of it: workers hear sooner of what this process changes. Only an import, which
 /// needs all that the feed tells of emails, waits for it.
@@ -50,8 +50,10 @@ impl Gateways {
             tasks.spawn(follow(self.clone(), one.clone(), shutdown.clone()));
             tasks.spawn(route(self.clone(), one.clone(), shutdown.clone()));
             tasks.spawn(sweep_one(self.clone(), one.clone(), shutdown.clone()));
+            tasks.spawn(go_on(self.clone(), one.clone(), shutdown.clone()));
+            tasks.spawn(count_backlog(self.clone(), one.clone(), shutdown.clone()));
             if let Some(interval) = one.verify_interval {
-                let (pool, store, gateway) = (self.pool.clone(), self.store.clone(), Arc::clone(&one.gateway));
+                let (pool, store, gateway) = (self.pool.clone(), self.store.clone(), one.gateway.in_bulk());
                 let sides = Sides { pool, store, gateway, filter: one.filter.clone(), grace: one.verify_grace };
                 tasks.spawn(watch(sides, interval, shutdown.clone()));
             }
@@ -66,6 +68,7 @@ impl Gateways {
             let with = Reconciler {
                 ledger: Arc::new(ledger),
                 gateway: Arc::clone(&one.gateway),
+                in_bulk: one.gateway.in_bulk(),
                 policies: one.policies.clone(),
                 deletes: one.deletes,
                 filter: one.filter.clone(),
@@ -143,6 +146,39 @@ async fn route(all: Gateways, one: Configured, shutdown: CancellationToken) {
         tokio::select! {
             () = rings.rung() => {}
             () = tokio::time::sleep(Duration::from_millis(500)) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+}
+
+/// Lets what has waited for a resume go on: at once where this process is told of one, else within a second.
+async fn go_on(all: Gateways, one: Configured, shutdown: CancellationToken) {
+    while !shutdown.is_cancelled() {
+        match pause::go_on(all.relaxed.pool(), one.gateway.name()).await {
+            Ok(false) => {}
+            Ok(true) => {
+                all.due.ring();
+                continue;
+            }
+            Err(error) => debug!(error = %error_chain(&error), "what waited for a resume cannot go on now"),
+        }
+        tokio::select! {
+            () = all.resumed.notified() => {}
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+}
+
+/// Keeps about how much is due.
+async fn count_backlog(all: Gateways, one: Configured, shutdown: CancellationToken) {
+    while !shutdown.is_cancelled() {
+        let next = backlog::count(&all.pool, one.gateway.name()).await.unwrap_or_else(|error| {
+            debug!(error = %error_chain(&error), "what is due cannot be counted now");
+            backlog::INTERVAL
+        });
+        tokio::select! {
+            () = tokio::time::sleep(next) => {}
             () = shutdown.cancelled() => {}
         }
     }

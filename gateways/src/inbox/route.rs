@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{BLANK, finish, unstorable};
 use crate::copies::DEAD;
-use crate::link::{self, DUE, mark_due};
+use crate::link::{self, DUE, Priority, due_as, mark_due};
 use crate::{ChangeKind, RemoteChange};
 
 /// What a look at the inbox found.
@@ -40,7 +40,7 @@ pub(crate) async fn route(relaxed: &PgPool, gateway: &GatewayName) -> Result<Rou
 /// Routes each new row by itself, since all of them together fail for what one of them says. That one is set aside.
 async fn one_by_one(relaxed: &PgPool, gateway: &GatewayName) -> Result<Routed, sqlx::Error> {
     let rows: Vec<i64> =
-        sqlx::query_scalar("SELECT id FROM inbox WHERE gateway = $1 AND state = 'new' ORDER BY id LIMIT $2")
+        sqlx::query_scalar("SELECT id FROM inbox WHERE gateway = $1 AND state = 'new' ORDER BY bulk, id LIMIT $2")
             .bind(gateway.as_str())
             .bind(BATCH)
             .fetch_all(relaxed)
@@ -82,9 +82,9 @@ async fn route_new(relaxed: &PgPool, gateway: &GatewayName, only: Option<i64>) -
         return Ok(routed);
     }
     // Rows first, then links, as route_known in another process locks them.
-    let rows: Vec<(i64, Json<RemoteChange>)> = sqlx::query_as(
-        "SELECT id, change FROM inbox WHERE gateway = $1 AND state = 'new' AND ($3::bigint IS NULL OR id = $3)
-         ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED",
+    let rows: Vec<(i64, Json<RemoteChange>, bool)> = sqlx::query_as(
+        "SELECT id, change, bulk FROM inbox WHERE gateway = $1 AND state = 'new' AND ($3::bigint IS NULL OR id = $3)
+         ORDER BY bulk, id LIMIT $2 FOR UPDATE SKIP LOCKED",
     )
     .bind(gateway.as_str())
     .bind(BATCH)
@@ -97,7 +97,7 @@ async fn route_new(relaxed: &PgPool, gateway: &GatewayName, only: Option<i64>) -
         _ => Routed::All,
     };
     let (mut found, mut aside) = (vec![], vec![]);
-    for (id, Json(mut change)) in rows {
+    for (id, Json(mut change), bulk) in rows {
         if !change.remote_id.is_linkable() {
             aside.push(id);
             continue;
@@ -106,19 +106,19 @@ async fn route_new(relaxed: &PgPool, gateway: &GatewayName, only: Option<i64>) -
             change.customer = created_by_us(&mut tx, gateway, &change).await?;
         }
         let destination = find_link(&mut tx, gateway, &change).await?;
-        found.push((id, change, destination));
+        found.push(Found { id, change, destination, priority: if bulk { Priority::Bulk } else { Priority::Live } });
     }
     // Before a row names its link, which keeps others from setting the link's remote id: a run that is about to may hold what
     // this waits for.
-    let links: BTreeSet<i64> = found.iter().filter_map(|(.., destination)| destination.named()).collect();
+    let links: BTreeSet<i64> = found.iter().filter_map(|found| found.destination.named()).collect();
     link::lock(&mut tx, &links.into_iter().collect::<Vec<_>>()).await?;
-    let due: BTreeSet<i64> = found.iter().filter_map(|(.., destination)| destination.link()).collect();
-    let held = mark(&mut tx, &due.into_iter().collect::<Vec<_>>()).await?;
+    let due = found.iter().filter_map(|found| Some((found.destination.link()?, found.priority)));
+    let held = mark(&mut tx, &due.collect()).await?;
     let (new, known): (Vec<_>, Vec<_>) =
-        found.into_iter().partition(|(.., to)| matches!(to, Destination::Import | Destination::Copy));
+        found.into_iter().partition(|found| matches!(found.destination, Destination::Import | Destination::Copy));
     let mut singular = vec![];
     let mut left = false;
-    for (id, change, destination) in known {
+    for Found { id, change, destination, .. } in known {
         match destination {
             Destination::Duplicate(link) => set_aside(&mut tx, gateway, link, id, &change.remote_id).await?,
             Destination::Link(link) if held.get(&link).is_some_and(|held| held.has(&change)) => {
@@ -130,8 +130,8 @@ async fn route_new(relaxed: &PgPool, gateway: &GatewayName, only: Option<i64>) -
         }
     }
     // Links for what is new come last: a run that is about to say that this object is its own waits for them.
-    for (id, change, destination) in new {
-        match import(&mut tx, gateway, &change, destination == Destination::Copy).await? {
+    for Found { id, change, destination, priority } in new {
+        match import(&mut tx, gateway, &change, destination == Destination::Copy, priority).await? {
             Some(link) => {
                 put(&mut tx, id, link, "waiting").await?;
                 singular.push(change.remote_id);
@@ -153,12 +153,12 @@ async fn route_new(relaxed: &PgPool, gateway: &GatewayName, only: Option<i64>) -
 async fn route_known(relaxed: &PgPool, gateway: &GatewayName, only: Option<i64>) -> Result<(i64, i64), sqlx::Error> {
     sqlx::query_as(&format!(
         "WITH new AS MATERIALIZED (
-             SELECT id, change->>'remote_id' AS remote_id FROM inbox
+             SELECT id, change->>'remote_id' AS remote_id, bulk FROM inbox
              WHERE gateway = $1 AND state = 'new' AND ($3::bigint IS NULL OR id = $3)
-             ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
+             ORDER BY bulk, id LIMIT $2 FOR UPDATE SKIP LOCKED
          ), known AS MATERIALIZED (
              -- Locked, and if somebody had to be waited for, compared once more.
-             SELECT new.id, links.id AS link_id, links.erased
+             SELECT new.id, links.id AS link_id, links.erased, new.bulk
              FROM new JOIN links ON links.gateway = $1 AND links.remote_id = new.remote_id
              ORDER BY links.customer_id FOR NO KEY UPDATE OF links
          ), moved AS (
@@ -167,15 +167,26 @@ async fn route_known(relaxed: &PgPool, gateway: &GatewayName, only: Option<i64>)
                               email_key = CASE WHEN known.erased THEN NULL ELSE email_key END
              FROM known WHERE inbox.id = known.id
          ), marked AS (
-             UPDATE links SET {DUE} WHERE id = ANY(ARRAY(SELECT link_id FROM known))
+             UPDATE links SET {DUE} WHERE id = ANY(ARRAY(SELECT link_id FROM known WHERE NOT bulk))
+         ), marked_in_bulk AS (
+             UPDATE links SET {} WHERE id = ANY(ARRAY(SELECT link_id FROM known GROUP BY link_id HAVING bool_and(bulk)))
          )
-         SELECT (SELECT count(*) FROM known), (SELECT count(*) FROM new)"
+         SELECT (SELECT count(*) FROM known), (SELECT count(*) FROM new)",
+        due_as("true")
     ))
     .bind(gateway.as_str())
     .bind(BATCH)
     .bind(only)
     .fetch_one(relaxed)
     .await
+}
+
+/// A row of the inbox, and where it goes.
+struct Found {
+    id: i64,
+    change: RemoteChange,
+    destination: Destination,
+    priority: Priority,
 }
 
 /// Where a change goes.
@@ -299,14 +310,16 @@ impl Held {
     }
 }
 
-/// Marks links due, and looks at them then.
-async fn mark(tx: &mut PgTransaction<'_>, links: &[i64]) -> Result<BTreeMap<i64, Held>, sqlx::Error> {
-    if links.is_empty() {
+/// Marks links due, which are locked, and looks at them then.
+async fn mark(tx: &mut PgTransaction<'_>, due: &BTreeSet<(i64, Priority)>) -> Result<BTreeMap<i64, Held>, sqlx::Error> {
+    if due.is_empty() {
         return Ok(BTreeMap::new());
     }
-    mark_due(tx, links).await?;
+    let of = |priority| -> Vec<i64> { due.iter().filter(|(_, one)| *one == priority).map(|(link, _)| *link).collect() };
+    mark_due(tx, &of(Priority::Live), Priority::Live).await?;
+    mark_due(tx, &of(Priority::Bulk), Priority::Bulk).await?;
     let held: Vec<Held> = sqlx::query_as("SELECT id, customer_id, remote_id FROM links WHERE id = ANY($1)")
-        .bind(links)
+        .bind(due.iter().map(|(link, _)| *link).collect::<Vec<_>>())
         .fetch_all(&mut **tx)
         .await?;
     Ok(held.into_iter().map(|held| (held.id, held)).collect())
@@ -331,10 +344,11 @@ async fn import(
     gateway: &GatewayName,
     change: &RemoteChange,
     is_copy: bool,
+    priority: Priority,
 ) -> Result<Option<i64>, sqlx::Error> {
     sqlx::query_scalar(
-        "INSERT INTO links (gateway, customer_id, remote_id, due_seq, relabel, look, erased)
-         VALUES ($1, $2, $3, 1, $4, $4, $5)
+        "INSERT INTO links (gateway, customer_id, remote_id, due_seq, relabel, look, erased, bulk)
+         VALUES ($1, $2, $3, 1, $4, $4, $5, $6)
          ON CONFLICT (gateway, remote_id) DO NOTHING RETURNING id",
     )
     .bind(gateway.as_str())
@@ -342,6 +356,7 @@ async fn import(
     .bind(change.remote_id.as_str())
     .bind(is_copy)
     .bind(change.kind == ChangeKind::Deleted)
+    .bind(priority == Priority::Bulk)
     .fetch_optional(&mut **tx)
     .await
 }

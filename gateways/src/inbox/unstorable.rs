@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(profiles, ["evt_2"]);
 
         let mut tx = pool.begin().await?;
-        parked::retry(&mut tx, shown[1].id).await?;
+        parked::retry(&mut tx, shown[1].id, crate::link::Priority::Live).await?;
         parked::dismiss(&mut tx, shown[0].id).await?;
         tx.commit().await?;
         all().await?;

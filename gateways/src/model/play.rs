@@ -19,9 +19,8 @@ use crate::inbox::{Destination, Ours, by_our_id, owner};
 use crate::link::{Link, LinkState};
 use crate::reconcile::{Reconciler, Run, RunError, reconcile, take_in};
 use crate::rest::AtRest;
-use crate::stripe::Offset;
 use crate::worker::wait_after;
-use crate::{Deletes, Matching, RemoteChange, Write};
+use crate::{Deletes, Gateway, Matching, RemoteChange, Write};
 
 /// How many turns a healed world may take to come to rest.
 const PATIENCE: usize = 2_000;
@@ -44,9 +43,11 @@ impl Play {
         let with = (0..gateways).map(|side| {
             let name = world.lock().sides[side].name.clone();
             let now = world.clone();
+            let gateway = Adapter { world: world.clone(), side, name, offset: Arc::default() };
             Arc::new(Reconciler {
                 ledger: Arc::new(Memory { world: world.clone(), side }),
-                gateway: Arc::new(Adapter { world: world.clone(), side, name, offset: Offset::default() }),
+                in_bulk: gateway.in_bulk(),
+                gateway: Arc::new(gateway),
                 policies: Policies::all(policy),
                 deletes,
                 filter: None,

@@ -1,6 +1,7 @@
 //! A gateway in memory, as Stripe's documentation describes it: whole seconds, keys that live a day, saved 500s.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -220,11 +221,12 @@ fn unavailable() -> CallError {
 }
 
 /// The adapter.
+#[derive(Clone)]
 pub(super) struct Adapter {
     pub world: World,
     pub side: usize,
     pub name: GatewayName,
-    pub offset: Offset,
+    pub offset: Arc<Offset>,
 }
 
 impl Adapter {
@@ -262,6 +264,10 @@ impl Adapter {
 impl Gateway for Adapter {
     fn name(&self) -> &GatewayName {
         &self.name
+    }
+
+    fn in_bulk(&self) -> Arc<dyn Gateway> {
+        Arc::new(self.clone())
     }
 
     fn call_timeout(&self) -> Duration {

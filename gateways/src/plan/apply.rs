@@ -187,8 +187,8 @@ async fn import(
     let Some(change) = created(format!("plan-{plan}"), seen) else { return Ok(End::Changed) };
     // What will be parked, because the customer whose id it carries is not dead, is not said to be imported.
     let stored: Option<bool> = sqlx::query_scalar(&format!(
-        "INSERT INTO inbox (gateway, event_id, change, email_key)
-         SELECT $1, $2, $3, $5 WHERE NOT EXISTS (SELECT FROM links WHERE gateway = $1 AND remote_id = $4)
+        "INSERT INTO inbox (gateway, event_id, change, email_key, bulk)
+         SELECT $1, $2, $3, $5, true WHERE NOT EXISTS (SELECT FROM links WHERE gateway = $1 AND remote_id = $4)
              AND NOT EXISTS (SELECT FROM links l WHERE l.gateway = $1 AND l.customer_id = $6 AND NOT {DEAD} AND $7)
          ON CONFLICT (gateway, event_id) DO NOTHING
          RETURNING EXISTS (SELECT FROM links l WHERE l.gateway = $1 AND l.customer_id = $6 AND NOT {DEAD})"

@@ -34,7 +34,7 @@ impl Stripe {
             None => {
                 let path = "/account".to_owned();
                 let asked = RequestBuilder { query: None, body: None, path, method: StripeMethod::Get };
-                let exchange = self.client.call(Endpoint::RetrieveAccount);
+                let exchange = self.client.call(self.priority, Endpoint::RetrieveAccount);
                 asked.customize::<wire::Account>().send(&exchange).await.map_err(of_read)?.id
             }
         };

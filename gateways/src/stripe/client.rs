@@ -23,6 +23,7 @@ use super::offset::Offset;
 use super::pacing::{Endpoint, NoTurn, Pacing};
 use super::refusal::{Refusal, header};
 use super::surrogates;
+use crate::link::Priority;
 use crate::{CallError, Clock, error_chain};
 
 /// Most bytes of a reply. A page of a hundred events of the largest customers has two million.
@@ -72,8 +73,8 @@ impl Client {
     }
 
     /// One call, to be made by async-stripe's `send`.
-    pub fn call(&self, endpoint: Endpoint) -> Exchange<'_> {
-        Exchange { client: self, endpoint, receipt: OnceLock::new() }
+    pub fn call(&self, priority: Priority, endpoint: Endpoint) -> Exchange<'_> {
+        Exchange { client: self, priority, endpoint, receipt: OnceLock::new() }
     }
 
     /// Makes every call from now on with this key; those under way end with theirs.
@@ -141,6 +142,7 @@ impl fmt::Debug for Client {
 #[derive(Debug)]
 pub(super) struct Exchange<'a> {
     client: &'a Client,
+    priority: Priority,
     endpoint: Endpoint,
     receipt: OnceLock<Receipt>,
 }
@@ -165,7 +167,7 @@ impl Exchange<'_> {
         let key = overrides.request_strategy.and_then(|strategy| strategy.get_key());
         let mut request = self.client.request(asked, key.as_ref().map(|key| key.as_str()))?;
         let deadline = Instant::now() + self.client.timeout;
-        let turn = self.client.pacing.turn(self.endpoint, deadline.into()).await;
+        let turn = self.client.pacing.turn(self.priority, self.endpoint, deadline.into()).await;
         turn.map_err(|NoTurn { retry_after }| {
             unavailable("Stripe's rate limit left no turn within the timeout", retry_after)
         })?;

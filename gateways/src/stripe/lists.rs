@@ -98,7 +98,7 @@ impl Stripe {
     }
 
     async fn page(&self, endpoint: Endpoint, asked: RequestBuilder) -> Result<Page<json::Value>, CallError> {
-        let exchange = self.client.call(endpoint);
+        let exchange = self.client.call(self.priority, endpoint);
         let page = asked.customize::<List<json::Value>>().send(&exchange).await.map_err(of_read).map_err(of_cursor)?;
         let interval = exchange.receipt()?.interval;
         let next = match (page.has_more, page.data.last().and_then(id)) {

@@ -31,6 +31,7 @@ mod translate;
 mod webhook;
 mod wire;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -50,6 +51,7 @@ use self::client::Client;
 use self::pacing::Endpoint;
 use self::webhook::Webhooks;
 use crate::gateway::CANNOT_BE_KEPT;
+use crate::link::Priority;
 use crate::{
     Call, CallError, Changes, Clock, Gateway, Listed, Notice, Object, RemoteChange, Reply, Seen, WebhookError, Write,
 };
@@ -65,8 +67,10 @@ const PAGE: i64 = 100;
 /// One Stripe account.
 #[derive(Debug)]
 pub struct Stripe {
-    client: Client,
-    webhooks: Webhooks,
+    client: Arc<Client>,
+    webhooks: Arc<Webhooks>,
+    /// How its calls wait for their turns.
+    priority: Priority,
 }
 
 impl Stripe {
@@ -79,7 +83,7 @@ impl Stripe {
         let livemode = checked.livemode;
         let client = Client::new(&config.secret_key, checked, clock)?;
         let webhooks = Webhooks::new(config.webhook_secrets, config.account, livemode);
-        Ok(Self { client, webhooks })
+        Ok(Self { client: Arc::new(client), webhooks: Arc::new(webhooks), priority: Priority::Live })
     }
 
     /// Takes over the key and the webhook secrets of these settings: for the next call, and the next webhook. Everything
@@ -106,7 +110,7 @@ impl Stripe {
             reason: error.to_string(),
         })?;
         let asked = RequestBuilder { query: None, body: Some(call.body.to_owned()), path, method: StripeMethod::Post };
-        let exchange = self.client.call(endpoint);
+        let exchange = self.client.call(self.priority, endpoint);
         let strategy = RequestStrategy::Idempotent(key);
         let customer: json::Object = asked.customize().request_strategy(strategy).send(&exchange).await?;
         let receipt = exchange.receipt()?;
@@ -119,7 +123,7 @@ impl Stripe {
 
     /// Stripe ignores idempotency keys here: deleting twice deletes once.
     async fn delete(&self, remote_id: &RemoteId) -> Result<Reply, CallError> {
-        let exchange = self.client.call(Endpoint::DeleteCustomer);
+        let exchange = self.client.call(self.priority, Endpoint::DeleteCustomer);
         DeleteCustomer::new(segment(remote_id)?).send(&exchange).await?;
         let receipt = exchange.receipt()?;
         let object = Object::Gone { remote_id: remote_id.clone() };
@@ -131,6 +135,11 @@ impl Stripe {
 impl Gateway for Stripe {
     fn name(&self) -> &GatewayName {
         self.client.gateway()
+    }
+
+    fn in_bulk(&self) -> Arc<dyn Gateway> {
+        let (client, webhooks) = (Arc::clone(&self.client), Arc::clone(&self.webhooks));
+        Arc::new(Self { client, webhooks, priority: Priority::Bulk })
     }
 
     fn call_timeout(&self) -> Duration {
@@ -153,7 +162,7 @@ impl Gateway for Stripe {
     }
 
     async fn retrieve(&self, remote_id: &RemoteId) -> Result<Seen, CallError> {
-        let exchange = self.client.call(Endpoint::RetrieveCustomer);
+        let exchange = self.client.call(self.priority, Endpoint::RetrieveCustomer);
         let asked = RetrieveCustomer::new(segment(remote_id)?).build().customize::<json::Object>();
         let customer = asked.send(&exchange).await.map_err(of_read)?;
         let object = read(&customer).map_err(of_read)?.map_err(cannot_be_kept)?;

@@ -9,6 +9,8 @@ use std::time::Duration;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use crate::link::{Priority, share_in_bulk};
+
 /// The endpoints that we call. Stripe counts each by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Endpoint {
@@ -54,8 +56,9 @@ impl Endpoint {
 /// The turns of one account's calls.
 #[derive(Debug)]
 pub(super) struct Pacing {
-    account: Bucket,
-    endpoints: [Bucket; Endpoint::ALL.len()],
+    all: Buckets,
+    /// Which a call that nobody waits for takes its turn of before: they are smaller.
+    in_bulk: Buckets,
     pause: Mutex<Pause>,
 }
 
@@ -69,18 +72,18 @@ pub(super) struct NoTurn {
 impl Pacing {
     pub fn new(per_second: NonZeroU32, endpoint_per_second: NonZeroU32) -> Self {
         Self {
-            account: Bucket::new(per_second),
-            endpoints: Endpoint::ALL.map(|_| Bucket::new(endpoint_per_second)),
+            all: Buckets::new(per_second, endpoint_per_second),
+            in_bulk: Buckets::new(share_in_bulk(per_second), share_in_bulk(endpoint_per_second)),
             pause: Mutex::default(),
         }
     }
 
-    /// Returns when it is this call's turn: first come, first served.
-    pub async fn turn(&self, endpoint: Endpoint, deadline: Instant) -> Result<(), NoTurn> {
+    /// Returns when it is this call's turn: first come, first served, among those of its priority.
+    pub async fn turn(&self, priority: Priority, endpoint: Endpoint, deadline: Instant) -> Result<(), NoTurn> {
         if let Some(until) = self.pause().until.filter(|until| *until > deadline) {
             return Err(NoTurn { retry_after: Some(until.saturating_duration_since(Instant::now())) });
         }
-        timeout_at(deadline, self.wait(endpoint)).await.map_err(|_| NoTurn { retry_after: None })
+        timeout_at(deadline, self.wait(priority, endpoint)).await.map_err(|_| NoTurn { retry_after: None })
     }
 
     /// Stripe said that we are too fast.
@@ -94,10 +97,13 @@ impl Pacing {
         self.pause().went_well(Instant::now());
     }
 
-    async fn wait(&self, endpoint: Endpoint) {
-        // The array has one bucket for each endpoint, in their order.
-        self.endpoints[endpoint as usize].take().await;
-        let account = self.account.line.lock().await;
+    async fn wait(&self, priority: Priority, endpoint: Endpoint) {
+        if priority == Priority::Bulk {
+            self.in_bulk.of(endpoint).take().await;
+            self.in_bulk.account.take().await;
+        }
+        self.all.of(endpoint).take().await;
+        let account = self.all.account.line.lock().await;
         loop {
             let until = self.pause().until;
             match until {
@@ -105,12 +111,31 @@ impl Pacing {
                 Some(_) | None => break,
             }
         }
-        self.account.limiter.until_ready().await;
+        self.all.account.limiter.until_ready().await;
         drop(account);
     }
 
     fn pause(&self) -> MutexGuard<'_, Pause> {
         self.pause.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Those of an account, and of each of its endpoints.
+#[derive(Debug)]
+struct Buckets {
+    account: Bucket,
+    endpoints: [Bucket; Endpoint::ALL.len()],
+}
+
+impl Buckets {
+    fn new(per_second: NonZeroU32, endpoint_per_second: NonZeroU32) -> Self {
+        let endpoints = Endpoint::ALL.map(|_| Bucket::new(endpoint_per_second));
+        Self { account: Bucket::new(per_second), endpoints }
+    }
+
+    fn of(&self, endpoint: Endpoint) -> &Bucket {
+        // One for each, in their order.
+        &self.endpoints[endpoint as usize]
     }
 }
 
@@ -169,6 +194,11 @@ impl Pause {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::task::JoinSet;
+
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
@@ -209,16 +239,43 @@ mod tests {
     async fn a_call_whose_pause_outlasts_its_time_is_not_kept_waiting() {
         let pacing = Pacing::new(NonZeroU32::MIN, NonZeroU32::MIN);
         pacing.slow_down(Some(Duration::from_secs(3600)));
-        let no_turn = pacing.turn(Endpoint::ListEvents, Instant::now() + Duration::from_secs(60)).await.unwrap_err();
+        let no_turn = pacing
+            .turn(Priority::Live, Endpoint::ListEvents, Instant::now() + Duration::from_secs(60))
+            .await
+            .unwrap_err();
         assert!(no_turn.retry_after.unwrap() > Duration::from_secs(3500));
+    }
+
+    /// Fails where all stand in one line.
+    #[tokio::test]
+    async fn whom_somebody_waits_for_is_not_behind_those_for_whom_nobody_does() {
+        let twenty = NonZeroU32::new(20).unwrap();
+        let (pacing, began) = (Arc::new(Pacing::new(twenty, twenty)), Arc::new(AtomicUsize::new(0)));
+        let soon = Instant::now() + Duration::from_secs(600);
+        let mut others = JoinSet::new();
+        for _ in 0..200 {
+            let (pacing, began) = (Arc::clone(&pacing), Arc::clone(&began));
+            others.spawn(async move {
+                pacing.turn(Priority::Bulk, Endpoint::UpdateCustomer, soon).await.unwrap();
+                began.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+        others.join_next().await;
+
+        for _ in 0..3 {
+            pacing.turn(Priority::Live, Endpoint::UpdateCustomer, soon).await.unwrap();
+        }
+
+        let began = began.load(Ordering::Relaxed);
+        assert!(began < 100, "after {began} of 200");
     }
 
     #[tokio::test]
     async fn each_endpoint_has_turns_of_its_own() {
         let pacing = Pacing::new(NonZeroU32::new(1000).unwrap(), NonZeroU32::MIN);
         let now = Instant::now();
-        assert_eq!(pacing.turn(Endpoint::ListEvents, now + Duration::from_secs(60)).await, Ok(()));
-        assert_eq!(pacing.turn(Endpoint::ListEvents, now).await, Err(NoTurn { retry_after: None }));
-        assert_eq!(pacing.turn(Endpoint::ListCustomers, now + Duration::from_secs(60)).await, Ok(()));
+        assert_eq!(pacing.turn(Priority::Live, Endpoint::ListEvents, now + Duration::from_secs(60)).await, Ok(()));
+        assert_eq!(pacing.turn(Priority::Live, Endpoint::ListEvents, now).await, Err(NoTurn { retry_after: None }));
+        assert_eq!(pacing.turn(Priority::Live, Endpoint::ListCustomers, now + Duration::from_secs(60)).await, Ok(()));
     }
 }

@@ -11,7 +11,7 @@ use super::drifts::{Drift, DriftKind, drifts};
 use crate::adopt::{self, Adopted};
 use crate::copies::{self, Owner};
 use crate::inbox::email_key;
-use crate::link::mark_due;
+use crate::link::{Priority, mark_due};
 use crate::{ChangeKind, Object, RemoteChange, Seen, Sides, SurveyError};
 
 /// What was marked.
@@ -64,7 +64,7 @@ async fn one(pool: &PgPool, gateway: &GatewayName, run: i64, drift: &Drift) -> R
         (None, Some(link), DriftKind::NotLinked) => match twin(&mut tx, run, drift).await? {
             Some(twin) => Mark::Leave(twin),
             None => {
-                mark_due(&mut tx, &[link]).await?;
+                mark_due(&mut tx, &[link], Priority::Bulk).await?;
                 Mark::Create
             }
         },
@@ -95,7 +95,7 @@ async fn look(tx: &mut PgTransaction<'_>, link: i64) -> Result<Mark, sqlx::Error
     if marked.rows_affected() == 0 {
         return Ok(Mark::Leave("its link is no longer active".to_owned()));
     }
-    mark_due(tx, &[link]).await?;
+    mark_due(tx, &[link], Priority::Bulk).await?;
     Ok(Mark::Look)
 }
 
@@ -132,7 +132,7 @@ async fn import(
         sqlx::query_scalar("SELECT change FROM drifts WHERE id = $1").bind(drift.id).fetch_one(&mut **tx).await?;
     if let Some(Json(change)) = change {
         sqlx::query(
-            "INSERT INTO inbox (gateway, event_id, change, email_key) VALUES ($1, $2, $3, $4)
+            "INSERT INTO inbox (gateway, event_id, change, email_key, bulk) VALUES ($1, $2, $3, $4, true)
              ON CONFLICT (gateway, event_id) DO NOTHING",
         )
         .bind(gateway.as_str())

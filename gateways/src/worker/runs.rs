@@ -1,5 +1,6 @@
 //! Runs: so many at once, each of a link that is leased for it.
 
+use std::num::NonZeroU32;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use tokio::task::JoinSet;
 use tracing::{Instrument, debug, error, info_span, warn};
 
 use super::Leases;
-use crate::link::{self, Link, Terms, backoff};
+use crate::link::{self, Link, Terms, backoff, share_in_bulk};
 use crate::reconcile::{Reconciler, Run, RunError, reconcile, take_in};
 use crate::rest::{self, Resting};
 use crate::{CallError, RemoteChange, error_chain, pause};
@@ -25,6 +26,8 @@ pub(crate) struct Runs {
     with: Arc<Reconciler>,
     links: Links,
     turns: Arc<Semaphore>,
+    /// Of these turns, those that may go to links for which nobody waits.
+    in_bulk: Arc<Semaphore>,
     most: u32,
     in_hand: Arc<Mutex<JoinSet<()>>>,
 }
@@ -47,8 +50,10 @@ pub(crate) struct Links {
 impl Runs {
     /// At most so many at once.
     pub fn new(with: Reconciler, links: Links, most: u32) -> Self {
-        let (with, turns) = (Arc::new(with), Arc::new(Semaphore::new(most as usize)));
-        Self { with, links, turns, most, in_hand: Arc::default() }
+        let most_in_bulk = NonZeroU32::new(most).map_or(0, |most| share_in_bulk(most).get());
+        let turns = Arc::new(Semaphore::new(most as usize));
+        let in_bulk = Arc::new(Semaphore::new(most_in_bulk as usize));
+        Self { with: Arc::new(with), links, turns, in_bulk, most, in_hand: Arc::default() }
     }
 
     /// All turns that are free.
@@ -93,6 +98,11 @@ impl Runs {
         drop(self.turns.acquire().await);
     }
 
+    /// Waits until one is free that may go to a link for which nobody waits.
+    pub async fn freed_in_bulk(&self) {
+        drop(self.in_bulk.acquire().await);
+    }
+
     /// Waits until no run is in hand. None begins after that.
     pub async fn ended(&self) {
         let _all = self.turns.acquire_many(self.most).await;
@@ -101,7 +111,8 @@ impl Runs {
 
     /// How links are leased for so many turns.
     pub fn terms(&self, most: usize) -> Terms {
-        Terms { holder: self.links.leases.holder, duration: self.with.lease, most }
+        let most_in_bulk = self.in_bulk.available_permits();
+        Terms { holder: self.links.leases.holder, duration: self.with.lease, most, most_in_bulk }
     }
 
     /// Whose they are.
@@ -129,9 +140,11 @@ impl Turn<'_> {
         let span =
             info_span!(parent: None, "reconcile", customer.id = %link.customer_id, gateway = %with.gateway.name());
         let (running, permit) = (links.leases.begin(link.token), self.permit);
+        // Whoever leases such links is alone in it, and leases as many as there are of these.
+        let in_bulk = if link.bulk { Arc::clone(&self.runs.in_bulk).try_acquire_owned().ok() } else { None };
         let run = async move {
             one(&with, &links, link).await;
-            drop((running, permit));
+            drop((running, permit, in_bulk));
         };
         let mut in_hand = in_hand.lock().unwrap_or_else(PoisonError::into_inner);
         while in_hand.try_join_next().is_some() {}

@@ -67,7 +67,8 @@ pub async fn measure(world: &World, rate: Rate) -> anyhow::Result<Stages> {
     )
 }
 
-fn edit(
+/// Edits one customer there, and says when it was sent, and when the answer of `url` showed it.
+pub fn edit(
     world: &World,
     n: u32,
     remote_id: String,

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod appends;
+mod backlog;
 mod connections;
 mod floor;
 mod inbound;
@@ -59,6 +60,7 @@ enum Part {
     Rebuild,
     Surveys,
     Connections,
+    Backlog,
 }
 
 #[tokio::main]
@@ -114,6 +116,14 @@ async fn main() -> anyhow::Result<()> {
     if wanted(Part::Connections) {
         say("(g) idle connections");
         table.add(connections::measure(&servers, 10_000).await.context("idle connections")?);
+    }
+    if wanted(Part::Backlog) {
+        let links = if quick { 100_000 } else { 1_000_000 };
+        say("(h) live edits beside a backlog");
+        let mut world = World::start_with(&servers, "BACKLOG").await?;
+        world.populate(100).await.context("customers born on either side")?;
+        table.add(backlog::measure(&mut world, links).await.context("a backlog")?);
+        world.stop();
     }
     table.finish();
     say("done\n");

@@ -1,6 +1,7 @@
 //! `tandem serve` as a child process, with the settings that it ships with.
 
 use std::path::PathBuf;
+use std::process::Output;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -105,6 +106,19 @@ impl Tandem {
         Ok(tandem)
     }
 
+    /// Another with the same settings and some more.
+    pub async fn started_again(
+        &self,
+        settings: &[(&'static str, &str)],
+        http: &reqwest::Client,
+    ) -> anyhow::Result<Self> {
+        let mut all = self.settings.clone();
+        for (name, value) in settings {
+            all = all.with(name, value);
+        }
+        Self::start(all, http).await
+    }
+
     /// The address of a path.
     pub fn at(&self, path: &str) -> String {
         format!("{}{path}", self.url)
@@ -115,13 +129,23 @@ impl Tandem {
         memory_of(self.process.id(), "VmRSS:")
     }
 
-    /// Runs another `tandem` command with the same settings and returns how long it took.
+    /// Runs another `tandem` command with the same settings, which must end well, and returns how long it took.
     pub async fn run(&self, arguments: &[&str]) -> anyhow::Result<Duration> {
+        let (output, took) = self.ran(arguments).await?;
+        ensure!(output.status.success(), "tandem {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(took)
+    }
+
+    /// The same, for one that may find something amiss.
+    pub async fn found(&self, arguments: &[&str]) -> anyhow::Result<Duration> {
+        Ok(self.ran(arguments).await?.1)
+    }
+
+    async fn ran(&self, arguments: &[&str]) -> anyhow::Result<(Output, Duration)> {
         let mut command = self.settings.command(arguments)?;
         let start = Instant::now();
         let output = tokio::task::spawn_blocking(move || command.output()).await??;
-        ensure!(output.status.success(), "tandem {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        Ok(start.elapsed())
+        Ok((output, start.elapsed()))
     }
 
     /// Stops it as an operator would.

@@ -51,8 +51,13 @@ pub struct Twin {
 impl World {
     /// Starts a local Stripe and a Tandem that knows it.
     pub async fn start(servers: &Servers) -> anyhow::Result<Self> {
-        let url = servers.database("bench").await?;
-        let settings = Settings::new(servers, &url, STREAM)?;
+        Self::start_with(servers, STREAM).await
+    }
+
+    /// The same with a stream, and a database, of that name.
+    pub async fn start_with(servers: &Servers, stream: &str) -> anyhow::Result<Self> {
+        let url = servers.database(&stream.to_lowercase()).await?;
+        let settings = Settings::new(servers, &url, stream)?;
         let webhooks = vec![(settings.webhook_url(), WEBHOOK_SECRET.to_owned())];
         let sim = Sim::start(Options { webhooks, ..Options::default() }).await?;
         let http = client()?;
@@ -105,6 +110,12 @@ impl World {
             ensure!(start.elapsed() < PATIENCE, "not settled: {left}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Starts Tandem, which is stopped, with these settings besides.
+    pub async fn start_again(&mut self, settings: &[(&'static str, &str)]) -> anyhow::Result<()> {
+        self.tandem = self.tandem.started_again(settings, &self.http).await?;
+        Ok(())
     }
 
     /// Stops Tandem.

@@ -107,7 +107,7 @@ async fn a_run_whose_step_a_crash_of_postgres_took_has_lost_its_lease() {
     // When it leases again, the connections of before are gone, and nothing else tells the run that there was a crash.
     tandem
         .until("links are leased again", || async {
-            let leasing = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'UPDATE links SET lease_token%'";
+            let leasing = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'WITH live AS (%'";
             sqlx::query_scalar::<_, i64>(leasing).fetch_one(&tandem.database).await.is_ok_and(|sessions| sessions > 0)
         })
         .await;

@@ -7,6 +7,7 @@ mod deletes;
 mod keys;
 mod order;
 mod parked;
+mod priorities;
 mod zoo;
 
 use serde_json::Value;

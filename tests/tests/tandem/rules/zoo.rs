@@ -43,6 +43,7 @@ caught! {
     event_id_as_command_key by conflicts::what_came_from_stripe_and_its_base_are_stored_together_or_not_at_all;
     unchecked_echoes by conflicts::an_edit_that_our_push_overwrote_is_found_by_its_echo;
     whole_records by parked::a_rejected_push_is_parked_and_a_new_edit_tries_again;
+    all_in_one_line by priorities::an_edit_here_passes_those_that_a_resume_let_go;
     at_rest_as_remembered by at_once::what_another_process_saw_meanwhile_is_not_forgotten;
     adopting_over_an_edit by conflicts::a_newer_edit_here_is_not_taken_for_the_remotes_spelling_of_the_old;
 }

@@ -1,0 +1,89 @@
+//! How much is due where that is too much to be counted each time somebody asks: one process counts it, some links at a time.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::{FromRow, PgConnection, PgPool};
+use tandem_domain::GatewayName;
+use tokio::time::Instant;
+
+/// How many links one statement counts.
+const PART: i64 = 2000;
+
+/// From one count of a small backlog to the next. Of a larger one the counting takes a twentieth of the time.
+pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
+
+/// Counts the links of a gateway that are due, if no other process does, and returns when it is worth counting them again. What moves
+/// meanwhile may be counted twice, or not.
+pub(crate) async fn count(pool: &PgPool, gateway: &GatewayName) -> Result<Duration, sqlx::Error> {
+    let began = Instant::now();
+    let mut connection = pool.acquire().await?;
+    let alone: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtextextended('backlog ' || $1, 0))")
+        .bind(gateway.as_str())
+        .fetch_one(&mut *connection)
+        .await?;
+    if !alone {
+        return Ok(INTERVAL);
+    }
+    // With its lock, should this end anywhere.
+    connection.close_on_drop();
+    for bulk in [false, true] {
+        let (due, since) = walk(&mut connection, gateway, bulk).await?;
+        sqlx::query(
+            "INSERT INTO backlogs (gateway, bulk, due, due_since) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (gateway, bulk) DO UPDATE
+                 SET due = excluded.due, due_since = excluded.due_since, counted_at = excluded.counted_at",
+        )
+        .bind(gateway.as_str())
+        .bind(bulk)
+        .bind(due)
+        .bind(since)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(INTERVAL.max(20 * began.elapsed()))
+}
+
+/// What one statement counted.
+#[derive(FromRow)]
+struct Part {
+    due: i64,
+    since: Option<DateTime<Utc>>,
+    /// Where the next part begins.
+    not_before: Option<DateTime<Utc>>,
+    id: Option<i64>,
+}
+
+async fn walk(
+    connection: &mut PgConnection,
+    gateway: &GatewayName,
+    bulk: bool,
+) -> Result<(i64, Option<DateTime<Utc>>), sqlx::Error> {
+    let (mut due, mut since) = (0, None::<DateTime<Utc>>);
+    let (mut not_before, mut id) = (None, None);
+    loop {
+        let part: Part = sqlx::query_as(
+            "WITH part AS (
+                 SELECT not_before, id, due_since FROM links
+                 WHERE gateway = $1 AND bulk = $2 AND due_seq > done_seq AND due_seq > paused_seq
+                   AND (not_before, id) > (COALESCE($3, '-infinity'), COALESCE($4, 0))
+                 ORDER BY not_before, id LIMIT $5)
+             SELECT (SELECT count(*) FROM part) AS due, (SELECT min(due_since) FROM part) AS since, last.not_before, last.id
+             FROM (VALUES (true)) AS one LEFT JOIN (SELECT not_before, id FROM part ORDER BY not_before DESC, id DESC LIMIT 1) AS last
+                 ON true",
+        )
+        .bind(gateway.as_str())
+        .bind(bulk)
+        .bind(not_before)
+        .bind(id)
+        .bind(PART)
+        .fetch_one(&mut *connection)
+        .await?;
+        due += part.due;
+        since = since.into_iter().chain(part.since).min();
+        if part.due < PART {
+            return Ok((due, since));
+        }
+        (not_before, id) = (part.not_before, part.id);
+    }
+}
