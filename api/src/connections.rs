@@ -24,7 +24,7 @@ pub(crate) const FOR_HEALTH: usize = 32;
 const HEALTH: Duration = Duration::from_secs(5);
 
 /// Most bytes of a request before its body.
-const HEAD: usize = 64 * 1024;
+const HEAD: usize = 16 * 1024;
 
 /// Until the next attempt, once no connection could be taken.
 const AGAIN: Duration = Duration::from_secs(1);
