@@ -22,10 +22,10 @@ use crate::problem::Problem;
 /// Most bytes of a JSON body.
 pub(crate) const JSON_LIMIT: usize = 64 * 1024;
 
-/// A body that is no larger is read wherever there is a connection.
+/// So many bytes of a body are read from every connection.
 const SMALL: usize = 16 * 1024;
 
-/// So many bytes of larger ones may be on their way at once, beyond that: nobody has shown yet who sends them.
+/// And so many more of all larger bodies together that are on their way: nobody has shown yet who sends them.
 const ON_THEIR_WAY: usize = 64 * 1024 * 1024;
 
 /// How bodies are read: in what time, and with how much memory for those that are on their way. Cheap to clone.
@@ -51,8 +51,8 @@ impl Bodies {
         if body.size_hint().lower() > limit as u64 {
             return Err(Problem::too_large(limit));
         }
-        let (mut bytes, mut held) = (BytesMut::new(), vec![]);
-        let mut room = SMALL;
+        // What is held is given back when the body is here, or is given up.
+        let (mut bytes, mut room, mut held) = (BytesMut::new(), SMALL, vec![]);
         while let Some(frame) = body.frame().await {
             let Ok(more) = frame.map_err(|_| Problem::malformed("the body broke off"))?.into_data() else { continue };
             let length = bytes.len() + more.len();
@@ -215,16 +215,19 @@ mod tests {
             tokio::task::yield_now().await;
         }
 
-        let second = bodies.read(unending(150_000), limit).await.unwrap_err();
-        assert_eq!(second.into_response().status(), 503);
-        let small = bodies.read(Body::from(vec![b'x'; SMALL]), limit).await.unwrap();
-        assert_eq!(small.len(), SMALL);
+        assert_eq!(length(&bodies, unending(150_000), limit).await, Err(503));
+        assert_eq!(length(&bodies, Body::from(vec![b'x'; SMALL]), limit).await, Ok(SMALL));
 
         first.abort();
-        let _ = first.await;
-        assert_eq!(bodies.read(Body::from(vec![b'x'; 150_000]), limit).await.unwrap().len(), 150_000);
-        let large = bodies.read(Body::from(vec![b'x'; limit + 1]), limit).await.unwrap_err();
-        assert_eq!(large.into_response().status(), 413);
+        assert!(first.await.is_err_and(|ended| ended.is_cancelled()));
+        assert_eq!(length(&bodies, Body::from(vec![b'x'; 150_000]), limit).await, Ok(150_000));
+        assert_eq!(length(&bodies, Body::from(vec![b'x'; limit + 1]), limit).await, Err(413));
+    }
+
+    /// Of a body that was read, or the status that it was refused with.
+    async fn length(bodies: &Bodies, body: Body, limit: usize) -> Result<usize, u16> {
+        let read = bodies.read(body, limit).await;
+        read.map(|bytes| bytes.len()).map_err(|problem| problem.into_response().status().as_u16())
     }
 
     #[derive(Debug, Deserialize)]

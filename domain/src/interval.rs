@@ -28,8 +28,7 @@ impl Interval {
     /// An object inside an event that the remote stamped with the whole second `created`: `[created-1, created+2)`.
     /// The second of slack on both sides is for a stamp that was taken before or after the object was read.
     pub fn of_event(created: DateTime<Utc>) -> Self {
-        let (slack, second) = (TimeDelta::seconds(1), TimeDelta::seconds(1));
-        Self { from: before(created, slack), until: after(created, second + slack) }
+        Self { from: before(created, TimeDelta::seconds(1)), until: after(created, TimeDelta::seconds(2)) }
     }
 
     /// A reply that carried `date` (whole seconds, the remote's clock) after `elapsed` of our time:

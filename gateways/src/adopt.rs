@@ -5,7 +5,7 @@ use sqlx::types::Json;
 use tandem_domain::{GatewayName, Interval, Profile};
 use uuid::Uuid;
 
-use crate::link::{FREE, due_as};
+use crate::link::{self, FREE};
 use crate::taken::unless_taken;
 use crate::{join, twins};
 
@@ -42,7 +42,7 @@ pub(crate) async fn adopt(
         .execute(&mut **tx)
         .await?;
     }
-    let due = due_as("true");
+    let due = link::due("true");
     let statement = format!(
         // A lease that has run out is taken away: whoever held it writes nothing more.
         "INSERT INTO links (gateway, customer_id, remote_id, base, base_from, base_until, look, due_seq, bulk)
@@ -93,7 +93,7 @@ pub(crate) async fn create_there(
          ON CONFLICT (gateway, customer_id) DO UPDATE
              SET {}
              WHERE links.remote_id IS NULL AND links.state = 'active' AND NOT links.erased",
-        due_as("true")
+        link::due("true")
     ))
     .bind(gateway.as_str())
     .bind(customer)

@@ -7,6 +7,8 @@ use sqlx::{FromRow, PgConnection, PgPool};
 use tandem_domain::GatewayName;
 use tokio::time::Instant;
 
+use crate::alone::alone;
+
 /// How many links one statement counts.
 const PART: i64 = 2000;
 
@@ -17,16 +19,7 @@ pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
 /// meanwhile may be counted twice, or not.
 pub(crate) async fn count(pool: &PgPool, gateway: &GatewayName) -> Result<Duration, sqlx::Error> {
     let began = Instant::now();
-    let mut connection = pool.acquire().await?;
-    let alone: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtextextended('backlog ' || $1, 0))")
-        .bind(gateway.as_str())
-        .fetch_one(&mut *connection)
-        .await?;
-    if !alone {
-        return Ok(INTERVAL);
-    }
-    // With its lock, should this end anywhere.
-    connection.close_on_drop();
+    let Some(mut connection) = alone(pool, "backlog", gateway).await? else { return Ok(INTERVAL) };
     for bulk in [false, true] {
         let (due, since) = walk(&mut connection, gateway, bulk).await?;
         sqlx::query(

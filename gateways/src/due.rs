@@ -16,7 +16,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tracing::debug;
 use uuid::Uuid;
 
-use crate::link::{self, DUE, LEASE, LEASED, Link, READY, Terms, due_as};
+use crate::link::{self, LEASE, LEASED, Link, READY, Terms};
 use crate::{Direction, GuardConfig, erase, error_chain, guard, join, twins};
 
 /// The projection that marks one gateway's links due, and keeps the emails by which twins are found. Marking again does no
@@ -107,13 +107,14 @@ impl Projection for Due {
                 if recorded.origin == self.gateway.as_str() { Direction::Inbound } else { Direction::Outbound };
             guarded.extend(fields.into_iter().map(|field| (direction, field, customer)));
             erased.extend(is_erased.then_some(customer.0));
-            changed.insert(customer, (recorded.version, Some(recorded.recorded_at)));
+            changed.insert(customer, (recorded.version, recorded.recorded_at));
             emails.extend(email.map(|email| (customer, email)));
         }
         // What locks no links comes first.
         guard::count(tx, &self.gateway, &guarded, self.guard).await?;
         let named = twins::keep_emails(tx, &self.gateway, &emails.into_iter().collect::<Vec<_>>()).await?;
-        let changed = Changed::new(&self.gateway, &changed);
+        let changed = changed.into_iter().map(|(customer, (version, at))| (customer, version, Some(at)));
+        let changed = Changed::new(&self.gateway, changed);
         changed.add_missing(&mut **tx).await?;
         if !named.is_empty() {
             changed.lock_with(tx, &named).await?;
@@ -162,8 +163,7 @@ pub(crate) async fn lease_changed(
     changed: &BTreeMap<CustomerId, u64>,
     terms: Terms,
 ) -> Result<Vec<Link>, sqlx::Error> {
-    let changed = changed.iter().map(|(customer, version)| (*customer, (*version, None))).collect();
-    let changed = Changed::new(gateway, &changed);
+    let changed = Changed::new(gateway, changed.iter().map(|(customer, version)| (*customer, *version, None)));
     let count = changed.customers.len();
     let (known, mut leased) = if count <= terms.most {
         let marked = changed.lease_known(relaxed, terms).await?;
@@ -204,10 +204,17 @@ struct Changed<'a> {
 const LONG_AGO: &str = "COALESCE(recorded_at < clock_timestamp() - interval '1 minute', false)";
 
 impl<'a> Changed<'a> {
-    fn new(gateway: &'a GatewayName, changed: &BTreeMap<CustomerId, (u64, Option<DateTime<Utc>>)>) -> Self {
-        let customers = changed.keys().map(|CustomerId(id)| *id).collect();
-        let versions = changed.values().map(|(version, _)| i64::try_from(*version).unwrap_or(i64::MAX)).collect();
-        let recorded_at = changed.values().map(|(_, recorded_at)| *recorded_at).collect();
+    /// Customers in their order, each with its version, and when that was.
+    fn new(
+        gateway: &'a GatewayName,
+        changed: impl IntoIterator<Item = (CustomerId, u64, Option<DateTime<Utc>>)>,
+    ) -> Self {
+        let (mut customers, mut versions, mut recorded_at) = (vec![], vec![], vec![]);
+        for (CustomerId(customer), version, at) in changed {
+            customers.push(customer);
+            versions.push(i64::try_from(version).unwrap_or(i64::MAX));
+            recorded_at.push(at);
+        }
         Self { gateway, customers, versions, recorded_at }
     }
 
@@ -234,6 +241,7 @@ impl<'a> Changed<'a> {
 
     /// Marks the links that are there due, each once for a version, and leases those that are free. Returns all that it marked.
     async fn lease_known(&self, relaxed: &PgPool, terms: Terms) -> Result<Vec<Option<Link>>, sqlx::Error> {
+        let live = link::due_live();
         let rows = sqlx::query(&format!(
             "WITH known AS MATERIALIZED (
                  SELECT links.id, version, {READY} AS free
@@ -241,7 +249,7 @@ impl<'a> Changed<'a> {
                  JOIN links ON gateway = $1 AND customer_id = customer
                  ORDER BY customer_id FOR NO KEY UPDATE OF links
              )
-             UPDATE links SET {DUE}, {LEASE}, due_version = version
+             UPDATE links SET {live}, {LEASE}, due_version = version
              FROM known WHERE links.id = known.id AND links.due_version < version
              RETURNING free, {LEASED}"
         ))
@@ -274,7 +282,7 @@ impl<'a> Changed<'a> {
                  WHERE links.id = known.id AND links.due_version < version
              )
              SELECT count(*) FROM known",
-            due_as("known.long_ago")
+            link::due("known.long_ago")
         ))
         .bind(self.gateway.as_str())
         .bind(&self.customers)

@@ -48,17 +48,13 @@ pub async fn forget_customer(pool: &PgPool, customer: CustomerId) -> Result<(), 
             .bind(customer.0)
             .fetch_all(&mut *tx)
             .await?;
+    // All of them, before some of them below: who erases another customer locks them in this order, too.
+    sqlx::query("SELECT FROM surveys WHERE ended_at IS NULL ORDER BY id FOR NO KEY UPDATE").execute(&mut *tx).await?;
     forget_links(&mut tx, &links).await?;
     // What a survey read of a customer that no link names: a first run, before there is a gateway.
-    for statement in [
-        "SELECT FROM surveys WHERE ended_at IS NULL ORDER BY id FOR NO KEY UPDATE",
-        "DELETE FROM survey_customers WHERE customer_id = $1",
-        "DELETE FROM drifts WHERE customer_id = $1",
-        "DELETE FROM plan_items WHERE customer_id = $1",
-    ] {
-        let forgetting = sqlx::query(statement);
-        let forgetting = if statement.contains("$1") { forgetting.bind(customer.0) } else { forgetting };
-        forgetting.execute(&mut *tx).await?;
+    for table in ["survey_customers", "drifts", "plan_items"] {
+        let forgetting = format!("DELETE FROM {table} WHERE customer_id = $1");
+        sqlx::query(&forgetting).bind(customer.0).execute(&mut *tx).await?;
     }
     tx.commit().await
 }

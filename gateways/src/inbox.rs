@@ -9,7 +9,7 @@ use sqlx::{FromRow, PgConnection, PgPool, PgTransaction, Row as _};
 use tandem_domain::{Customer, EmailKey, GatewayName};
 
 use crate::RemoteChange;
-use crate::link::{DUE, LEASE, LEASED, Link, READY, Rested, Terms};
+use crate::link::{self, LEASE, LEASED, Link, READY, Rested, Terms};
 
 #[cfg(test)]
 pub(crate) use route::{Destination, Ours, by_our_id, owner};
@@ -77,6 +77,7 @@ pub(crate) async fn store_one(
     change: &RemoteChange,
     terms: Option<Terms>,
 ) -> Result<Stored, sqlx::Error> {
+    let live = link::due_live();
     let row = sqlx::query(&format!(
         // Who holds the link is not waited for.
         "WITH known AS MATERIALIZED (
@@ -91,7 +92,7 @@ pub(crate) async fn store_one(
              FROM (SELECT $3::jsonb AS change) AS one LEFT JOIN known ON true
              ON CONFLICT (gateway, event_id) DO NOTHING RETURNING id AS inbox_id, link_id
          ), marked AS (
-             UPDATE links SET {DUE}, {LEASE} FROM known WHERE links.id = known.id AND EXISTS (SELECT FROM stored)
+             UPDATE links SET {live}, {LEASE} FROM known WHERE links.id = known.id AND EXISTS (SELECT FROM stored)
              RETURNING free, {LEASED}, CASE WHEN free AND rested THEN (
                  SELECT event_id FROM events WHERE (aggregate_type, aggregate_id) = ($7, links.customer_id::text)
                  ORDER BY sequence DESC LIMIT 1) END AS last_event

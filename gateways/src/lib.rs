@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod adopt;
+mod alone;
 mod backlog;
 mod config;
 mod copies;

@@ -314,18 +314,19 @@ pub(crate) fn share_in_bulk(of: NonZeroU32) -> NonZeroU32 {
     NonZeroU32::new(of.get() - of.get().div_ceil(4)).unwrap_or(NonZeroU32::MIN)
 }
 
-/// What an `UPDATE links SET` does to mark one due, with [`Priority::Live`].
-pub(crate) const DUE: &str = "
-    due_seq = links.due_seq + 1, bulk = false,
-    due_since = CASE WHEN links.due_seq > links.done_seq AND NOT links.bulk THEN links.due_since ELSE clock_timestamp() END";
-
-/// The same with [`Priority::Bulk`] where that SQL says so: whoever waits for it already goes on waiting.
-pub(crate) fn due_as(bulk: &str) -> String {
+/// What an `UPDATE links SET` does to mark one due: with [`Priority::Bulk`] where that SQL says so, but whoever waits for it already
+/// goes on waiting.
+pub(crate) fn due(bulk: &str) -> String {
     format!(
         "due_seq = links.due_seq + 1, bulk = {bulk} AND (links.bulk OR links.due_seq <= links.done_seq),
          due_since = CASE WHEN links.due_seq > links.done_seq AND ({bulk} OR NOT links.bulk) THEN links.due_since
                           ELSE clock_timestamp() END"
     )
+}
+
+/// The same with [`Priority::Live`].
+pub(crate) fn due_live() -> String {
+    due("false")
 }
 
 /// Marks links due. Locked in one order everywhere, that of their customers, so that no two transactions wait for each
@@ -334,7 +335,7 @@ pub(crate) async fn mark_due(tx: &mut PgTransaction<'_>, ids: &[i64], priority: 
     sqlx::query(&format!(
         "UPDATE links SET {}
          WHERE id = ANY(ARRAY(SELECT id FROM links WHERE id = ANY($1) ORDER BY customer_id FOR NO KEY UPDATE))",
-        due_as("$2")
+        due("$2")
     ))
     .bind(ids)
     .bind(priority == Priority::Bulk)

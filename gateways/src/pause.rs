@@ -168,8 +168,9 @@ const BATCH: i64 = 500;
 /// may be more.
 pub(crate) async fn go_on(relaxed: &PgPool, gateway: &GatewayName) -> Result<bool, sqlx::Error> {
     let gone_on = sqlx::query(
-        // In the order of the customers, as everywhere: see mark_due.
-        "UPDATE links SET paused_seq = -1, bulk = $3, not_before = clock_timestamp(), attempts = 0
+        // In the order of the customers, as everywhere: see mark_due. What came since the pause is waited for, or not, as before.
+        "UPDATE links SET paused_seq = -1, not_before = clock_timestamp(), attempts = 0,
+                bulk = CASE WHEN due_seq > paused_seq THEN bulk ELSE $3 END
          WHERE id = ANY(ARRAY(
              SELECT id FROM links WHERE id = ANY(ARRAY(
                  SELECT id FROM links WHERE gateway = $1 AND paused_seq >= 0
@@ -217,5 +218,38 @@ impl Link {
             Direction::Outbound => self.paused.outbound,
         };
         if paused { Err(RunError::Paused(direction)) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{stripe, tables};
+
+    /// Fails where whoever edits between a resume and what it lets go waits behind all of that.
+    #[tokio::test]
+    async fn what_a_resume_lets_go_is_in_bulk_but_for_what_came_since() -> anyhow::Result<()> {
+        let pool = tables().await?;
+        pause(&pool, &stripe(), None, "a test").await?;
+        for (remote_id, due_seq) in [("waits", 1), ("edited since", 2)] {
+            sqlx::query(
+                "INSERT INTO links (gateway, customer_id, remote_id, due_seq, paused_seq, paused_at)
+                 VALUES ('stripe', gen_random_uuid(), $1, $2, 1, clock_timestamp())",
+            )
+            .bind(remote_id)
+            .bind(due_seq)
+            .execute(&pool)
+            .await?;
+        }
+        assert!(!go_on(&pool, &stripe()).await?, "nobody has resumed it");
+
+        resume(&pool, &stripe(), None).await?;
+        assert!(go_on(&pool, &stripe()).await?);
+
+        let left: Vec<(String, bool, i64)> =
+            sqlx::query_as("SELECT remote_id, bulk, paused_seq FROM links ORDER BY id").fetch_all(&pool).await?;
+        assert_eq!(left, [("waits".to_owned(), true, -1), ("edited since".to_owned(), false, -1)]);
+        assert!(!go_on(&pool, &stripe()).await?, "all of it");
+        Ok(())
     }
 }

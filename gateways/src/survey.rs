@@ -14,6 +14,7 @@ use tandem_domain::{Customer, EmailKey, GatewayName, Profile};
 use tandem_eventlog::{Store, StoreError};
 use uuid::Uuid;
 
+use crate::alone::alone;
 use crate::link::backoff;
 use crate::{CallError, Filter, Gateway};
 
@@ -145,7 +146,8 @@ impl<'a> Survey<'a> {
         match_key: Option<&str>,
         begin: Begin,
     ) -> Result<Self, SurveyError> {
-        let alone = alone(sides).await?;
+        let name = sides.gateway.name();
+        let alone = alone(&sides.pool, "survey", name).await?.ok_or_else(|| SurveyError::Busy(name.clone()))?;
         let unfinished = match begin {
             Begin::Anew => None,
             Begin::Resume | Begin::ResumeOrAnew => unfinished(sides, purpose, match_key).await?,
@@ -214,17 +216,6 @@ async fn anew(sides: &Sides, purpose: Purpose, match_key: Option<&str>) -> Resul
         .await?;
     tx.commit().await?;
     Ok(begun)
-}
-
-/// A session lock: a process that is killed gives it back.
-async fn alone(sides: &Sides) -> Result<PoolConnection<sqlx::Postgres>, SurveyError> {
-    let mut connection = sides.pool.acquire().await?;
-    connection.close_on_drop();
-    let alone: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtextextended('survey ' || $1, 0))")
-        .bind(sides.gateway.name().as_str())
-        .fetch_one(&mut *connection)
-        .await?;
-    if alone { Ok(connection) } else { Err(SurveyError::Busy(sides.gateway.name().clone())) }
 }
 
 /// How often a read is tried before a survey is given up: for about two minutes.

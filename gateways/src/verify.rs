@@ -137,8 +137,7 @@ async fn finish(survey: &Survey<'_>) -> Result<(), SurveyError> {
 
 async fn verified(pool: PgPool, run: i64) -> Result<Verified, SurveyError> {
     Ok(sqlx::query_as(
-        "SELECT id AS run, gateway, customers, objects, compared, in_flight,
-                (SELECT count(*) FROM drifts WHERE survey_id = surveys.id) AS drift
+        "SELECT id AS run, gateway, customers, objects, compared, in_flight, COALESCE(drift, 0) AS drift
          FROM surveys WHERE id = $1",
     )
     .bind(run)

@@ -5,7 +5,7 @@ use crate::answer::answer;
 use crate::database::{signed, unsigned};
 use crate::feed::Feed;
 use async_nats::Client;
-use async_nats::jetstream::stream::State;
+use async_nats::jetstream::stream::{State, Stream};
 use sqlx::{PgExecutor, PgPool};
 
 /// Up to so many deleted messages, each is looked up once the numbers differ; beyond, the difference is told as it is.
@@ -22,6 +22,15 @@ pub(crate) struct Seen {
 /// How many messages the stream has no more.
 pub(super) fn gone(state: &State) -> u64 {
     state.last_sequence.saturating_sub(state.messages)
+}
+
+/// The positions that the stream has no more, so many as that; `None` where they are too many to be told in one answer.
+pub(super) async fn deleted(stream: &Stream, gone: u64) -> Result<Option<Vec<u64>>, StreamError> {
+    if gone > LOOKED_UP {
+        return Ok(None);
+    }
+    let state = stream.info_builder().with_deleted(true).fetch().await.map_err(StreamError::nats)?.info.state;
+    Ok(Some((1..state.first_sequence).chain(state.deleted.unwrap_or_default()).collect()))
 }
 
 /// Counts a message that erasing has deleted.
@@ -45,13 +54,10 @@ pub(crate) async fn missing(
         let missing = if gone <= counted { 0 } else { last.missing };
         return Ok(Seen { gone, counted, missing });
     }
-    if gone > LOOKED_UP {
+    let Some(deleted) = deleted(&open(nats, feed).await?, gone).await? else {
         return Ok(Seen { gone, counted, missing: gone - counted });
-    }
-    let stream = open(nats, feed).await?;
-    let info = stream.info_builder().with_deleted(true).fetch().await.map_err(StreamError::nats)?.info.state;
-    let deleted = (1..info.first_sequence).chain(info.deleted.unwrap_or_default()).map(signed);
-    let deleted: Vec<i64> = deleted.collect();
+    };
+    let deleted: Vec<i64> = deleted.into_iter().map(signed).collect();
     let unerased = sqlx::query_scalar("SELECT count(*) FROM events WHERE position = ANY($1) AND NOT erased")
         .bind(deleted)
         .fetch_one(pool);

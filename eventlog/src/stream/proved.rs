@@ -1,6 +1,6 @@
 //! What a stream proves to have happened, whether or not a restored database still knows it.
 
-use super::{StreamError, open};
+use super::{StreamError, missing, open};
 use crate::cloudevent;
 use crate::database::FeedRow;
 use crate::feed::Feed;
@@ -16,7 +16,8 @@ pub struct Proved {
     pub events: Vec<Recorded>,
     /// The subjects of messages that the database's key does not prove to be the relay's.
     pub unproved: Vec<String>,
-    /// How many messages beyond the database's last position are gone: what they proved, nobody knows. As far as JetStream lists them.
+    /// How many messages beyond the database's last position are gone: what they proved, nobody knows. Of very many, how many are
+    /// gone in all.
     pub lost: u64,
 }
 
@@ -37,11 +38,13 @@ pub async fn proved(
         opened => opened?,
     };
     let FeedRow { last, key, .. } = FeedRow::read(pool).await?;
-    let state = stream.info_builder().with_deleted(true).fetch().await.map_err(StreamError::nats)?.info.state;
-    let gone =
-        (last + 1..state.first_sequence).count() + state.deleted.iter().flatten().filter(|gone| **gone > last).count();
+    let gone = missing::gone(&stream.cached_info().state);
+    let lost = match missing::deleted(&stream, gone).await? {
+        Some(deleted) => deleted.into_iter().filter(|position| *position > last).count() as u64,
+        None => gone,
+    };
     let subject = feed.subject(aggregate_type, "*", event_type);
-    let (mut found, mut next) = (Proved { lost: gone as u64, ..Proved::default() }, 1);
+    let (mut found, mut next) = (Proved { lost, ..Proved::default() }, 1);
     loop {
         let message = match stream.get_first_raw_message_by_subject(&subject, next).await {
             Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => return Ok(found),

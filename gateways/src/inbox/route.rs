@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{BLANK, finish, unstorable};
 use crate::copies::DEAD;
-use crate::link::{self, DUE, Priority, due_as, mark_due};
+use crate::link::{self, Priority, mark_due};
 use crate::{ChangeKind, RemoteChange};
 
 /// What a look at the inbox found.
@@ -151,6 +151,7 @@ async fn route_new(relaxed: &PgPool, gateway: &GatewayName, only: Option<i64>) -
 /// Routes what names an object that is linked, which is nearly all, by one statement. Returns how many it routed, of how
 /// many that are new.
 async fn route_known(relaxed: &PgPool, gateway: &GatewayName, only: Option<i64>) -> Result<(i64, i64), sqlx::Error> {
+    let (live, bulk) = (link::due_live(), link::due("true"));
     sqlx::query_as(&format!(
         "WITH new AS MATERIALIZED (
              SELECT id, change->>'remote_id' AS remote_id, bulk FROM inbox
@@ -167,12 +168,11 @@ async fn route_known(relaxed: &PgPool, gateway: &GatewayName, only: Option<i64>)
                               email_key = CASE WHEN known.erased THEN NULL ELSE email_key END
              FROM known WHERE inbox.id = known.id
          ), marked AS (
-             UPDATE links SET {DUE} WHERE id = ANY(ARRAY(SELECT link_id FROM known WHERE NOT bulk))
+             UPDATE links SET {live} WHERE id = ANY(ARRAY(SELECT link_id FROM known WHERE NOT bulk))
          ), marked_in_bulk AS (
-             UPDATE links SET {} WHERE id = ANY(ARRAY(SELECT link_id FROM known GROUP BY link_id HAVING bool_and(bulk)))
+             UPDATE links SET {bulk} WHERE id = ANY(ARRAY(SELECT link_id FROM known GROUP BY link_id HAVING bool_and(bulk)))
          )
-         SELECT (SELECT count(*) FROM known), (SELECT count(*) FROM new)",
-        due_as("true")
+         SELECT (SELECT count(*) FROM known), (SELECT count(*) FROM new)"
     ))
     .bind(gateway.as_str())
     .bind(BATCH)

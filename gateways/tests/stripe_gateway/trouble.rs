@@ -146,8 +146,8 @@ async fn a_wrong_address_makes_no_customer_look_deleted() -> Result<()> {
     Ok(())
 }
 
-/// A gateway whose Stripe answers every call with this.
-async fn answered(body: String) -> Result<Stripe> {
+/// A gateway whose Stripe answers every call with this head and body, and closes the connection, or goes on with that body for ever.
+async fn answering(head: &'static str, body: String, ends: bool) -> Result<Stripe> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let mut config = StripeConfig::new("sk_test_1");
     config.api_base = format!("http://{}/", listener.local_addr()?);
@@ -155,30 +155,27 @@ async fn answered(body: String) -> Result<Stripe> {
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut asked = vec![];
             while !asked.ends_with(b"\r\n\r\n") && stream.read_buf(&mut asked).await.is_ok_and(|read| read > 0) {}
-            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
-            let _ = stream.write_all((head + &body).as_bytes()).await;
+            let head = format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n");
+            let mut open = stream.write_all(head.as_bytes()).await.is_ok();
+            while open {
+                open = stream.write_all(body.as_bytes()).await.is_ok() && !ends;
+            }
         }
     });
     Ok(Stripe::new(config, Arc::new(machine_time))?)
 }
 
+/// A gateway whose Stripe answers every call with this.
+async fn answered(body: String) -> Result<Stripe> {
+    answering("connection: close", body, true).await
+}
+
 /// Fails for a client that keeps all that it is sent, as long as more comes.
 #[tokio::test]
 async fn a_reply_without_end_is_given_up() -> Result<()> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let mut config = StripeConfig::new("sk_test_1");
-    config.api_base = format!("http://{}/", listener.local_addr()?);
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let mut asked = vec![];
-            while !asked.ends_with(b"\r\n\r\n") && stream.read_buf(&mut asked).await.is_ok_and(|read| read > 0) {}
-            let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
-            let _ = stream.write_all(head.as_bytes()).await;
-            let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
-            while stream.write_all(chunk.as_bytes()).await.is_ok() {}
-        }
-    });
-    let endless = Stripe::new(config, Arc::new(machine_time))?.retrieve(&RemoteId::from("cus_1".to_owned())).await;
+    let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
+    let stripe = answering("transfer-encoding: chunked", chunk, false).await?;
+    let endless = stripe.retrieve(&RemoteId::from("cus_1".to_owned())).await;
     let Err(CallError::Unavailable { reason, .. }) = endless else { panic!("{endless:?}") };
     assert!(reason.contains("has no end"), "{reason}");
     Ok(())

@@ -21,6 +21,9 @@ const IN_BULK_PER_SECOND: f64 = 15.0;
 /// How many links are worked off while it is measured, at most: of each, a look for its twin, and its create.
 const WORKED_OFF: i32 = 3000;
 
+/// The parameter of a call whose value tells the edits here apart.
+const OUT: &str = "metadata[out]";
+
 /// How long one edit may take before the measuring is given up.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -107,21 +110,12 @@ async fn there(world: &World, rate: Rate) -> anyhow::Result<Quantiles> {
         }
     });
     let written = written.await?;
-    let arrived = async {
-        loop {
-            let calls = world.stripe.calls().await?;
-            let arrived = calls
-                .into_iter()
-                .filter_map(|call| Some((call.params.get("metadata[out]")?.clone(), call.received_us)));
-            let arrived: HashMap<String, i64> = arrived.collect();
-            if written.iter().all(|(n, _)| arrived.contains_key(n)) {
-                return anyhow::Ok(arrived);
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    let arrived = timeout(PATIENCE, arrived).await.context("an edit did not arrive at Stripe")??;
-    Quantiles::of(written.iter().map(|(n, sent)| arrived[n] - sent))
+    let arrives = world.stripe.calls_when(written.len(), |call| call.params.contains_key(OUT));
+    let calls = timeout(PATIENCE, arrives).await.context("an edit did not arrive at Stripe")??;
+    let arrived: HashMap<&String, i64> =
+        calls.iter().filter_map(|call| Some((call.params.get(OUT)?, call.received_us))).collect();
+    let times = written.iter().map(|(n, sent)| Ok(arrived.get(n).context("an edit that made no call")? - sent));
+    Quantiles::of(times.collect::<anyhow::Result<Vec<_>>>()?)
 }
 
 async fn here(world: &World, rate: Rate) -> anyhow::Result<Quantiles> {

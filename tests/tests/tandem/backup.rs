@@ -53,6 +53,15 @@ impl World {
         tandem.settled().await;
     }
 
+    /// After the backup.
+    async fn erase_eve(&self) {
+        let Self { tandem, eve, .. } = self;
+        tandem.delete(&eve.id).await;
+        tandem.settled().await;
+        tandem.ran_well(&["erase", &eve.id, "--yes"]).await;
+        tandem.settled().await;
+    }
+
     /// The old files in place of the new.
     fn restore(&mut self) {
         tokio::task::block_in_place(|| {
@@ -178,12 +187,7 @@ async fn restored_while_it_runs_it_publishes_nothing_until_the_stream_is_rebuilt
 async fn who_was_erased_after_the_backup_is_erased_again_before_the_stream_is_rebuilt() {
     let mut world = World::backed_up().await;
     let (ada, eve) = (world.ada.id.clone(), world.eve.id.clone());
-    let tandem = &world.tandem;
-    tandem.delete(&eve).await;
-    tandem.settled().await;
-    let (code, said) = tandem.command(&["erase", &eve, "--yes"]).await;
-    assert_eq!(code, Some(0), "{said}");
-    tandem.settled().await;
+    world.erase_eve().await;
     world.tandem.stop();
     world.restore();
     assert!(world.tandem.tables_with("eve@old.example").await.len() > 2, "the backup has her");
@@ -208,12 +212,7 @@ async fn who_was_erased_after_the_backup_is_erased_again_before_the_stream_is_re
 async fn who_was_erased_after_the_backup_is_erased_again_whatever_was_written_since() {
     let mut world = World::backed_up().await;
     let (ada, eve) = (world.ada.id.clone(), world.eve.id.clone());
-    let tandem = &world.tandem;
-    tandem.delete(&eve).await;
-    tandem.settled().await;
-    let (code, said) = tandem.command(&["erase", &eve, "--yes"]).await;
-    assert_eq!(code, Some(0), "{said}");
-    tandem.settled().await;
+    world.erase_eve().await;
     let last = world.stream_last().await;
     world.restore();
     world.noticed().await;
@@ -243,11 +242,7 @@ async fn who_was_erased_after_the_backup_is_erased_again_whatever_was_written_si
 #[tokio::test(flavor = "multi_thread")]
 async fn that_the_stream_cannot_tell_who_was_erased_is_said() {
     let mut world = World::backed_up().await;
-    let tandem = &world.tandem;
-    tandem.delete(&world.eve.id).await;
-    tandem.settled().await;
-    tandem.ran_well(&["erase", &world.eve.id, "--yes"]).await;
-    tandem.settled().await;
+    world.erase_eve().await;
     world.tandem.stop();
     let nats = async_nats::connect(&world.tandem.nats_url).await.unwrap();
     let stream = jetstream::new(nats).get_stream(&world.tandem.stream).await.unwrap();
