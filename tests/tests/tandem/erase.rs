@@ -254,9 +254,12 @@ async fn who_was_deleted_before_she_was_imported_is_nowhere() {
     assert_eq!(tandem.post("/gateways/stripe/pause", json!({"direction": "inbound"})).await.status(), 204);
     let there = tandem.stripe.create(&[("name", "Ada Lovelace"), ("email", "ada@lovelace.example")]).await.unwrap().id;
     tandem.stripe.edit(&there, &[("phone", "lovelace 1")]).await.unwrap();
-    tandem.stripe.delete(&there).await.unwrap();
-    tandem.until("all is told", || async { tandem.rows("inbox", "state = 'waiting'").await == 3 }).await;
+    let told = async |changes| tandem.rows("inbox", "state = 'waiting'").await == changes;
+    // Were the deletion told of first, nothing of her would be stored at all.
+    tandem.until("her life is told", || told(2)).await;
     assert!(!tables_with_her(&tandem).await.is_empty());
+    tandem.stripe.delete(&there).await.unwrap();
+    tandem.until("all is told", || told(3)).await;
     assert_eq!(tandem.post("/gateways/stripe/resume", json!({})).await.status(), 204);
     tandem.settled().await;
     assert_eq!(tables_with_her(&tandem).await, Vec::<String>::new());
