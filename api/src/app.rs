@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use metrics_exporter_prometheus::PrometheusHandle;
-use sqlx::PgPool;
 use tandem_domain::Customer;
-use tandem_eventlog::{Feed, RelayStatus, Store};
+use tandem_eventlog::{Connections, Feed, RelayStatus, Store};
 use tandem_gateways::Gateways;
 use tandem_projections::Customers;
 use tokio::sync::watch;
@@ -20,7 +19,7 @@ use crate::health::LastSeen;
 /// The state of the service, shared by its routes. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct App {
-    pub(crate) pool: PgPool,
+    pub(crate) connections: Connections,
     pub(crate) nats: async_nats::Client,
     /// How it connects: tells why it does not.
     pub(crate) nats_config: Arc<NatsConfig>,

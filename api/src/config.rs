@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
-use tandem_eventlog::Feed;
+use tandem_eventlog::{Connections, Feed};
 use tandem_gateways::GatewaysConfig;
 use tandem_gateways::stripe::StripeConfig;
 
@@ -65,8 +65,8 @@ pub struct Config {
 pub struct DatabaseConfig {
     /// `postgres://user:password@host:port/database`. `TANDEM_DATABASE__URL`, no default.
     pub url: SecretString,
-    /// Most connections of this process, besides half as many and two, and four for each projection, whose commits do not wait for
-    /// the disk, and one that does for all. `TANDEM_DATABASE__MAX_CONNECTIONS`, default 20.
+    /// Most connections of this process in all, at least 10. `TANDEM_DATABASE__MAX_CONNECTIONS`, default 20: four processes fit a
+    /// PostgreSQL as it comes.
     #[serde(default = "max_connections")]
     pub max_connections: u32,
     /// Longest wait for a connection, in milliseconds; then a request is answered 503.
@@ -212,8 +212,8 @@ impl Config {
             );
         }
         self.check_bind(self.http.bind)?;
-        if self.database.max_connections < 4 {
-            return wrong("TANDEM_DATABASE__MAX_CONNECTIONS", "must be at least 4");
+        if self.database.max_connections < Connections::FEWEST {
+            return wrong("TANDEM_DATABASE__MAX_CONNECTIONS", "must be at least 10");
         }
         if self.database.acquire_timeout_ms == 0 {
             return wrong("TANDEM_DATABASE__ACQUIRE_TIMEOUT_MS", "must be at least 1");

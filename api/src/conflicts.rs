@@ -136,7 +136,8 @@ pub(crate) async fn list(
     let gateway = gateway.map(|name| name.to_string());
     let after = after.unwrap_or_default();
     let search = ConflictSearch { open, gateway, customer, after, limit: limit.and_one().into() };
-    let (rows, next) = page(tandem_projections::conflicts(&app.pool, &search).await?, limit, |last| last.id);
+    let (rows, next) =
+        page(tandem_projections::conflicts(app.connections.pool(), &search).await?, limit, |last| last.id);
     Ok(Json(ConflictList { data: rows.into_iter().map(Into::into).collect(), next }))
 }
 
@@ -196,7 +197,7 @@ pub(crate) async fn resolve(
     Named(id): Named<i64>,
     Write { body, context, if_match }: Write<Resolution>,
 ) -> Result<Response, Problem> {
-    let row = tandem_projections::conflict(&app.pool, id).await?;
+    let row = tandem_projections::conflict(app.connections.pool(), id).await?;
     let row = row.ok_or_else(|| Problem::not_found("there is no conflict of this number"))?;
     let field: Field = row.field.parse().map_err(|_| Problem::later_field(&row.field))?;
     let patched = field.clone();

@@ -7,6 +7,7 @@ use async_nats::{ClientError, Event};
 use secrecy::ExposeSecret;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
+use tandem_eventlog::Connections;
 
 use crate::config::{Config, ConfigError};
 
@@ -26,17 +27,25 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// read on must not fill the memory.
 const WAITING: usize = 1024;
 
-/// A pool of connections, none of which is made yet.
+/// The connections of this process, none of which is made yet.
+///
+/// # Errors
+/// The URL cannot be read.
+pub(crate) fn connections(config: &Config) -> Result<Connections, ConfigError> {
+    let pool = PgPoolOptions::new()
+        .acquire_timeout(Duration::from_millis(config.database.acquire_timeout_ms))
+        // A broken connection shows itself by its next statement, which every caller of ours survives.
+        .test_before_acquire(false);
+    let connect = options(config)?.application_name("tandem").options(VANISHED);
+    Ok(Connections::new(config.database.max_connections, pool, connect))
+}
+
+/// A part of them, for a command that reads or changes a few rows.
 ///
 /// # Errors
 /// The URL cannot be read.
 pub(crate) fn postgres(config: &Config) -> Result<PgPool, ConfigError> {
-    let pool = PgPoolOptions::new()
-        .max_connections(config.database.max_connections)
-        .acquire_timeout(Duration::from_millis(config.database.acquire_timeout_ms))
-        // A broken connection shows itself by its next statement, which every caller of ours survives.
-        .test_before_acquire(false);
-    Ok(pool.connect_lazy_with(options(config)?.application_name("tandem").options(VANISHED)))
+    Ok(connections(config)?.pool().clone())
 }
 
 /// Where PostgreSQL is.

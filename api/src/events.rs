@@ -65,7 +65,7 @@ pub(crate) async fn events(
     };
     let after = position("after", after.unwrap_or_default())?;
     if !wants_live(&headers) {
-        let head = last_position(&app.pool).await?;
+        let head = last_position(app.connections.pool()).await?;
         return Ok(so_far(app, after, head));
     }
     let after = match headers.get("last-event-id") {
@@ -76,7 +76,7 @@ pub(crate) async fn events(
         }
     };
     // Told at once, rather than as a stream that ends.
-    last_position(&app.pool).await?;
+    last_position(app.connections.pool()).await?;
     Ok(live(app, after).into_response())
 }
 
@@ -96,7 +96,7 @@ fn so_far(app: App, after: u64, head: u64) -> Response {
             if after >= head {
                 return Ok(None);
             }
-            let mut events = read_after(&app.pool, after, PAGE).await.map_err(|error| broken(&error))?;
+            let mut events = read_after(app.connections.pool(), after, PAGE).await.map_err(|error| broken(&error))?;
             events.retain(|event| event.position <= head);
             let last = events.last().map(|event| event.position).ok_or(Broken)?;
             let lines = events.iter().map(line).collect::<Result<String, _>>()?;
@@ -133,7 +133,7 @@ fn broken(error: &(dyn std::error::Error + 'static)) -> Broken {
 
 fn live(app: App, after: u64) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let shutdown = app.shutdown.clone();
-    let events = follow(app.pool, app.nats, app.feed, after)
+    let events = follow(app.connections.pool().clone(), app.nats, app.feed, after)
         .map(|recorded| {
             let recorded = recorded.map_err(|error| broken(&error))?;
             let event = Event::default().id(recorded.position.to_string()).event(&recorded.event_type);

@@ -54,7 +54,7 @@ impl App {
             };
             let mut matches = true;
             if let IfMatch::OneOf(versions) = if_match {
-                let mut events = history(&self.pool, "customer", &name).await?;
+                let mut events = history(self.connections.pool(), "customer", &name).await?;
                 let at = context.expected_version.unwrap_or(events.len() as u64);
                 events.retain(|event| event.version <= at);
                 matches = versions.contains(&version_shown(&events)?);
@@ -74,7 +74,7 @@ impl App {
         let Executed { id, aggregate, mut version, events, replayed, .. } = executed;
         // Where the command changed nothing that is shown, an earlier event did.
         if !events.iter().any(shows) {
-            let mut before = history(&self.pool, "customer", &id).await?;
+            let mut before = history(self.connections.pool(), "customer", &id).await?;
             before.retain(|event| event.version <= version);
             version = version_shown(&before)?;
         }

@@ -23,8 +23,8 @@ pub(crate) fn raise() -> usize {
 /// How many connections of clients the settings let there be, if there may be so many open files.
 pub(crate) fn connections(config: &Config, files: usize) -> usize {
     let many = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
-    // Two pools, and what calls of two runs for each worker take, one ending and one beginning.
-    let database = many(config.database.max_connections).saturating_mul(3);
+    // And what calls of two runs for each worker take, one ending and one beginning.
+    let database = many(config.database.max_connections);
     let calls = many(config.gateways.workers).saturating_mul(2 * config.stripes().count());
     let kept = database.saturating_add(calls).saturating_add(OTHERS + FOR_HEALTH);
     let most = files.saturating_sub(kept).max(FEWEST);

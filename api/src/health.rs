@@ -156,7 +156,7 @@ pub(crate) async fn readyz(State(app): State<App>, request: Parts) -> Response {
 )]
 pub(crate) async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
     // Of all processes; where the database does not answer, what this one saw last stays.
-    if let Ok(Ok(lag)) = tokio::time::timeout(PATIENCE, lag(&app.pool)).await {
+    if let Ok(Ok(lag)) = tokio::time::timeout(PATIENCE, lag(app.connections.pool())).await {
         measure(&lag);
     }
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.render()).into_response())
@@ -194,7 +194,7 @@ impl App {
 
     async fn readiness(&self) -> Readiness {
         let starting = self.starting.borrow().clone();
-        let measured = tokio::time::timeout(PATIENCE, lag(&self.pool));
+        let measured = tokio::time::timeout(PATIENCE, lag(self.connections.pool()));
         let (measured, without_nats) = tokio::join!(measured, self.without_nats());
         let measured = match measured {
             Ok(Ok(lag)) => Ok(lag),

@@ -32,6 +32,7 @@ mod precondition;
 mod problem;
 mod reply;
 mod request;
+mod room;
 mod routes;
 mod serve;
 mod start;

@@ -4,9 +4,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use sqlx::PgPool;
 use tandem_domain::upcasters;
-use tandem_eventlog::{Relay, Store, Wake, forget_keys};
+use tandem_eventlog::{Connections, Relay, Store, Wake, forget_keys};
 use tandem_gateways::stripe::{self, Stripe};
 use tandem_gateways::{Configured, Deletes, Gateways};
 use tandem_projections::Customers;
@@ -116,10 +115,10 @@ pub(crate) async fn serve_reloading(
     let keys = Keys { config: config.clone(), stripes: stripes.clone(), gateways: app.gateways.clone() };
     tasks.spawn(keys.roll_with(reloads, work.clone()));
     let beginning = async {
-        start(&config, &app.pool, &app.nats, &app.feed, &starting).await?;
+        start(&config, app.connections.pool(), &app.nats, &app.feed, &starting).await?;
         tracing::info!(stream = %app.feed.stream, "started");
         begin(&app, relay, &work, &mut tasks);
-        tasks.spawn(forget(app.pool.clone(), config.database.keys_kept_hours, work.clone()));
+        tasks.spawn(forget(app.connections.clone(), config.database.keys_kept_hours, work.clone()));
         apart::check(&config, &stripes).await?;
         let (gateways, reconciling) = (app.gateways.clone(), work.clone());
         tasks.spawn(async move { gateways.run(reconciling).await });
@@ -171,7 +170,7 @@ pub(crate) async fn serve_reloading(
         }
         Err(_) => tracing::warn!("NATS did not take what was said last in time: others look by themselves"),
     }
-    if tokio::time::timeout(LAST_WORDS, app.pool.close()).await.is_err() {
+    if tokio::time::timeout(LAST_WORDS, app.connections.close()).await.is_err() {
         tracing::warn!("some connections to PostgreSQL were still in use");
     }
     tracing::info!("stopped");
@@ -199,14 +198,14 @@ async fn wire(
     starting: watch::Receiver<Option<String>>,
     shutdown: CancellationToken,
 ) -> Result<(App, Relay), ServeError> {
-    let pool = connect::postgres(config)?;
+    let connections = connect::connections(config)?;
     let nats = connect::nats(config).await?;
     let feed = config.feed();
     let wake = Wake::new(nats.clone(), &feed.stream);
-    let relay = Relay::new(pool.clone(), nats.clone(), feed.clone(), wake.clone());
-    let store = Store::new(pool.clone(), wake, upcasters);
+    let relay = Relay::new(connections.pool().clone(), nats.clone(), feed.clone(), wake.clone());
+    let store = Store::new(&connections, wake, upcasters);
     let gateways = Gateways::new(
-        pool.clone(),
+        connections.clone(),
         nats.clone(),
         store.clone(),
         feed.clone(),
@@ -215,8 +214,8 @@ async fn wire(
         clock.for_gateways(),
     );
     let app = App {
-        customers: Customers::new(pool.clone()),
-        pool,
+        customers: Customers::new(connections.clone()),
+        connections,
         nats,
         nats_config: Arc::new(config.nats.clone()),
         feed,
@@ -294,13 +293,18 @@ fn tell_of_missing_secrets(config: &Config) {
 }
 
 /// Forgets idempotency keys that are too old.
-async fn forget(pool: PgPool, keys_kept_hours: u32, shutdown: CancellationToken) {
+async fn forget(connections: Connections, keys_kept_hours: u32, shutdown: CancellationToken) {
     let age = Duration::from_secs(3600) * keys_kept_hours;
+    let mut duty = connections.duties().stand_by("forget keys");
     while !shutdown.is_cancelled() {
-        match forget_keys(&pool, age).await {
+        let forgetting =
+            async { if duty.is_ours().await? { forget_keys(connections.pool(), age).await } else { Ok(0) } };
+        match forgetting.await {
             Ok(0) => {}
             Ok(keys) => tracing::debug!(keys, "forgot old idempotency keys"),
-            Err(error) => tracing::debug!(error = %chain(&error), "old idempotency keys cannot be forgotten now"),
+            Err::<_, sqlx::Error>(error) => {
+                tracing::debug!(error = %chain(&error), "old idempotency keys cannot be forgotten now")
+            }
         }
         tokio::select! {
             () = tokio::time::sleep(FORGETTING) => {}

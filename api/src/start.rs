@@ -13,6 +13,7 @@ use crate::config::{Config, ConfigError};
 use crate::connect::{Unreachable, probe};
 use crate::log::chain;
 use crate::nats::{self, NatsRefused};
+use crate::room::Room;
 
 /// From one attempt to the next.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -65,6 +66,16 @@ pub(crate) async fn start(
     waiting: &watch::Sender<Option<String>>,
 ) -> Result<(), StartError> {
     until_done(waiting, || migrate(pool)).await?;
+    match Room::read(pool).await {
+        Ok(room) => {
+            if let Some(lack) = room.lack(config.database.max_connections) {
+                tracing::warn!("{lack}");
+            }
+        }
+        Err(error) => {
+            tracing::debug!(error = %chain(&error), "how many connections PostgreSQL allows cannot be read now")
+        }
+    }
     waiting.send_replace(Some("NATS".to_owned()));
     until_done(waiting, async || {
         if nats.connection_state() != State::Connected {

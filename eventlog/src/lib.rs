@@ -5,11 +5,13 @@ mod apart;
 mod backoff;
 pub mod checkpoint;
 mod cloudevent;
+mod connections;
 mod context;
 #[doc(hidden)]
 pub mod crash;
 mod database;
 mod disk;
+mod duties;
 mod erase;
 mod feed;
 mod follow;
@@ -34,10 +36,12 @@ mod wake;
 pub mod zoo;
 
 pub use apart::Apart;
+pub use connections::Connections;
 pub use context::{CommandKey, Context};
 pub use cqrs_es::persist::EventUpcaster;
 pub use database::{epoch, last_position, migrate, signed, unsigned};
 pub use disk::{Disk, Session};
+pub use duties::{Duties, Duty, StandBy};
 pub use erase::{EraseError, erase, erase_rows};
 pub use feed::Feed;
 pub use follow::follow;

@@ -4,6 +4,7 @@ mod wrong;
 
 use crate::backoff::Backoff;
 use crate::checkpoint::{self, Checkpoint};
+use crate::connections::Connections;
 use crate::crash;
 use crate::database::last_position;
 use crate::feed::Feed;
@@ -16,10 +17,11 @@ use crate::transient::is_transient;
 use crate::zoo::plays;
 use async_nats::Client;
 use chrono::{DateTime, Utc};
-use futures::{FutureExt, StreamExt};
+use futures::future::{Either, select};
+use futures::stream::Peekable;
+use futures::{FutureExt, Stream, StreamExt};
 use metrics::gauge;
-use sqlx::PgPool;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -29,9 +31,6 @@ use tokio_util::sync::CancellationToken;
 
 /// How often a projector compares itself with the head of the feed.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// One for the batch or for a look, one to read the log meanwhile, one to compare the stream with it.
-const CONNECTIONS: u32 = 3;
 
 /// Why a projector ended before it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -115,9 +114,9 @@ impl Projector {
     /// A projector of generation 1.
     ///
     /// Its commits do not wait for the disk: rows and checkpoint are lost together, and made again.
-    pub fn new(pool: PgPool, nats: Client, feed: Feed, projection: Arc<dyn Projection>) -> Self {
+    pub fn new(connections: &Connections, nats: Client, feed: Feed, projection: Arc<dyn Projection>) -> Self {
         Self {
-            relaxed: Relaxed::of(&pool, CONNECTIONS, 1),
+            relaxed: connections.relaxed().clone(),
             nats,
             feed,
             projection,
@@ -190,17 +189,18 @@ impl Projector {
         let reader = Reader::after(relaxed.pool().clone(), nats.clone(), feed.clone(), Live::Consumer, at.position)
             .counting(Arc::clone(&self.refused));
         // What is being read goes on over the looks: what takes longer than one would never be read.
-        let mut batches = pin!(reader.batches());
+        let mut batches = pin!(reader.batches().peekable());
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let mut batch = tokio::select! {
                 biased;
                 _ = looks.tick() => {
-                    if !self.catch_up(&mut at).await? {
-                        return Ok(None);
-                    }
-                    let head = last_position(relaxed.pool()).await?;
+                    let looking = async {
+                        let is_there = self.catch_up(&mut at).await?;
+                        Ok::<_, Passing>(if is_there { Some(last_position(relaxed.pool()).await?) } else { None })
+                    };
+                    let Some(head) = while_reading(looking, batches.as_mut()).await? else { return Ok(None) };
                     self.arrived(at.position, head, None);
                     if at.position >= head {
                         backoff.reset();
@@ -221,11 +221,11 @@ impl Projector {
             loop {
                 // Another projector may have applied some of it.
                 let news = &batch[batch.partition_point(|event| event.position <= at.position)..];
-                match self.step(&mut at, news).await? {
+                match while_reading(self.step(&mut at, news), batches.as_mut()).await? {
                     Step::Applied => break backoff.reset(),
                     // Whoever was first: the next events may be ours. What was read stays, and so does the reader.
                     Step::Moved => {
-                        if !self.catch_up(&mut at).await? {
+                        if !while_reading(self.catch_up(&mut at), batches.as_mut()).await? {
                             return Ok(None);
                         }
                         self.arrived(at.position, at.position, None);
@@ -359,6 +359,14 @@ impl Projector {
         if news {
             tracing::warn!(projection = self.name(), error = reason, "the projector is failing, and tries again");
         }
+    }
+}
+
+/// Does that while the next batch is read: what is being read may hold one of the connections that this needs.
+async fn while_reading<T>(doing: impl Future<Output = T>, batches: Pin<&mut Peekable<impl Stream>>) -> T {
+    match select(pin!(doing), batches.peek()).await {
+        Either::Left((done, _)) => done,
+        Either::Right((_, doing)) => doing.await,
     }
 }
 

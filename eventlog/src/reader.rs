@@ -12,14 +12,14 @@ use crate::unproved;
 use crate::zoo::plays;
 use async_nats::jetstream::consumer::{DeliverPolicy, OrderedPullConsumer, pull};
 use async_nats::{Client, Message};
-use futures::FutureExt;
-use futures::future::BoxFuture;
 use futures::stream::{BoxStream, Stream, StreamExt, unfold};
 use sqlx::PgPool;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::task::JoinError;
 use tokio::time::{Instant, sleep_until};
+use tokio_util::task::AbortOnDropHandle;
 
 /// The most events in one batch.
 pub(crate) const BATCH: u32 = 500;
@@ -61,6 +61,8 @@ enum Closed {
         "its messages up to position {until} have no MAC: an older version published them. `tandem stream rebuild` makes them anew"
     )]
     Unsigned { until: u64 },
+    #[error("opening them ended by a defect")]
+    Defect(#[source] JoinError),
 }
 
 /// Reads the feed from a position on.
@@ -71,8 +73,9 @@ pub(crate) struct Reader {
     live: Live,
     position: u64,
     messages: Option<Messages>,
-    /// The live messages being opened, while there are none.
-    opening: Option<BoxFuture<'static, Result<Messages, Closed>>>,
+    /// The live messages being opened, while there are none: in a task, since nobody asks for it while PostgreSQL is read, and it may
+    /// hold the connection that this waits for.
+    opening: Option<AbortOnDropHandle<Result<Messages, Closed>>>,
     /// When to look at PostgreSQL if nothing came till then.
     look: Instant,
     /// True if the database is known to have more.
@@ -125,11 +128,11 @@ impl Reader {
                 let opening = self.opening.get_or_insert_with(|| {
                     let delay = if self.failing { SILENCE } else { Duration::ZERO };
                     let (pool, nats, feed) = (self.pool.clone(), self.nats.clone(), self.feed.clone());
-                    open(pool, nats, feed, self.live, self.position, delay).boxed()
+                    AbortOnDropHandle::new(tokio::spawn(open(pool, nats, feed, self.live, self.position, delay)))
                 });
                 tokio::select! {
                     opened = opening => {
-                        self.opened(opened);
+                        self.opened(opened.unwrap_or_else(|failed| Err(Closed::Defect(failed))));
                         continue;
                     }
                     () = sleep_until(self.look) => self.look().await?,

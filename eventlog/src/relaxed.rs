@@ -32,10 +32,10 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Relaxed {
     /// To the same database; `most` at once in the pool, and `kept` beside it.
-    pub fn of(pool: &PgPool, most: u32, kept: usize) -> Self {
+    pub(crate) fn of(pool: &PgPool, most: u32, kept: u32) -> Self {
         let connect = (*pool.connect_options()).clone().options([("synchronous_commit", "off")]);
         let pool = pool.options().clone().max_connections(most).connect_lazy_with(connect);
-        Self { pool, kept: Kept { idle: Arc::default(), turns: Arc::new(Semaphore::new(kept)) } }
+        Self { pool, kept: Kept { idle: Arc::default(), turns: Arc::new(Semaphore::new(kept as usize)) } }
     }
 
     /// For what takes a while, or several statements.

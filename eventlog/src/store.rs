@@ -6,6 +6,7 @@ mod page;
 pub use error::{ExecuteError, StoreError};
 
 use crate::apart::Apart;
+use crate::connections::Connections;
 use crate::context::{CommandKey, Context};
 use crate::crash;
 use crate::database::signed;
@@ -62,12 +63,6 @@ pub struct Appended {
 
 /// How far those who listen for changes may be behind before they miss some.
 const NEWS: usize = 1024;
-
-/// How many commands are stored at once: more than a small server's cores do, and no crowd for a larger one.
-const APPENDING: usize = 8;
-
-/// How many commands may wait at once for a database that is starting.
-const STARTING: u32 = 8;
 
 /// How many aggregates are remembered.
 const RECENT: usize = 4096;
@@ -144,11 +139,18 @@ where
     A::Error: Send + Sync + 'static,
 {
     /// A store in that database, which rings that bell after each commit.
-    pub fn new(pool: PgPool, wake: Wake, upcasters: fn() -> Vec<Box<dyn EventUpcaster>>) -> Self {
-        let (recent, appended) = (Arc::new(Cache::new(RECENT)), broadcast::Sender::new(NEWS));
-        let relaxed = Relaxed::of(&pool, STARTING, APPENDING);
-        let reads = Arc::new(PostgresEventRepository::new(pool.clone()));
-        Self { disk: Disk::of(&pool), apart: Apart::default(), reads, relaxed, pool, wake, upcasters, recent, appended }
+    pub fn new(connections: &Connections, wake: Wake, upcasters: fn() -> Vec<Box<dyn EventUpcaster>>) -> Self {
+        Self {
+            pool: connections.pool().clone(),
+            reads: Arc::new(PostgresEventRepository::new(connections.pool().clone())),
+            relaxed: connections.relaxed().clone(),
+            disk: connections.disk().clone(),
+            apart: Apart::default(),
+            wake,
+            upcasters,
+            recent: Arc::new(Cache::new(RECENT)),
+            appended: broadcast::Sender::new(NEWS),
+        }
     }
 
     /// Hears at once of what is appended in this process. No more than a hint: it may be missed, and other processes append,

@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow, PgConnection, PgPool};
+use sqlx::{FromRow, PgPool};
 use tandem_domain::GatewayName;
 use tokio::time::Instant;
-
-use crate::alone::alone;
 
 /// How many links one statement counts.
 const PART: i64 = 2000;
@@ -15,13 +13,12 @@ const PART: i64 = 2000;
 /// From one count of a small backlog to the next. Of a larger one the counting takes a twentieth of the time.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Counts the links of a gateway that are due, if no other process does, and returns when it is worth counting them again. What moves
-/// meanwhile may be counted twice, or not.
+/// Counts the links of a gateway that are due, and returns when it is worth counting them again. What moves meanwhile may be counted
+/// twice, or not.
 pub(crate) async fn count(pool: &PgPool, gateway: &GatewayName) -> Result<Duration, sqlx::Error> {
     let began = Instant::now();
-    let Some(mut connection) = alone(pool, "backlog", gateway).await? else { return Ok(INTERVAL) };
     for bulk in [false, true] {
-        let (due, since) = walk(&mut connection, gateway, bulk).await?;
+        let (due, since) = walk(pool, gateway, bulk).await?;
         sqlx::query(
             "INSERT INTO backlogs (gateway, bulk, due, due_since) VALUES ($1, $2, $3, $4)
              ON CONFLICT (gateway, bulk) DO UPDATE
@@ -31,7 +28,7 @@ pub(crate) async fn count(pool: &PgPool, gateway: &GatewayName) -> Result<Durati
         .bind(bulk)
         .bind(due)
         .bind(since)
-        .execute(&mut *connection)
+        .execute(pool)
         .await?;
     }
     Ok(INTERVAL.max(20 * began.elapsed()))
@@ -47,11 +44,7 @@ struct Part {
     id: Option<i64>,
 }
 
-async fn walk(
-    connection: &mut PgConnection,
-    gateway: &GatewayName,
-    bulk: bool,
-) -> Result<(i64, Option<DateTime<Utc>>), sqlx::Error> {
+async fn walk(pool: &PgPool, gateway: &GatewayName, bulk: bool) -> Result<(i64, Option<DateTime<Utc>>), sqlx::Error> {
     let (mut due, mut since) = (0, None::<DateTime<Utc>>);
     let (mut not_before, mut id) = (None, None);
     loop {
@@ -70,7 +63,7 @@ async fn walk(
         .bind(not_before)
         .bind(id)
         .bind(PART)
-        .fetch_one(&mut *connection)
+        .fetch_one(pool)
         .await?;
         due += part.due;
         since = since.into_iter().chain(part.since).min();

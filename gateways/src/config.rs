@@ -30,7 +30,8 @@ pub struct Deletes {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GatewaysConfig {
-    /// Links of one gateway that are reconciled at once. `TANDEM_GATEWAYS__WORKERS`, default 16.
+    /// Links of one gateway that are reconciled at once; of all, no more than four for each connection to PostgreSQL.
+    /// `TANDEM_GATEWAYS__WORKERS`, default 16.
     pub workers: u32,
     /// How long a link is kept from others, renewed before each call. Longer than the longest call.
     /// `TANDEM_GATEWAYS__LEASE_MS`, default 60000.

@@ -10,7 +10,7 @@ use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use tandem_domain::{CustomerId, Field, GatewayName, Interval, Patch, Profile, RemoteId, Value};
 
-use crate::{Foreign, Untold};
+use crate::{Foreign, Pace, Untold};
 
 /// A system that holds copies of customers. The reconciler drives all of them by the same steps; a gateway only
 /// speaks its vendor's language. It paces its calls and bounds each with a timeout, and never repeats one by itself.
@@ -21,6 +21,9 @@ pub trait Gateway: Send + Sync + 'static {
 
     /// The same, for calls that nobody waits for: they leave a quarter of the pace to the others.
     fn in_bulk(&self) -> Arc<dyn Gateway>;
+
+    /// How it paces its calls, if the account has a pace.
+    fn pace(&self) -> Option<&dyn Pace>;
 
     /// The longest that one call may take, waiting for its turn included. Leases are longer.
     fn call_timeout(&self) -> Duration;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use tandem_domain::{Customer, CustomerId, GatewayName, Policies};
-use tandem_eventlog::{Feed, ProjectorStatus, Relaxed, Store, Wake};
+use tandem_eventlog::{Connections, Duties, Feed, ProjectorStatus, Relaxed, Store, Wake};
 use tokio::sync::{Notify, watch};
 
 use crate::foreign::Foreigners;
@@ -56,8 +56,11 @@ pub struct Configured {
 /// All gateways. Cheap to clone.
 #[derive(Clone)]
 pub struct Gateways {
+    connections: Connections,
     pool: PgPool,
     relaxed: Relaxed,
+    /// What this process does for all of them.
+    duties: Duties,
     nats: async_nats::Client,
     store: Store<Customer>,
     feed: Feed,
@@ -74,15 +77,12 @@ pub struct Gateways {
     runs: Arc<Mutex<BTreeMap<GatewayName, Runs>>>,
 }
 
-/// Connections for single statements, beside those of the pool: two keep what an edit meets warm.
-const KEPT: usize = 2;
-
 impl Gateways {
     /// These gateways, not yet at work.
     ///
     /// Must be called inside a Tokio runtime.
     pub fn new(
-        pool: PgPool,
+        connections: Connections,
         nats: async_nats::Client,
         store: Store<Customer>,
         feed: Feed,
@@ -92,17 +92,20 @@ impl Gateways {
     ) -> Self {
         let due = Wake::new(nats.clone(), &format!("{}.links", feed.stream));
         let projectors = configured.iter().map(|one| (one.gateway.name().clone(), watch::Sender::default())).collect();
-        let relaxed = Relaxed::of(&pool, pool.options().get_max_connections() / 2, KEPT);
+        let (pool, relaxed) = (connections.pool().clone(), connections.relaxed().clone());
+        let duties = connections.duties().clone();
         let inbox = Inbox {
             relaxed: relaxed.clone(),
-            disk: store.disk().clone(),
+            disk: connections.disk().clone(),
             wake: Wake::new(nats.clone(), &format!("{}.inbox", feed.stream)),
             due: due.clone(),
         };
         let (configured, runs, foreign, resumed) = (configured.into(), Arc::default(), Arc::default(), Arc::default());
         Self {
+            connections,
             pool,
             relaxed,
+            duties,
             nats,
             store,
             feed,

@@ -1,7 +1,6 @@
 #![doc = include_str!("../README.md")]
 
 mod adopt;
-mod alone;
 mod backlog;
 mod config;
 mod copies;
@@ -22,6 +21,7 @@ mod ledger;
 mod link;
 #[cfg(test)]
 mod model;
+mod pace;
 mod parked;
 mod pause;
 mod plan;
@@ -55,6 +55,8 @@ pub use gateway::{
 pub(crate) use gateways::Inbox;
 pub use gateways::{AcceptError, Accepted, Clock, Configured, Gateways};
 pub use guard::GuardConfig;
+pub use link::processes;
+pub use pace::{Pace, Taken, share_pace};
 pub use parked::{Parked, ParkedError};
 pub use pause::{Direction, Pause, pause, pauses, resume};
 pub use plan::{

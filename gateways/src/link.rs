@@ -1,6 +1,5 @@
 //! A link: one customer at one gateway, and the lease under which one worker at a time brings it in step.
 
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -238,6 +237,20 @@ pub(crate) async fn free_orphans(
 /// The class of the session locks by which processes show that they are alive. Any constant does ("lea").
 const HOLDERS: i32 = 0x6c65_6100;
 
+/// How many processes show now that they are there.
+///
+/// # Errors
+/// The database is unavailable.
+pub async fn processes(pool: &PgPool) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = $1::bigint::oid
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+    )
+    .bind(i64::from(HOLDERS))
+    .fetch_one(pool)
+    .await
+}
+
 /// Shows for as long as this connection lives that the holder is there.
 pub(crate) async fn announce(connection: impl PgExecutor<'_>, holder: i32) -> Result<(), sqlx::Error> {
     sqlx::query("SELECT pg_advisory_lock($1, $2)").bind(HOLDERS).bind(holder).execute(connection).await?;
@@ -309,10 +322,8 @@ pub(crate) enum Priority {
     Bulk,
 }
 
-/// How many of so many turns, or calls a second, may go to what nobody waits for: a quarter stays free for the rest.
-pub(crate) fn share_in_bulk(of: NonZeroU32) -> NonZeroU32 {
-    NonZeroU32::new(of.get() - of.get().div_ceil(4)).unwrap_or(NonZeroU32::MIN)
-}
+/// What part of all turns, and of the calls a second, may go to what nobody waits for.
+pub(crate) const IN_BULK: f64 = 0.75;
 
 /// What an `UPDATE links SET` does to mark one due: with [`Priority::Bulk`] where that SQL says so, but whoever waits for it already
 /// goes on waiting.

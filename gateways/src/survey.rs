@@ -9,12 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgPool;
-use sqlx::pool::PoolConnection;
 use tandem_domain::{Customer, EmailKey, GatewayName, Profile};
-use tandem_eventlog::{Store, StoreError};
+use tandem_eventlog::{Duties, Duty, Store, StoreError};
 use uuid::Uuid;
 
-use crate::alone::alone;
 use crate::link::backoff;
 use crate::{CallError, Filter, Gateway};
 
@@ -23,6 +21,8 @@ use crate::{CallError, Filter, Gateway};
 pub struct Sides {
     /// The database of the catalog and of the links.
     pub pool: PgPool,
+    /// What this process does for all.
+    pub duties: Duties,
     /// The catalog.
     pub store: Store<Customer>,
     /// The gateway.
@@ -134,8 +134,8 @@ pub(crate) struct Survey<'a> {
     pub match_key: Option<String>,
     pub sides: &'a Sides,
     salt: Uuid,
-    /// While this connection lives, no other process surveys the gateway.
-    _alone: PoolConnection<sqlx::Postgres>,
+    /// While this is there, nobody else surveys the gateway.
+    _duty: Duty,
 }
 
 impl<'a> Survey<'a> {
@@ -147,7 +147,8 @@ impl<'a> Survey<'a> {
         begin: Begin,
     ) -> Result<Self, SurveyError> {
         let name = sides.gateway.name();
-        let alone = alone(&sides.pool, "survey", name).await?.ok_or_else(|| SurveyError::Busy(name.clone()))?;
+        let duty =
+            sides.duties.take(&format!("survey {name}")).await?.ok_or_else(|| SurveyError::Busy(name.clone()))?;
         let unfinished = match begin {
             Begin::Anew => None,
             Begin::Resume | Begin::ResumeOrAnew => unfinished(sides, purpose, match_key).await?,
@@ -163,7 +164,7 @@ impl<'a> Survey<'a> {
                 (id, match_key.map(str::to_owned), salt)
             }
         };
-        Ok(Self { id, match_key, sides, salt, _alone: alone })
+        Ok(Self { id, match_key, sides, salt, _duty: duty })
     }
 
     pub fn pool(&self) -> &'a PgPool {

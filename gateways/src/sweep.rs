@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgPool;
 use tandem_domain::{GatewayName, RemoteId};
-use tandem_eventlog::crash;
+use tandem_eventlog::{StandBy, crash};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -24,9 +24,13 @@ pub(crate) struct Sweeping {
 /// Beyond this Stripe keeps no events ("List all events").
 const EVENTS_KEPT: TimeDelta = TimeDelta::days(30);
 
-/// Sweeps at start and at the interval until told to stop.
+/// How often one who stands by looks whether the sweeps are theirs: one that was killed is missed no longer.
+const STANDING_BY: Duration = Duration::from_secs(1);
+
+/// Sweeps at start and at the interval until told to stop, as the one who does.
 pub(crate) async fn sweep(
     pool: PgPool,
+    mut duty: StandBy,
     gateway: &dyn Gateway,
     inbox: Inbox,
     sweeping: Sweeping,
@@ -35,16 +39,21 @@ pub(crate) async fn sweep(
 ) {
     let mut failures = 0;
     while !shutdown.is_cancelled() {
+        let sweeping_once = async {
+            let is_ours = duty.is_ours().await?;
+            if is_ours { once(&pool, gateway, &inbox, sweeping, clock()).await.map(Some) } else { Ok(None) }
+        };
         let swept = tokio::select! {
-            swept = once(&pool, gateway, &inbox, sweeping, clock()) => swept,
+            swept = sweeping_once => swept,
             () = shutdown.cancelled() => return,
         };
         let wait = match swept {
-            Ok(0) => {
+            Ok(None) => STANDING_BY,
+            Ok(Some(0)) => {
                 failures = 0;
                 sweeping.interval
             }
-            Ok(missed) => {
+            Ok(Some(missed)) => {
                 failures = 0;
                 info!(gateway = %gateway.name(), missed, "the sweep found changes that no webhook had told");
                 sweeping.interval

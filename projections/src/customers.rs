@@ -11,8 +11,7 @@ mod version;
 
 use std::sync::Arc;
 
-use sqlx::PgPool;
-use tandem_eventlog::ProjectorStatus;
+use tandem_eventlog::{Connections, ProjectorStatus};
 use tokio::sync::watch;
 
 use changes::Changes;
@@ -29,15 +28,15 @@ const NAME: &str = "customers";
 /// The read model: asking it, and keeping it. Cheap to clone; clones share one projector's news.
 #[derive(Debug, Clone)]
 pub struct Customers {
-    pool: PgPool,
+    connections: Connections,
     changes: Changes,
     status: Arc<watch::Sender<ProjectorStatus>>,
 }
 
 impl Customers {
     /// The read model in that database. It stands still until [`Customers::run`] runs here or in another process.
-    pub fn new(pool: PgPool) -> Self {
-        Self { pool, changes: Changes::default(), status: Arc::default() }
+    pub fn new(connections: Connections) -> Self {
+        Self { connections, changes: Changes::default(), status: Arc::default() }
     }
 
     /// Follows what the projector of this process is doing.

@@ -271,6 +271,11 @@ impl Tandem {
         self.others.push(spawn(&self.env, self.without_gateway, port, log));
     }
 
+    /// Kills one of those at once.
+    pub fn kill_another(&mut self) {
+        self.others.remove(0).kill();
+    }
+
     /// Runs another of its commands on the same data; returns its exit code, and what it said.
     pub async fn command(&self, arguments: &[&str]) -> (Option<i32>, String) {
         self.command_with(&[], arguments).await

@@ -53,7 +53,7 @@ pub(super) async fn check(config: &Config, as_json: bool) -> Result<Ended, Failu
 }
 
 pub(super) async fn rebuild(config: &Config, yes: bool) -> Result<Ended, Failure> {
-    let pool = connect::postgres(config)?;
+    let connections = connect::connections(config)?;
     let nats = connect::nats_now(config).await?;
     let feed = config.feed();
     if !yes {
@@ -61,7 +61,7 @@ pub(super) async fn rebuild(config: &Config, yes: bool) -> Result<Ended, Failure
     }
     let mut out = Out::default();
     // The old stream alone may know of them.
-    let Again { erased, unproved, lost } = erasures::again(&pool, &nats, &feed).await?;
+    let Again { erased, unproved, lost } = erasures::again(&connections, &nats, &feed).await?;
     if erased > 0 {
         writeln!(out, "Erased again, after a restored backup had brought them back: {erased}.")?;
     }
@@ -78,7 +78,7 @@ pub(super) async fn rebuild(config: &Config, yes: bool) -> Result<Ended, Failure
              somebody else: erase again by the list that you kept, too, with `tandem erasures import`."
         )?;
     }
-    let Rebuilt { epoch, unsure } = stream::rebuild(&pool, &nats, &feed).await?;
+    let Rebuilt { epoch, unsure } = stream::rebuild(connections.pool(), &nats, &feed).await?;
     writeln!(out, "The stream {} is new, of epoch {epoch}; a running `tandem serve` fills it.", feed.stream)?;
     for Unsure { projection, was_beyond } in unsure {
         let why = if was_beyond {

@@ -25,10 +25,11 @@ pub(super) struct Erasing {
 }
 
 pub(super) async fn run(config: &Config, Erasing { customer, yes }: Erasing) -> Result<Ended, Failure> {
-    let pool = connect::postgres(config)?;
+    let connections = connect::connections(config)?;
+    let pool = connections.pool().clone();
     let nats = connect::nats_now(config).await?;
     let feed = config.feed();
-    let store = Store::<Customer>::new(pool.clone(), Wake::new(nats.clone(), &feed.stream), upcasters);
+    let store = Store::<Customer>::new(&connections, Wake::new(nats.clone(), &feed.stream), upcasters);
     let id = customer.to_string();
     match store.load(&id).await?.aggregate {
         Customer::Unborn => return Err(Told(format!("there is no customer {id}")).into()),

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use tandem_domain::{Customer, CustomerCommand, CustomerEvent, CustomerId, Delete, Erase, upcasters};
 use tandem_eventlog::stream::{self, Proved};
-use tandem_eventlog::{Context, Feed, Store, Wake, erase, erase_rows};
+use tandem_eventlog::{Connections, Context, Feed, Store, Wake, erase, erase_rows};
 use tandem_gateways::forget_customer;
 
 use super::out::Out;
@@ -48,10 +48,10 @@ pub(super) struct Erasure {
 }
 
 pub(super) async fn run(config: &Config, asked: Erasures) -> Result<Ended, Failure> {
-    let pool = connect::postgres(config)?;
+    let connections = connect::connections(config)?;
     match asked {
-        Erasures::Export => export(&pool).await,
-        Erasures::Import { file, yes } => import(config, &pool, &file, yes).await,
+        Erasures::Export => export(connections.pool()).await,
+        Erasures::Import { file, yes } => import(config, &connections, &file, yes).await,
     }
 }
 
@@ -70,16 +70,17 @@ async fn export(pool: &PgPool) -> Result<Ended, Failure> {
     Ok(Ended::Well)
 }
 
-async fn import(config: &Config, pool: &PgPool, file: &Path, yes: bool) -> Result<Ended, Failure> {
+async fn import(config: &Config, connections: &Connections, file: &Path, yes: bool) -> Result<Ended, Failure> {
     let erasures = read(file)?;
     if !yes {
         confirm(&format!("All that is known of {} customers will be blank, for ever. Go on?", erasures.len()))?;
     }
     let nats = connect::nats_now(config).await?;
-    let feed = config.feed();
+    let (pool, feed) = (connections.pool(), config.feed());
+    let store = store(connections, &nats, &feed);
     let (mut erased, mut unknown) = (0_u64, 0_u64);
     for Erasure { customer_id, erased_at } in &erasures {
-        let Some(version) = end(pool, &nats, &feed, *customer_id, *erased_at).await? else {
+        let Some(version) = end(&store, pool, *customer_id, *erased_at).await? else {
             unknown += 1;
             continue;
         };
@@ -103,7 +104,8 @@ pub(super) struct Again {
 
 /// Erases again whom the stream proves to have been erased and this database does not know to be, in PostgreSQL alone: for a stream
 /// that is about to be made anew.
-pub(super) async fn again(pool: &PgPool, nats: &Client, feed: &Feed) -> Result<Again, Failure> {
+pub(super) async fn again(connections: &Connections, nats: &Client, feed: &Feed) -> Result<Again, Failure> {
+    let (pool, store) = (connections.pool(), store(connections, nats, feed));
     let Proved { events, unproved, lost } = stream::proved(pool, nats, feed, "customer", "erased").await?;
     let erasures = events.into_iter().map(|event| erasure(&event.aggregate_id, event.payload));
     let erasures = last_of_each(erasures.collect::<Result<Vec<_>, _>>()?);
@@ -116,7 +118,7 @@ pub(super) async fn again(pool: &PgPool, nats: &Client, feed: &Feed) -> Result<A
         if done.contains(&id) {
             continue;
         }
-        if let Some(version) = end(pool, nats, feed, customer_id, erased_at).await? {
+        if let Some(version) = end(&store, pool, customer_id, erased_at).await? {
             erase_rows::<Customer>(pool, &id, version, &upcasters(), CustomerEvent::blanked).await?;
             erased += 1;
         }
@@ -147,13 +149,11 @@ fn customer_of(feed: &Feed, subject: &str) -> Option<String> {
 /// Appends that the customer is erased, and before that, of a living one, that it is deleted, and blanks what gateways were told.
 /// Returns the version of `erased`; `None` of a customer that is not here.
 async fn end(
+    store: &Store<Customer>,
     pool: &PgPool,
-    nats: &Client,
-    feed: &Feed,
     customer: CustomerId,
     at: DateTime<Utc>,
 ) -> Result<Option<u64>, Failure> {
-    let store = Store::<Customer>::new(pool.clone(), Wake::new(nats.clone(), &feed.stream), upcasters);
     let id = customer.to_string();
     let context = || Context::from_origin("api");
     match store.load(&id).await?.aggregate {
@@ -166,6 +166,10 @@ async fn end(
     let version = store.execute(&id, CustomerCommand::Erase(Erase { at }), context()).await?.version;
     forget_customer(pool, customer).await?;
     Ok(Some(version))
+}
+
+fn store(connections: &Connections, nats: &Client, feed: &Feed) -> Store<Customer> {
+    Store::new(connections, Wake::new(nats.clone(), &feed.stream), upcasters)
 }
 
 fn erasure(customer: &str, erased: serde_json::Value) -> Result<Erasure, Failure> {

@@ -11,11 +11,11 @@ use crate::config::Config;
 use crate::connect;
 
 pub(super) async fn customers(config: &Config) -> Result<Ended, Failure> {
-    let pool = connect::postgres(config)?;
+    let connections = connect::connections(config)?;
     let nats = connect::nats_now(config).await?;
     let terminal = io::stderr().is_terminal();
     let told = Cell::new(false);
-    let position = customers_rebuild(pool, nats, config.feed(), |position, head| {
+    let position = customers_rebuild(connections, nats, config.feed(), |position, head| {
         if terminal {
             told.set(true);
             eprint!("\r{position} of {head} events");

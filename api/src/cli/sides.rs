@@ -6,7 +6,8 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use tandem_domain::upcasters;
 use tandem_eventlog::{Store, Wake};
-use tandem_gateways::{Begin, Progress, Sides, SurveyError};
+use tandem_gateways::{Begin, Progress, Sides, SurveyError, share_pace};
+use tokio_util::sync::CancellationToken;
 
 use super::{Failure, Told};
 use crate::clock::Clock;
@@ -25,10 +26,23 @@ pub(super) async fn open(config: &Config, gateway: &str) -> Result<Sides, Failur
         let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
         return Err(Told(format!("no gateway {gateway} is switched on; those that are: {names}")).into());
     };
-    let pool = connect::postgres(config)?;
+    let connections = connect::connections(config)?;
     let nats = connect::nats_now(config).await?;
-    let store = Store::new(pool.clone(), Wake::new(nats, &config.feed().stream), upcasters);
-    Ok(Sides { pool, store, gateway: one.gateway.clone(), filter: one.filter.clone(), grace: one.verify_grace })
+    let (pool, feed) = (connections.pool().clone(), config.feed());
+    // Nobody waits for what a command calls.
+    let gateway = one.gateway.in_bulk();
+    // Until the process ends.
+    let sharing = share_pace(pool.clone(), nats.clone(), feed.clone(), vec![gateway.clone()], CancellationToken::new());
+    tokio::spawn(sharing);
+    let store = Store::new(&connections, Wake::new(nats, &feed.stream), upcasters);
+    Ok(Sides {
+        duties: connections.duties().clone(),
+        pool,
+        store,
+        gateway,
+        filter: one.filter.clone(),
+        grace: one.verify_grace,
+    })
 }
 
 /// As `--resume` says.

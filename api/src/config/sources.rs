@@ -189,7 +189,7 @@ mod tests {
         let config = from(&[
             DATABASE,
             ("TANDEM_HTTP__BIND", "127.0.0.1:0"),
-            ("TANDEM_DATABASE__MAX_CONNECTIONS", "7"),
+            ("TANDEM_DATABASE__MAX_CONNECTIONS", "17"),
             ("TANDEM_API_KEYS", "0123456789abcdef, fedcba9876543210"),
             ("TANDEM_LOG_FORMAT", "json"),
             ("TANDEM_STRIPE__SECRET_KEY", "sk_test_1"),
@@ -199,7 +199,7 @@ mod tests {
             ("TANDEM_URL", "http://127.0.0.1:8080"),
         ])
         .unwrap();
-        assert_eq!(config.database.max_connections, 7);
+        assert_eq!(config.database.max_connections, 17);
         assert_eq!(config.api_keys.iter().map(|key| key.expose_secret().len()).collect::<Vec<_>>(), [16, 16]);
         assert_eq!(config.gateways.workers, 3);
         let stripe = config.stripe.unwrap();
@@ -291,7 +291,7 @@ mod tests {
             ("TANDEM_HTTP__BIND", "localhost"),
             ("TANDEM_HTPP__BIND", "127.0.0.1:1"),
             ("TANDEM_DATABASE__MAX_CONNECTIONS", "many"),
-            ("TANDEM_DATABASE__MAX_CONNECTIONS", "1"),
+            ("TANDEM_DATABASE__MAX_CONNECTIONS", "9"),
             ("TANDEM_LOG_FORMAT", "xml"),
             ("TANDEM_NATS__STREAM", "a.b"),
             ("TANDEM_API_KEYS", "short"),
@@ -324,13 +324,13 @@ mod tests {
     #[test]
     fn a_file_is_read_and_the_environment_wins() {
         let mut file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
-        write!(file, "[database]\nurl = \"postgres://file\"\nmax_connections = 9\n[nats]\nstream = \"FILE\"\n")
+        write!(file, "[database]\nurl = \"postgres://file\"\nmax_connections = 11\n[nats]\nstream = \"FILE\"\n")
             .unwrap();
         let (named, usual) = (Some(file.path().to_owned()), Path::new(NOWHERE));
         let database = || [DATABASE].map(|(name, value)| (name.into(), value.into())).into_iter();
         let config = load(named.clone(), usual, database()).unwrap();
         assert_eq!(config.database.url.expose_secret(), DATABASE.1);
-        assert_eq!((config.database.max_connections, config.nats.stream.as_str()), (9, "FILE"));
+        assert_eq!((config.database.max_connections, config.nats.stream.as_str()), (11, "FILE"));
         assert_eq!(load(None, file.path(), database()).unwrap().nats.stream, "FILE");
 
         writeln!(file, "sream = 1").unwrap();

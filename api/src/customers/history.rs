@@ -54,13 +54,13 @@ pub(crate) async fn history(
     let limit = limit.unwrap_or(Limit::MOST);
     let (id, after) = (id.to_string(), after.unwrap_or_default());
     let session = app.store.disk().session().await?;
-    let found = history_after(&app.pool, "customer", &id, after, limit.and_one()).await?;
+    let found = history_after(app.connections.pool(), "customer", &id, after, limit.and_one()).await?;
     // What has a position is on disk. The rest is there, but a crash could take it.
     if found.last().is_some_and(|newest| newest.position == 0) {
         app.store.disk().reached(session).await?;
     }
     // Whoever has a history has a first event.
-    if found.is_empty() && history_after(&app.pool, "customer", &id, 0, 1).await?.is_empty() {
+    if found.is_empty() && history_after(app.connections.pool(), "customer", &id, 0, 1).await?.is_empty() {
         return Err(Problem::no_customer());
     }
     let (events, next) = page(found, limit, |last| last.version);

@@ -7,7 +7,7 @@ use tandem_domain::{Address, Create, Customer, CustomerCommand, Field, Patch, Pr
 use tandem_eventlog::{Context, Store, Wake};
 use uuid::Uuid;
 
-use crate::service::{Service, database, published};
+use crate::service::{Service, connections, published};
 
 /// As many of a letter that takes four bytes.
 fn letters(count: usize) -> String {
@@ -45,7 +45,7 @@ async fn the_largest_events_are_stored_and_reach_the_stream() {
     let nats = async_nats::connect(service.config.nats.url.expose_secret()).await.unwrap();
     let feed = service.config.feed();
     let wake = Wake::new(nats.clone(), &feed.stream);
-    let store = Store::<Customer>::new(database(&service.config).await, wake, upcasters);
+    let store = Store::<Customer>::new(&connections(&service.config), wake, upcasters);
     let id = Uuid::now_v7().to_string();
     let (before, after) = (fullest("a"), fullest("b"));
     let mut patch = Patch::default();

@@ -8,7 +8,7 @@ use sqlx::PgPool;
 use tandem_eventlog::checkpoint;
 use tandem_projections::{RebuildError, customers_rebuild};
 
-use crate::service::{Answer, PATIENCE, Service, database};
+use crate::service::{Answer, PATIENCE, Service, connections, database};
 
 /// Fails for a rebuild that empties the table first, and for one whose swap leaves the running projector behind.
 #[tokio::test]
@@ -44,7 +44,7 @@ async fn reads_go_on_while_the_read_model_is_rebuilt() {
     };
     let rebuilding = async {
         let nats = async_nats::connect(service.config.nats.url.expose_secret()).await.unwrap();
-        let rebuilt = customers_rebuild(pool.clone(), nats, service.config.feed(), |_, _| {}).await;
+        let rebuilt = customers_rebuild(connections(&service.config), nats, service.config.feed(), |_, _| {}).await;
         done.store(true, Ordering::Relaxed);
         rebuilt.unwrap()
     };
@@ -69,7 +69,7 @@ async fn of_two_rebuilds_one_swaps_and_the_other_says_so() {
     let id = service.ada().await;
     let rebuild = || async {
         let nats = async_nats::connect(service.config.nats.url.expose_secret()).await.unwrap();
-        customers_rebuild(database(&service.config).await, nats, service.config.feed(), |_, _| {}).await
+        customers_rebuild(connections(&service.config), nats, service.config.feed(), |_, _| {}).await
     };
 
     let (one, other) = tokio::join!(rebuild(), rebuild());
@@ -92,7 +92,11 @@ async fn a_rebuild_that_is_begun_ends_the_one_under_way() {
     assert_eq!(service.get(&format!("/customers/{id}")).await.status, 200);
     let pool = database(&service.config).await;
     let nats = async_nats::connect(service.config.nats.url.expose_secret()).await.unwrap();
-    let rebuild = |pool| tokio::spawn(customers_rebuild(pool, nats.clone(), service.config.feed(), |_, _| {}));
+    let rebuild = || {
+        let rebuilding =
+            customers_rebuild(connections(&service.config), nats.clone(), service.config.feed(), |_, _| {});
+        tokio::spawn(rebuilding)
+    };
     // The row that the first one will write is taken till then.
     let mut held = pool.begin().await.unwrap();
     sqlx::query(
@@ -102,9 +106,9 @@ async fn a_rebuild_that_is_begun_ends_the_one_under_way() {
     .execute(&mut *held)
     .await
     .unwrap();
-    let first = rebuild(database(&service.config).await);
+    let first = rebuild();
     until_one_waits(&pool, "%INSERT INTO customer_rows%").await;
-    let second = rebuild(database(&service.config).await);
+    let second = rebuild();
     until_one_waits(&pool, "%DELETE FROM checkpoints%").await;
 
     held.rollback().await.unwrap();
@@ -130,8 +134,7 @@ async fn a_rebuild_that_begins_in_the_instant_of_a_swap_goes_on_after_it() {
     checkpoint::open(&mut swap, "customers", 2).await.unwrap();
     sqlx::query("SELECT FROM checkpoints WHERE name = 'customers' FOR UPDATE").execute(&mut *swap).await.unwrap();
     let nats = async_nats::connect(service.config.nats.url.expose_secret()).await.unwrap();
-    let its_own = database(&service.config).await;
-    let rebuild = tokio::spawn(customers_rebuild(its_own, nats, service.config.feed(), |_, _| {}));
+    let rebuild = tokio::spawn(customers_rebuild(connections(&service.config), nats, service.config.feed(), |_, _| {}));
     until_one_waits(&pool, "%FROM checkpoints%FOR UPDATE%").await;
 
     checkpoint::promote(&mut swap, "customers", 2).await.unwrap();
@@ -161,7 +164,7 @@ async fn a_rebuild_mends_a_projector_that_has_stopped_and_the_service_is_ready_a
     assert_eq!(service.until("/readyz", tells).await.status, 503);
 
     let nats = async_nats::connect(service.config.nats.url.expose_secret()).await.unwrap();
-    customers_rebuild(pool, nats, service.config.feed(), |_, _| {}).await.unwrap();
+    customers_rebuild(connections(&service.config), nats, service.config.feed(), |_, _| {}).await.unwrap();
 
     service.ready().await;
     assert_eq!(service.get(&format!("/customers/{id}?min_version=2")).await.body["name"], "Eve");

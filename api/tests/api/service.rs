@@ -59,7 +59,9 @@ impl Service {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
         let served = tokio::spawn(serve(config.clone(), Clock::system(), listener, shutdown.clone()));
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        // A request by a kept connection would cross with its closing.
+        let kept = if config.http.idle_timeout_ms < 10_000 { 0 } else { usize::MAX };
+        let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(kept).build().unwrap();
         Self { url, config, http, shutdown, served: Some(served) }
     }
 
@@ -234,6 +236,13 @@ pub async fn published(stream: &mut Stream, count: u64) {
 /// A name that nobody else has.
 pub fn unique() -> String {
     format!("t{}", uuid::Uuid::new_v4().simple())
+}
+
+/// Those of another process to the service's own database.
+pub fn connections(config: &Config) -> tandem_eventlog::Connections {
+    use secrecy::ExposeSecret;
+    let options = config.database.url.expose_secret().parse().unwrap();
+    tandem_eventlog::Connections::new(10, sqlx::postgres::PgPoolOptions::new(), options)
 }
 
 /// The service's own database.

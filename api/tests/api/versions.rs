@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tandem_domain::{Customer, CustomerCommand, Link};
 use tandem_eventlog::{Context, Store, Wake};
 
-use crate::service::{Answer, Service, database};
+use crate::service::{Answer, Service, connections};
 
 async fn patch_if(service: &Service, id: &str, tag: &str, body: Value) -> Answer {
     service.ask(Method::PATCH, &format!("/customers/{id}"), &[("if-match", tag)], Some(body)).await
@@ -21,7 +21,7 @@ async fn link(service: &Service, id: &str) {
     let nats: Client =
         async_nats::connect(secrecy::ExposeSecret::expose_secret(&service.config.nats.url)).await.unwrap();
     let wake = Wake::new(nats, &service.config.nats.stream);
-    let store = Store::<Customer>::new(database(&service.config).await, wake, tandem_domain::upcasters);
+    let store = Store::<Customer>::new(&connections(&service.config), wake, tandem_domain::upcasters);
     let link = Link {
         gateway: "stripe".parse().unwrap(),
         remote_id: "cus_1".to_owned().into(),

@@ -1,7 +1,7 @@
 //! Projectors: each event takes effect once, in order, whoever dies and however many there are.
 
 use crate::counter::{Command, Counter, Event};
-use crate::world::{World, eventually, patience};
+use crate::world::{World, connections, eventually, patience};
 use async_nats::jetstream;
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -151,7 +151,7 @@ fn projector(world: &World, sum: impl Projection + 'static) -> Projector {
 }
 
 fn projector_of(world: &World, sum: Arc<dyn Projection>) -> Projector {
-    Projector::new(world.pool.clone(), world.nats.clone(), world.feed.clone(), sum)
+    Projector::new(&connections(&world.pool), world.nats.clone(), world.feed.clone(), sum)
 }
 
 #[tokio::test]
@@ -345,7 +345,7 @@ async fn a_page_that_takes_longer_than_a_look_is_read() {
         sqlx::query_scalar(waiting).fetch_all(&world.pool).await.unwrap()
     };
 
-    let projector = Projector::new(world.pool.clone(), nowhere, world.feed.clone(), Arc::new(Sum::new()));
+    let projector = Projector::new(&connections(&world.pool), nowhere, world.feed.clone(), Arc::new(Sum::new()));
     let status = projector.status();
     tokio::spawn(projector.run(CancellationToken::new()));
     eventually("it reads", async || readers().await.len() == 1).await;
@@ -453,7 +453,7 @@ async fn while_nats_is_away_projections_go_on() {
     tables(&world, "sums").await;
     let nowhere = crate::world::connect("nats://127.0.0.1:1").await;
     let _relay = world.relay_by(nowhere.clone());
-    let projector = Projector::new(world.pool.clone(), nowhere, world.feed.clone(), Arc::new(Sum::new()));
+    let projector = Projector::new(&connections(&world.pool), nowhere, world.feed.clone(), Arc::new(Sum::new()));
     tokio::spawn(projector.run(CancellationToken::new()));
 
     world.count(10).await;

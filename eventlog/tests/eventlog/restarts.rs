@@ -2,12 +2,12 @@
 
 use crate::counter::Command;
 use crate::projector::{sum, sum_projector};
-use crate::world::{World, eventually, execute_in, pool};
+use crate::world::{World, connections, eventually, execute_in, pool};
 use std::collections::HashSet;
 use std::path::Path;
 use std::process::Command as Run;
 use std::sync::{Arc, Mutex};
-use tandem_eventlog::{Context, ExecuteError, Relaxed, history};
+use tandem_eventlog::{Context, ExecuteError, history};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -105,7 +105,7 @@ async fn what_a_crash_of_postgresql_took_is_not_built_upon() {
     let mut server = tandem_local::test::own_forgetful_postgres().await;
     let world = World::on(&server.url("postgres"), &tandem_local::test::nats().await).await;
     let id = world.count(1).await;
-    let mut transaction = Relaxed::of(&world.pool, 1, 1).pool().begin().await.unwrap();
+    let mut transaction = connections(&world.pool).relaxed().pool().begin().await.unwrap();
     let loaded = world.store.load(&id).await.unwrap();
     let context = Context::from_origin("test");
     let executed = execute_in(&world.store, &mut transaction, loaded, Command::Add(5), context).await.unwrap();
@@ -176,7 +176,7 @@ async fn what_a_repeat_was_answered_outlives_a_crash_of_postgresql() {
     let world = World::on(&server.url("postgres"), &tandem_local::test::nats().await).await;
     let id = Uuid::new_v4().to_string();
     let context = || Context::from_origin("test").key("key", b"add");
-    let mut transaction = Relaxed::of(&world.pool, 1, 1).pool().begin().await.unwrap();
+    let mut transaction = connections(&world.pool).relaxed().pool().begin().await.unwrap();
     let unborn = world.store.load(&id).await.unwrap();
     execute_in(&world.store, &mut transaction, unborn, Command::Add(1), context()).await.unwrap();
     transaction.commit().await.unwrap();

@@ -8,7 +8,7 @@ use sqlx::{PgPool, PgTransaction};
 use std::str::FromStr;
 use std::time::Duration;
 use tandem_eventlog::{
-    Context, ExecuteError, Executed, Feed, Loaded, Relay, RelayStatus, Store, Wake, migrate, stream,
+    Connections, Context, ExecuteError, Executed, Feed, Loaded, Relay, RelayStatus, Store, Wake, migrate, stream,
 };
 use tandem_local::test::Looks;
 use tokio::sync::watch;
@@ -129,8 +129,13 @@ pub async fn connect(urls: &str) -> Client {
     options.connect(&servers[..]).await.unwrap()
 }
 
+/// Those of a process beside that pool, to the same database.
+pub fn connections(pool: &PgPool) -> Connections {
+    Connections::new(20, pool.options().clone(), (*pool.connect_options()).clone())
+}
+
 pub fn store(pool: &PgPool, nats: &Client, feed: &Feed) -> Store<Counter> {
-    Store::new(pool.clone(), Wake::new(nats.clone(), &feed.stream), Vec::new)
+    Store::new(&connections(pool), Wake::new(nats.clone(), &feed.stream), Vec::new)
 }
 
 /// Waits for a condition, never for time.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use metrics::gauge;
+use tandem_eventlog::StandBy;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -11,6 +12,7 @@ use crate::{Direction, error_chain, guard};
 
 /// Shows how the gateways stand to whoever scrapes.
 pub(super) async fn report(all: Gateways, shutdown: CancellationToken) {
+    let mut duty = all.duties.stand_by("forget what is guarded");
     while !shutdown.is_cancelled() {
         store_foreign(&all).await;
         match all.status().await {
@@ -42,10 +44,8 @@ pub(super) async fn report(all: Gateways, shutdown: CancellationToken) {
             }
             Err(error) => debug!(error = %error_chain(&error), "the gateways' state cannot be read now"),
         }
-        for one in all.configured.iter() {
-            if let Err(error) = guard::forget(&all.pool, one.gateway.name(), one.guard).await {
-                debug!(error = %error_chain(&error), "what the guard no longer counts cannot be forgotten now");
-            }
+        if let Err(error) = forget_guarded(&all, &mut duty).await {
+            debug!(error = %error_chain(&error), "what the guard no longer counts cannot be forgotten now");
         }
         tokio::select! {
             () = tokio::time::sleep(Duration::from_secs(2)) => {}
@@ -53,6 +53,15 @@ pub(super) async fn report(all: Gateways, shutdown: CancellationToken) {
         }
     }
     store_foreign(&all).await;
+}
+
+async fn forget_guarded(all: &Gateways, duty: &mut StandBy) -> Result<(), sqlx::Error> {
+    if duty.is_ours().await? {
+        for one in all.configured.iter() {
+            guard::forget(&all.pool, one.gateway.name(), one.guard).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn store_foreign(all: &Gateways) {

@@ -21,7 +21,7 @@ use crate::sweep::{Sweeping, sweep};
 use crate::timer::Stopwatch;
 use crate::verify::watch;
 use crate::worker::{Links, News, Runs};
-use crate::{Sides, backlog, error_chain, inbox, parked, pause, retention, worker};
+use crate::{Sides, backlog, error_chain, inbox, parked, pause, retention, share_pace, worker};
 
 /// How long what the feed tells waits for more of it: workers hear sooner of what this process changes. Only an import, which
 /// needs all that the feed tells of emails, waits for it.
@@ -43,6 +43,8 @@ impl Gateways {
         // To the end: while runs end, nobody else may take their links.
         let alive = CancellationToken::new();
         let staying = tokio::spawn(worker::stay_alive(self.pool.clone(), leases.clone(), alive.clone()));
+        let gateways = self.configured.iter().map(|one| Arc::clone(&one.gateway)).collect();
+        tasks.spawn(share_pace(self.pool.clone(), self.nats.clone(), self.feed.clone(), gateways, shutdown.clone()));
         tasks.spawn(report(self.clone(), shutdown.clone()));
         tasks.spawn(forget_done(self.clone(), shutdown.clone()));
         tasks.spawn(read_again(self.clone(), shutdown.clone()));
@@ -53,8 +55,14 @@ impl Gateways {
             tasks.spawn(go_on(self.clone(), one.clone(), shutdown.clone()));
             tasks.spawn(count_backlog(self.clone(), one.clone(), shutdown.clone()));
             if let Some(interval) = one.verify_interval {
-                let (pool, store, gateway) = (self.pool.clone(), self.store.clone(), one.gateway.in_bulk());
-                let sides = Sides { pool, store, gateway, filter: one.filter.clone(), grace: one.verify_grace };
+                let sides = Sides {
+                    pool: self.pool.clone(),
+                    duties: self.duties.clone(),
+                    store: self.store.clone(),
+                    gateway: one.gateway.in_bulk(),
+                    filter: one.filter.clone(),
+                    grace: one.verify_grace,
+                };
                 tasks.spawn(watch(sides, interval, shutdown.clone()));
             }
             let ledger = Postgres {
@@ -84,7 +92,7 @@ impl Gateways {
                 resting: Resting::default(),
             };
             let news = News { due: self.due.clone(), appended: self.store.appended() };
-            let runs = Runs::new(with, links, self.config.workers);
+            let runs = Runs::new(with, links, self.workers());
             self.runs().insert(one.gateway.name().clone(), runs.clone());
             tasks.spawn(worker::work(runs, news, shutdown.clone()));
         }
@@ -104,6 +112,18 @@ impl Gateways {
     }
 }
 
+/// Runs of all gateways for each connection: most of the time a run waits for a call. More would wait for connections, in vain at last
+/// where the machine is busy.
+const RUNS: u32 = 4;
+
+impl Gateways {
+    /// How many runs of each gateway there may be.
+    fn workers(&self) -> u32 {
+        let gateways = u32::try_from(self.configured.len()).unwrap_or(u32::MAX).max(1);
+        self.config.workers.min((RUNS * self.connections.most() / gateways).max(1))
+    }
+}
+
 /// The runs that webhooks may begin, for as long as this is there.
 struct Listed<'a>(&'a Gateways);
 
@@ -115,7 +135,7 @@ impl Drop for Listed<'_> {
 
 async fn follow(all: Gateways, one: Configured, shutdown: CancellationToken) {
     let due = Due::new(one.gateway.name(), one.guard, all.due.clone());
-    let projector = Projector::new(all.pool.clone(), all.nats.clone(), all.feed.clone(), due).patient(PATIENCE);
+    let projector = Projector::new(&all.connections, all.nats.clone(), all.feed.clone(), due).patient(PATIENCE);
     let mut status = projector.status();
     let shown = all.projectors.iter().find(|(name, _)| name == one.gateway.name()).map(|(_, shown)| shown);
     let mirror = async {
@@ -170,10 +190,14 @@ async fn go_on(all: Gateways, one: Configured, shutdown: CancellationToken) {
     }
 }
 
-/// Keeps about how much is due.
+/// Keeps about how much is due, as the one who does.
 async fn count_backlog(all: Gateways, one: Configured, shutdown: CancellationToken) {
+    let name = one.gateway.name();
+    let mut duty = all.duties.stand_by(format!("backlog {name}"));
     while !shutdown.is_cancelled() {
-        let next = backlog::count(&all.pool, one.gateway.name()).await.unwrap_or_else(|error| {
+        let counting =
+            async { if duty.is_ours().await? { backlog::count(&all.pool, name).await } else { Ok(backlog::INTERVAL) } };
+        let next = counting.await.unwrap_or_else(|error: sqlx::Error| {
             debug!(error = %error_chain(&error), "what is due cannot be counted now");
             backlog::INTERVAL
         });
@@ -187,7 +211,9 @@ async fn count_backlog(all: Gateways, one: Configured, shutdown: CancellationTok
 async fn sweep_one(all: Gateways, one: Configured, shutdown: CancellationToken) {
     let overlap = TimeDelta::from_std(one.sweep_overlap).unwrap_or(TimeDelta::MAX);
     let sweeping = Sweeping { interval: one.sweep_interval, overlap };
-    sweep(all.pool.clone(), one.gateway.as_ref(), all.inbox.clone(), sweeping, Arc::clone(&all.clock), shutdown).await;
+    let duty = all.duties.stand_by(format!("sweep {}", one.gateway.name()));
+    let clock = Arc::clone(&all.clock);
+    sweep(all.pool.clone(), duty, one.gateway.as_ref(), all.inbox.clone(), sweeping, clock, shutdown).await;
 }
 
 /// From one trial of what another version could not read to the next: while versions change, the other may try it, too.
@@ -216,11 +242,21 @@ async fn read_again(all: Gateways, shutdown: CancellationToken) {
 
 /// Now and then.
 async fn forget_done(all: Gateways, shutdown: CancellationToken) {
+    let mut duty = all.duties.stand_by("forget what is done");
     while !shutdown.is_cancelled() {
-        match retention::forget_done(&all.pool, all.config.done_kept_days).await {
+        let forgetting = async {
+            if duty.is_ours().await? {
+                retention::forget_done(&all.pool, all.config.done_kept_days).await
+            } else {
+                Ok(0)
+            }
+        };
+        match forgetting.await {
             Ok(0) => {}
             Ok(rows) => debug!(rows, "forgot what was done long ago"),
-            Err(error) => debug!(error = %error_chain(&error), "what was done long ago cannot be forgotten now"),
+            Err::<_, sqlx::Error>(error) => {
+                debug!(error = %error_chain(&error), "what was done long ago cannot be forgotten now");
+            }
         }
         tokio::select! {
             () = tokio::time::sleep(FORGETTING) => {}

@@ -15,7 +15,7 @@ use super::history::Setting;
 use super::world::{State, World, pause};
 use crate::stripe::Offset;
 use crate::{
-    Call, CallError, ChangeKind, Changes, Gateway, Listed, Notice, Object, RemoteChange, Reply, Seen, Untold,
+    Call, CallError, ChangeKind, Changes, Gateway, Listed, Notice, Object, Pace, RemoteChange, Reply, Seen, Untold,
     WebhookError, Write,
 };
 
@@ -268,6 +268,10 @@ impl Gateway for Adapter {
 
     fn in_bulk(&self) -> Arc<dyn Gateway> {
         Arc::new(self.clone())
+    }
+
+    fn pace(&self) -> Option<&dyn Pace> {
+        None
     }
 
     fn call_timeout(&self) -> Duration {

@@ -87,6 +87,10 @@ impl Client {
         self.timeout
     }
 
+    pub fn pacing(&self) -> &Pacing {
+        &self.pacing
+    }
+
     /// Where Stripe's API is.
     pub fn base(&self) -> &Url {
         &self.base

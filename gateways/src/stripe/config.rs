@@ -44,12 +44,11 @@ pub struct StripeConfig {
     /// Longest time for opening a connection, in milliseconds. `TANDEM_STRIPE__CONNECT_TIMEOUT_MS`, default 3000.
     #[serde(default = "connect_timeout_ms")]
     pub connect_timeout_ms: u64,
-    /// Most calls within any second, by this process. `TANDEM_STRIPE__REQUESTS_PER_SECOND`, default 100 with a
-    /// live key and 25 with any other, Stripe's own limits. Where several processes or programs call with one
-    /// account, share it out.
+    /// Most calls within any second, by all processes of Tandem on one database, which share it. `TANDEM_STRIPE__REQUESTS_PER_SECOND`,
+    /// default 100 with a live key and 25 with any other, Stripe's own limits. Fewer where other programs call with the account, too.
     #[serde(default)]
     pub requests_per_second: Option<u32>,
-    /// Most calls to one endpoint within any second, by this process.
+    /// Most calls to one endpoint within any second, by all of them.
     /// `TANDEM_STRIPE__ENDPOINT_REQUESTS_PER_SECOND`, default 25, Stripe's own limit.
     #[serde(default = "endpoint_requests_per_second")]
     pub endpoint_requests_per_second: u32,

@@ -53,7 +53,8 @@ use self::webhook::Webhooks;
 use crate::gateway::CANNOT_BE_KEPT;
 use crate::link::Priority;
 use crate::{
-    Call, CallError, Changes, Clock, Gateway, Listed, Notice, Object, RemoteChange, Reply, Seen, WebhookError, Write,
+    Call, CallError, Changes, Clock, Gateway, Listed, Notice, Object, Pace, RemoteChange, Reply, Seen, WebhookError,
+    Write,
 };
 #[cfg(test)]
 pub(crate) use offset::Offset;
@@ -140,6 +141,10 @@ impl Gateway for Stripe {
     fn in_bulk(&self) -> Arc<dyn Gateway> {
         let (client, webhooks) = (Arc::clone(&self.client), Arc::clone(&self.webhooks));
         Arc::new(Self { client, webhooks, priority: Priority::Bulk })
+    }
+
+    fn pace(&self) -> Option<&dyn Pace> {
+        Some(self.client.pacing())
     }
 
     fn call_timeout(&self) -> Duration {

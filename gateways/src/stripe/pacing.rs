@@ -3,13 +3,15 @@
 //! "Rate limits" (docs.stripe.com/rate-limits): a number of calls a second for the account, and one for each endpoint.
 
 use std::num::NonZeroU32;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::link::{Priority, share_in_bulk};
+use crate::link::{IN_BULK, Priority};
+use crate::pace::{Pace, Taken};
 
 /// The endpoints that we call. Stripe counts each by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,9 +55,13 @@ impl Endpoint {
     }
 }
 
-/// The turns of one account's calls.
+/// The turns of one account's calls: those of this process, which has a part of the account's pace.
 #[derive(Debug)]
 pub(super) struct Pacing {
+    per_second: f64,
+    /// Turns that were given, and how many of them had to be waited for longer than [`SOON`], since somebody asked.
+    given: AtomicU64,
+    late: AtomicU64,
     all: Buckets,
     /// Which a call that nobody waits for takes its turn of before: they are smaller.
     in_bulk: Buckets,
@@ -71,9 +77,13 @@ pub(super) struct NoTurn {
 
 impl Pacing {
     pub fn new(per_second: NonZeroU32, endpoint_per_second: NonZeroU32) -> Self {
+        let (per_second, endpoint_per_second) = (f64::from(per_second.get()), f64::from(endpoint_per_second.get()));
         Self {
+            per_second,
+            given: AtomicU64::new(0),
+            late: AtomicU64::new(0),
             all: Buckets::new(per_second, endpoint_per_second),
-            in_bulk: Buckets::new(share_in_bulk(per_second), share_in_bulk(endpoint_per_second)),
+            in_bulk: Buckets::new(per_second * IN_BULK, endpoint_per_second * IN_BULK),
             pause: Mutex::default(),
         }
     }
@@ -83,7 +93,11 @@ impl Pacing {
         if let Some(until) = self.pause().until.filter(|until| *until > deadline) {
             return Err(NoTurn { retry_after: Some(until.saturating_duration_since(Instant::now())) });
         }
-        timeout_at(deadline, self.wait(priority, endpoint)).await.map_err(|_| NoTurn { retry_after: None })
+        let asked = Instant::now();
+        let turn = timeout_at(deadline, self.wait(priority, endpoint)).await.map_err(|_| NoTurn { retry_after: None });
+        self.given.fetch_add(u64::from(turn.is_ok()), Ordering::Relaxed);
+        self.late.fetch_add(u64::from(asked.elapsed() > SOON), Ordering::Relaxed);
+        turn
     }
 
     /// Stripe said that we are too fast.
@@ -111,7 +125,7 @@ impl Pacing {
                 Some(_) | None => break,
             }
         }
-        self.all.account.limiter.until_ready().await;
+        self.all.account.ready().await;
         drop(account);
     }
 
@@ -119,6 +133,21 @@ impl Pacing {
         self.pause.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+impl Pace for Pacing {
+    fn taken(&self, within: Duration) -> Taken {
+        let given = self.given.swap(0, Ordering::Relaxed) as f64;
+        Taken { part: given / (self.per_second * within.as_secs_f64()), late: self.late.swap(0, Ordering::Relaxed) > 0 }
+    }
+
+    fn have(&self, part: f64) {
+        self.all.have(part);
+        self.in_bulk.have(part);
+    }
+}
+
+/// A turn that takes longer shows that more of them would be used.
+const SOON: Duration = Duration::from_millis(100);
 
 /// Those of an account, and of each of its endpoints.
 #[derive(Debug)]
@@ -128,7 +157,7 @@ struct Buckets {
 }
 
 impl Buckets {
-    fn new(per_second: NonZeroU32, endpoint_per_second: NonZeroU32) -> Self {
+    fn new(per_second: f64, endpoint_per_second: f64) -> Self {
         let endpoints = Endpoint::ALL.map(|_| Bucket::new(endpoint_per_second));
         Self { account: Bucket::new(per_second), endpoints }
     }
@@ -137,28 +166,54 @@ impl Buckets {
         // One for each, in their order.
         &self.endpoints[endpoint as usize]
     }
+
+    fn have(&self, part: f64) {
+        for bucket in self.endpoints.iter().chain([&self.account]) {
+            bucket.have(part);
+        }
+    }
 }
 
-/// No more than so many within any second: a fifth of them at once, the rest as they come.
+/// No more than so many within any second: a tenth of them at once, the rest as they come.
 #[derive(Debug)]
 struct Bucket {
-    limiter: DefaultDirectRateLimiter,
+    per_second: f64,
+    limiter: RwLock<Arc<DefaultDirectRateLimiter>>,
     /// Those who wait stand in line; a limiter alone wakes them all and lets one through.
     line: tokio::sync::Mutex<()>,
 }
 
 impl Bucket {
-    fn new(per_second: NonZeroU32) -> Self {
-        let one = NonZeroU32::MIN;
-        let burst = NonZeroU32::new(per_second.get() / 5).unwrap_or(one);
-        let refill = NonZeroU32::new(per_second.get() - burst.get()).unwrap_or(one);
-        Self { limiter: RateLimiter::direct(Quota::per_second(refill).allow_burst(burst)), line: Default::default() }
+    fn new(per_second: f64) -> Self {
+        Self { per_second, limiter: RwLock::new(Arc::new(limiter(per_second).0)), line: Default::default() }
     }
 
     async fn take(&self) {
         let _first = self.line.lock().await;
-        self.limiter.until_ready().await;
+        self.ready().await;
     }
+
+    async fn ready(&self) {
+        let limiter = Arc::clone(&self.limiter.read().unwrap_or_else(PoisonError::into_inner));
+        limiter.until_ready().await;
+    }
+
+    /// Goes on with that part, and with nothing to be taken at once: what was taken before is not known.
+    fn have(&self, part: f64) {
+        let (limiter, burst) = limiter(self.per_second * part);
+        let taken = limiter.check_n(burst);
+        debug_assert!(matches!(taken, Ok(Ok(()))), "a new one has all of it");
+        *self.limiter.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(limiter);
+    }
+}
+
+/// So many a second, which may be less than one, and how many of them at once.
+fn limiter(per_second: f64) -> (DefaultDirectRateLimiter, NonZeroU32) {
+    let burst = NonZeroU32::new((per_second / 10.0) as u32).unwrap_or(NonZeroU32::MIN);
+    let refill = (per_second - f64::from(burst.get())).max(per_second / 2.0);
+    let period = Duration::try_from_secs_f64(1.0 / refill).unwrap_or(Duration::MAX).max(Duration::from_nanos(1));
+    let quota = Quota::with_period(period).unwrap_or(Quota::per_second(NonZeroU32::MIN));
+    (RateLimiter::direct(quota.allow_burst(burst)), burst)
 }
 
 /// A time in which nothing is sent: twice as long after each refusal, half as long after each success.

@@ -1,6 +1,5 @@
 //! Runs: so many at once, each of a link that is leased for it.
 
-use std::num::NonZeroU32;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,7 +14,7 @@ use tokio::task::JoinSet;
 use tracing::{Instrument, debug, error, info_span, warn};
 
 use super::Leases;
-use crate::link::{self, Link, Terms, backoff, share_in_bulk};
+use crate::link::{self, IN_BULK, Link, Terms, backoff};
 use crate::reconcile::{Reconciler, Run, RunError, reconcile, take_in};
 use crate::rest::{self, Resting};
 use crate::{CallError, RemoteChange, error_chain, pause};
@@ -50,9 +49,9 @@ pub(crate) struct Links {
 impl Runs {
     /// At most so many at once.
     pub fn new(with: Reconciler, links: Links, most: u32) -> Self {
-        let most_in_bulk = NonZeroU32::new(most).map_or(0, |most| share_in_bulk(most).get());
+        let most_in_bulk = ((f64::from(most) * IN_BULK) as usize).max(1);
         let turns = Arc::new(Semaphore::new(most as usize));
-        let in_bulk = Arc::new(Semaphore::new(most_in_bulk as usize));
+        let in_bulk = Arc::new(Semaphore::new(most_in_bulk));
         Self { with: Arc::new(with), links, turns, in_bulk, most, in_hand: Arc::default() }
     }
 

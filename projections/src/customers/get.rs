@@ -48,7 +48,7 @@ impl Customers {
                 return Ok(Some(row));
             }
             if !exists {
-                if history_after(&self.pool, "customer", &id.to_string(), 0, 1).await?.is_empty() {
+                if history_after(self.connections.pool(), "customer", &id.to_string(), 0, 1).await?.is_empty() {
                     return Ok(None);
                 }
                 exists = true;
@@ -70,7 +70,7 @@ impl Customers {
     async fn look(&self, id: CustomerId) -> Result<Option<CustomerRow>, sqlx::Error> {
         sqlx::query_as(&format!("SELECT {COLUMNS} FROM customers WHERE id = $1"))
             .bind(id.0)
-            .fetch_optional(&self.pool)
+            .fetch_optional(self.connections.pool())
             .await
     }
 }

@@ -162,7 +162,7 @@ impl Customers {
         }
         // One more than asked for tells whether there is a next page.
         query.push(format!(" ORDER BY {column}{direction}, id{direction} LIMIT ")).push_bind(limit + 1);
-        let mut customers: Vec<CustomerRow> = query.build_query_as().fetch_all(&self.pool).await?;
+        let mut customers: Vec<CustomerRow> = query.build_query_as().fetch_all(self.connections.pool()).await?;
         let more = customers.len() as i64 > limit;
         customers.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         let next = customers.last().filter(|_| more).map(|row| Cursor::of(row, search.sort));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_nats::Client;
 use sqlx::{PgPool, PgTransaction};
-use tandem_eventlog::{Feed, Projector, ProjectorError, ProjectorStatus, checkpoint, last_position};
+use tandem_eventlog::{Connections, Feed, Projector, ProjectorError, ProjectorStatus, checkpoint, last_position};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -38,18 +38,19 @@ pub enum RebuildError {
 /// # Errors
 /// [`RebuildError`]; what is read then stays as it was.
 pub async fn customers_rebuild(
-    pool: PgPool,
+    connections: Connections,
     nats: Client,
     feed: Feed,
     progress: impl Fn(u64, u64),
 ) -> Result<u64, RebuildError> {
+    let pool = connections.pool();
     let generation = loop {
-        if let Some(generation) = begin(&pool).await? {
+        if let Some(generation) = begin(pool).await? {
             break generation;
         }
     };
     let fold = Fold::new(generation, None);
-    let projector = Projector::new(pool.clone(), nats, feed, Arc::new(fold)).generation(generation);
+    let projector = Projector::new(&connections, nats, feed, Arc::new(fold)).generation(generation);
     let mut status = projector.status();
     let stop = CancellationToken::new();
     let _stopped_on_return = stop.clone().drop_guard();
@@ -57,8 +58,8 @@ pub async fn customers_rebuild(
     let swap = async {
         loop {
             // Level before anybody has to wait for it.
-            follow(&pool, &mut status, &progress).await?;
-            if let Some(position) = swap(&pool, generation).await? {
+            follow(pool, &mut status, &progress).await?;
+            if let Some(position) = swap(pool, generation).await? {
                 return Ok::<u64, RebuildError>(position);
             }
         }
@@ -74,7 +75,7 @@ pub async fn customers_rebuild(
             Ok(()) => RebuildError::Unavailable(sqlx::Error::WorkerCrashed),
         }),
     };
-    sweep(&pool, generation).await?;
+    sweep(pool, generation).await?;
     Ok(position)
 }
 

@@ -24,8 +24,8 @@ impl Customers {
         loop {
             let Some(generation) = self.generation(&shutdown).await else { return Ok(()) };
             let fold = Fold::new(generation, Some(self.changes.clone()));
-            let projector =
-                Projector::new(self.pool.clone(), nats.clone(), feed.clone(), Arc::new(fold)).generation(generation);
+            let projector = Projector::new(&self.connections, nats.clone(), feed.clone(), Arc::new(fold));
+            let projector = projector.generation(generation);
             let mut status = projector.status();
             let relay_status = async {
                 loop {
@@ -67,7 +67,7 @@ impl Customers {
                 () = shutdown.cancelled() => return false,
             }
             // A database that does not answer is asked again.
-            if let Ok(Some(live)) = checkpoint::live(&self.pool, NAME).await
+            if let Ok(Some(live)) = checkpoint::live(self.connections.pool(), NAME).await
                 && live != stopped
             {
                 return true;
@@ -78,7 +78,7 @@ impl Customers {
     /// The live generation, asked for until the database answers; `None` when told to stop.
     async fn generation(&self, shutdown: &CancellationToken) -> Option<u32> {
         loop {
-            match checkpoint::live(&self.pool, NAME).await {
+            match checkpoint::live(self.connections.pool(), NAME).await {
                 Ok(generation) => return Some(generation.unwrap_or(1)),
                 Err(error) => {
                     let reason = chain(&error);

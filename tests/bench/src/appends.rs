@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::quantiles::now_us;
 use crate::row::Row;
-use crate::servers::{Servers, pool};
+use crate::servers::{Servers, of_a_process, pool};
 
 /// How many events each customer gets: its creation, then updates. Later ones build on the earlier ones.
 const LIFE: usize = 5;
@@ -32,7 +32,7 @@ pub async fn measure(servers: &Servers, quick: bool) -> anyhow::Result<Vec<Row>>
     for tasks in [1_u32, 8, 32] {
         let pool = pool(&url, tasks).await?;
         tandem_eventlog::migrate(&pool).await?;
-        let store = Store::new(pool.clone(), Wake::new(nats.clone(), "BENCH"), upcasters);
+        let store = Store::new(&of_a_process(&url)?, Wake::new(nats.clone(), "BENCH"), upcasters);
         let sample = sample(&store, &pool).await?;
         let connections = connections(&url, tasks).await?;
         let mut sums = [0.0; 4];

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::appends::{insert_event, sample};
 use crate::latency::Rate;
 use crate::quantiles::{Quantiles, now_us};
-use crate::servers::{Servers, pool};
+use crate::servers::{Servers, of_a_process, pool};
 use crate::world::client;
 
 /// The bare parts, ready to be measured.
@@ -56,7 +56,7 @@ impl Floor {
         let nats = async_nats::connect(servers.nats_url()).await?;
         let setup = pool(&url, 1).await?;
         tandem_eventlog::migrate(&setup).await?;
-        let store = Store::new(setup.clone(), Wake::new(nats.clone(), "FLOOR"), upcasters);
+        let store = Store::new(&of_a_process(&url)?, Wake::new(nats.clone(), "FLOOR"), upcasters);
         let event = sample(&store, &setup).await?.pop().context("an event")?;
         setup.close().await;
 

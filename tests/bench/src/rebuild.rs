@@ -9,7 +9,7 @@ use tandem_eventlog::{Store, Wake, last_position};
 
 use crate::appends::sample;
 use crate::row::Row;
-use crate::servers::{Servers, pool};
+use crate::servers::{Servers, of_a_process, pool};
 use crate::tandem::{Settings, Tandem};
 use crate::world::client;
 
@@ -25,7 +25,7 @@ pub async fn measure(servers: &Servers, events: u32) -> anyhow::Result<Vec<Row>>
     let mut tandem = Tandem::start(settings, &client()?).await?;
     let database = pool(&url, 2).await?;
     let nats = async_nats::connect(servers.nats_url()).await?;
-    let store = Store::new(database.clone(), Wake::new(nats.clone(), STREAM), upcasters);
+    let store = Store::new(&of_a_process(&url)?, Wake::new(nats.clone(), STREAM), upcasters);
     let sample = sample(&store, &database).await?;
     let first = sample.first().context("an event")?.aggregate_id.clone();
     let life = u32::try_from(sample.len())?;

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Context;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
+use tandem_eventlog::Connections;
 use tandem_local::{Nats, NatsOptions, Postgres, PostgresOptions, Scratch, create_database, tools};
 
 /// Both servers; gone with their data when dropped.
@@ -47,6 +48,11 @@ impl Servers {
     pub fn folder(&self) -> &Path {
         self.scratch.path()
     }
+}
+
+/// The connections of a process of Tandem.
+pub fn of_a_process(url: &str) -> anyhow::Result<Connections> {
+    Ok(Connections::new(20, PgPoolOptions::new().test_before_acquire(false), url.parse()?))
 }
 
 /// A pool as Tandem sets up its own.

@@ -13,7 +13,7 @@ use tandem_eventlog::{Store, Wake};
 
 use crate::appends::sample;
 use crate::row::Row;
-use crate::servers::{Servers, pool};
+use crate::servers::{Servers, of_a_process, pool};
 use crate::tandem::{Settings, memory_of};
 
 /// What the gateway's pacing makes of the 25 calls a second that Stripe allows to an endpoint: five at once, and then 20 a
@@ -34,7 +34,7 @@ pub async fn measure(servers: &Servers, customers: u32) -> anyhow::Result<Vec<Ro
     let settings = Settings::new(servers, &url, "SURVEYS")?.paced_stripe(&sim.url());
     watched(&settings, &["migrate"]).await?;
     let database = pool(&url, 2).await?;
-    populate_here(servers, &database, customers).await?;
+    populate_here(servers, &url, &database, customers).await?;
     let stripe = sim.control();
     let create = |n: u32| {
         let stripe = &stripe;
@@ -66,9 +66,9 @@ pub async fn measure(servers: &Servers, customers: u32) -> anyhow::Result<Vec<Ro
     ])
 }
 
-async fn populate_here(servers: &Servers, database: &PgPool, customers: u32) -> anyhow::Result<()> {
+async fn populate_here(servers: &Servers, url: &str, database: &PgPool, customers: u32) -> anyhow::Result<()> {
     let nats = async_nats::connect(servers.nats_url()).await?;
-    let store = Store::new(database.clone(), Wake::new(nats, "SURVEYS"), upcasters);
+    let store = Store::new(&of_a_process(url)?, Wake::new(nats, "SURVEYS"), upcasters);
     let first = sample(&store, database).await?.swap_remove(0);
     sqlx::query(
         "INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata, event_id)

@@ -19,6 +19,7 @@ mod outside;
 mod pause;
 mod paused_inbound;
 mod plan;
+mod processes;
 mod retention;
 mod rules;
 mod stalls;
