@@ -59,7 +59,7 @@ pub async fn forget_keys(pool: &PgPool, age: Duration) -> Result<u64, sqlx::Erro
     loop {
         let keys = sqlx::query(
             "DELETE FROM command_keys WHERE key = ANY(ARRAY(
-                 SELECT key FROM command_keys WHERE recorded_at < clock_timestamp() - make_interval(secs => $1)
+                 SELECT key FROM command_keys WHERE recorded_at < statement_timestamp() - make_interval(secs => $1)
                  ORDER BY recorded_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
         )
         .bind(age.as_secs_f64())

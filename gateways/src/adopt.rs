@@ -53,7 +53,7 @@ pub(crate) async fn adopt(
                  base_until = excluded.base_until, look = true, {due},
                  not_before = clock_timestamp(), {FREE}
              WHERE links.remote_id IS NULL AND links.state = 'active' AND NOT links.erased
-               AND (links.lease_token IS NULL OR links.lease_until < clock_timestamp())
+               AND (links.lease_token IS NULL OR links.lease_until < statement_timestamp())
                AND NOT EXISTS (SELECT FROM intents WHERE link_id = links.id AND state = 'open')"
     );
     let adopting = sqlx::query(&statement)

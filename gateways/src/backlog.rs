@@ -7,13 +7,15 @@ use sqlx::{FromRow, PgPool};
 use tandem_domain::GatewayName;
 use tokio::time::Instant;
 
+use crate::linked;
+
 /// How many links one statement counts.
 const PART: i64 = 2000;
 
 /// From one count of a small backlog to the next. Of a larger one the counting takes a twentieth of the time.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Counts the links of a gateway that are due, and returns when it is worth counting them again. What moves meanwhile may be counted
+/// Counts the links of a gateway, and those that are due, and returns when it is worth counting them again. What moves meanwhile may be counted
 /// twice, or not.
 pub(crate) async fn count(pool: &PgPool, gateway: &GatewayName) -> Result<Duration, sqlx::Error> {
     let began = Instant::now();
@@ -31,6 +33,7 @@ pub(crate) async fn count(pool: &PgPool, gateway: &GatewayName) -> Result<Durati
         .execute(pool)
         .await?;
     }
+    linked::count(pool, gateway).await?;
     Ok(INTERVAL.max(20 * began.elapsed()))
 }
 

@@ -6,6 +6,7 @@ use sqlx::{PgPool, PgTransaction};
 use tandem_domain::{CustomerId, GatewayName};
 use tracing::error;
 
+use crate::linked;
 use crate::pause::{self, Direction};
 
 /// How much may happen at once, in each direction of a gateway, before that direction is paused.
@@ -82,7 +83,7 @@ async fn is_one_too_many(
 /// Of one gateway, direction and kind, within the window and since it was resumed last.
 const RECENT: &str = "
     WHERE gateway = $1 AND direction = $2 AND what = $3
-      AND at > greatest(clock_timestamp() - make_interval(secs => $4),
+      AND at > greatest(statement_timestamp() - make_interval(secs => $4),
                         (SELECT counted_from FROM guards WHERE gateway = $1 AND direction = $2))";
 
 /// Pauses the direction because of a deletion that was refused, and whose transaction is rolled back.
@@ -127,15 +128,34 @@ pub(crate) async fn count(
         customers.push(*customer);
     }
     sqlx::query(
-        "INSERT INTO guarded (gateway, direction, what, customer_id)
-         SELECT $1, direction, what, customer_id FROM unnest($2::text[], $3::text[], $4::uuid[])
-             AS t (direction, what, customer_id) ORDER BY 2, 3, 4
-         ON CONFLICT (gateway, direction, what, customer_id) DO UPDATE SET at = excluded.at",
+        "WITH slots AS MATERIALIZED (
+             SELECT asked.direction,
+                    greatest(date_bin(make_interval(secs => $5), clock_timestamp(), 'epoch'), guards.counted_from) AS slot
+             FROM (SELECT DISTINCT direction FROM unnest($2::text[]) AS all_of (direction)) AS asked
+             LEFT JOIN guards ON guards.gateway = $1 AND guards.direction = asked.direction),
+         ours AS MATERIALIZED (
+             SELECT direction, what, customer_id, slot
+             FROM unnest($2::text[], $3::text[], $4::uuid[]) AS t (direction, what, customer_id) JOIN slots USING (direction)),
+         -- Each has one slot: that of its last change. OFFSET 0: one by one, or the planner may read the whole table.
+         moved AS MATERIALIZED (
+             SELECT ours.direction, ours.what, before.slot FROM ours CROSS JOIN LATERAL (
+                 SELECT slot FROM guarded WHERE gateway = $1 AND direction = ours.direction AND what = ours.what
+                     AND customer_id = ours.customer_id AND slot IS NOT NULL OFFSET 0) AS before),
+         counted AS (
+             INSERT INTO guarded (gateway, direction, what, customer_id, slot)
+             SELECT $1, direction, what, customer_id, slot FROM ours ORDER BY 2, 3, 4
+             ON CONFLICT (gateway, direction, what, customer_id) DO UPDATE SET at = excluded.at, slot = excluded.slot)
+         INSERT INTO guard_tallies (gateway, direction, what, slot, customers)
+         SELECT $1, direction, what, slot, sum(n) FROM (
+             SELECT direction, what, slot, 1 AS n FROM ours UNION ALL SELECT direction, what, slot, -1 FROM moved) AS changes
+         GROUP BY direction, what, slot
+         ON CONFLICT (gateway, direction, what, slot) DO UPDATE SET customers = guard_tallies.customers + excluded.customers",
     )
     .bind(gateway.as_str())
     .bind(&directions)
     .bind(&fields)
     .bind(&customers)
+    .bind(slot(config))
     .execute(&mut **tx)
     .await?;
     let touched: BTreeSet<(Direction, &str)> =
@@ -179,30 +199,24 @@ async fn too_many(
     config: GuardConfig,
 ) -> Result<Option<String>, sqlx::Error> {
     let GuardConfig { changes_percent, changes_at_least, window_s, .. } = config;
-    // Cheap at first: most of the time it is far from enough.
-    let recent: i64 =
-        sqlx::query_scalar(&format!("SELECT count(*) FROM (SELECT FROM guarded {RECENT} LIMIT $5) AS recent"))
-            .bind(gateway.as_str())
-            .bind(direction.as_str())
-            .bind(field)
-            .bind(f64::from(window_s))
-            .bind(i64::from(changes_at_least) + 1)
-            .fetch_one(&mut **tx)
-            .await?;
-    if recent <= i64::from(changes_at_least) {
-        return Ok(None);
-    }
-    let too_many: bool = sqlx::query_scalar(&format!(
-        "SELECT (SELECT count(*) FROM guarded {RECENT}) * 100
-              > (SELECT count(*) FROM links WHERE gateway = $1 AND state = 'active') * $5::bigint"
-    ))
+    let recent: i64 = sqlx::query_scalar(
+        "SELECT COALESCE(sum(customers), 0)::bigint FROM guard_tallies
+         WHERE gateway = $1 AND direction = $2 AND what = $3
+           AND slot > statement_timestamp() - make_interval(secs => $4)
+           AND slot >= COALESCE((SELECT counted_from FROM guards WHERE gateway = $1 AND direction = $2), '-infinity')",
+    )
     .bind(gateway.as_str())
     .bind(direction.as_str())
     .bind(field)
     .bind(f64::from(window_s))
-    .bind(i64::from(changes_percent))
     .fetch_one(&mut **tx)
     .await?;
+    // Most of the time it is far from enough.
+    if recent <= i64::from(changes_at_least) {
+        return Ok(None);
+    }
+    let Some(linked) = linked::linked(tx, gateway).await? else { return Ok(None) };
+    let too_many = recent.saturating_mul(100) > linked.saturating_mul(i64::from(changes_percent));
     Ok(too_many
         .then(|| format!("{field} changed for more than {changes_percent}% of the customers within {window_s} s")))
 }
@@ -210,12 +224,24 @@ async fn too_many(
 /// How many rows one statement forgets.
 const FORGOTTEN: i64 = 2000;
 
+/// How long a slot of the window is, in seconds.
+fn slot(config: GuardConfig) -> f64 {
+    (f64::from(config.window_s) / 60.0).max(1.0)
+}
+
 /// Forgets some of what is older than the window.
 pub(crate) async fn forget(pool: &PgPool, gateway: &GatewayName, config: GuardConfig) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "DELETE FROM guard_tallies WHERE gateway = $1 AND slot < statement_timestamp() - make_interval(secs => $2)",
+    )
+    .bind(gateway.as_str())
+    .bind(f64::from(config.window_s) + slot(config))
+    .execute(pool)
+    .await?;
     // What is counted anew in this instant is left alone: whoever counts locks in another order.
     sqlx::query(
         "DELETE FROM guarded WHERE ctid = ANY(ARRAY(
-             SELECT ctid FROM guarded WHERE gateway = $1 AND at < clock_timestamp() - make_interval(secs => $2)
+             SELECT ctid FROM guarded WHERE gateway = $1 AND at < statement_timestamp() - make_interval(secs => $2)
              ORDER BY at LIMIT $3 FOR UPDATE SKIP LOCKED))",
     )
     .bind(gateway.as_str())
@@ -270,6 +296,54 @@ mod tests {
         resume(&pool, &stripe(), Some(OUT)).await?;
         stop_deleting(&pool, &stripe(), OUT, customer(2), ONE).await?;
         assert_eq!(pauses(&pool, &["stripe"]).await?, []);
+        Ok(())
+    }
+
+    const FEW: GuardConfig = GuardConfig { changes_percent: 25, changes_at_least: 3, deletes: 0, window_s: 600 };
+
+    /// So many customers, of 12 that are linked, change a field.
+    async fn change(pool: &PgPool, customers: std::ops::Range<u128>) -> anyhow::Result<bool> {
+        let mut tx = pool.begin().await?;
+        let changed = customers.map(|nth| (OUT, "email".to_owned(), customer(nth))).collect();
+        count(&mut tx, &stripe(), &changed, FEW).await?;
+        tx.commit().await?;
+        Ok(!pauses(pool, &["stripe"]).await?.is_empty())
+    }
+
+    async fn twelve_linked() -> anyhow::Result<PgPool> {
+        let pool = tables().await?;
+        sqlx::query(
+            "INSERT INTO links (gateway, customer_id) SELECT 'stripe', gen_random_uuid() FROM generate_series(1, 12)",
+        )
+        .execute(&pool)
+        .await?;
+        Ok(pool)
+    }
+
+    /// Fails where the tally of the slots counts a change and not a customer.
+    #[tokio::test]
+    async fn a_customer_whose_field_changes_again_counts_once() -> anyhow::Result<()> {
+        let pool = twelve_linked().await?;
+        for _ in 0..3 {
+            assert!(!change(&pool, 0..3).await?);
+        }
+        // As in another slot.
+        sqlx::query("UPDATE guarded SET slot = slot - interval '1 minute'").execute(&pool).await?;
+        sqlx::query("UPDATE guard_tallies SET slot = slot - interval '1 minute'").execute(&pool).await?;
+        assert!(!change(&pool, 1..3).await?);
+        let slots = "SELECT customers FROM guard_tallies ORDER BY slot";
+        assert_eq!(sqlx::query_scalar::<_, i64>(slots).fetch_all(&pool).await?, [1, 2]);
+        assert!(change(&pool, 3..4).await?, "four of twelve");
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn what_was_counted_before_a_resume_counts_no_more() -> anyhow::Result<()> {
+        let pool = twelve_linked().await?;
+        assert!(change(&pool, 0..4).await?);
+        resume(&pool, &stripe(), Some(OUT)).await?;
+        assert!(!change(&pool, 0..3).await?);
+        assert!(change(&pool, 4..5).await?);
         Ok(())
     }
 }

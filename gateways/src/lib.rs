@@ -2,6 +2,8 @@
 
 mod adopt;
 mod backlog;
+#[cfg(test)]
+mod bounds;
 mod config;
 mod copies;
 mod deletions;
@@ -19,6 +21,7 @@ mod intent;
 mod join;
 mod ledger;
 mod link;
+mod linked;
 #[cfg(test)]
 mod model;
 mod pace;

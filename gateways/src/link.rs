@@ -161,7 +161,7 @@ pub(crate) struct Terms {
 /// In a condition on links: nobody has it, and it waits for no time. One that waits for a pause to end waits no more once it is
 /// marked due again.
 pub(crate) const READY: &str =
-    "(not_before <= clock_timestamp() AND (lease_token IS NULL OR lease_until < clock_timestamp()))";
+    "(not_before <= statement_timestamp() AND (lease_token IS NULL OR lease_until < statement_timestamp()))";
 
 /// What an `UPDATE links SET` does to lease those that are `free`, for `$4` and as many seconds as `$5`.
 pub(crate) const LEASE: &str = "
@@ -215,7 +215,7 @@ pub(crate) async fn free_orphans(
              SELECT id FROM links
              WHERE lease_token IS NOT NULL AND CASE lease_holder
                  -- Not those of this moment: the reply that tells us of them may be on its way.
-                 WHEN $2 THEN lease_token <> ALL($3) AND leased_at < clock_timestamp() - interval '2 s'
+                 WHEN $2 THEN lease_token <> ALL($3) AND leased_at < statement_timestamp() - interval '2 s'
                  ELSE NOT EXISTS (
                      SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = $1::bigint::oid
                         AND objid = (lease_holder::bigint & 4294967295)::oid
@@ -378,7 +378,7 @@ pub(crate) async fn hurry(pool: &PgPool, gateway: &GatewayName) -> Result<(), sq
              WHERE id = ANY(ARRAY(
                  SELECT id FROM links WHERE id = ANY(ARRAY(
                      SELECT id FROM links WHERE gateway = $1 AND due_seq > done_seq AND due_seq > paused_seq
-                         AND bulk = ANY('{false,true}') AND not_before > clock_timestamp()
+                         AND bulk = ANY('{false,true}') AND not_before > statement_timestamp()
                          AND (leased_at IS NULL OR leased_at < $3) LIMIT $2))
                  ORDER BY customer_id FOR NO KEY UPDATE))",
         )

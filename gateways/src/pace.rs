@@ -137,9 +137,9 @@ impl Shares {
                  FROM unnest($2::text[], $3::float8[], $4::bool[]) AS ours (gateway, part, late)
                  ON CONFLICT (gateway, process) DO UPDATE
                      SET part = excluded.part, late = excluded.late, seen_at = excluded.seen_at),
-             forgotten AS (DELETE FROM paces WHERE process <> $1 AND seen_at < clock_timestamp() - interval '1 minute')
+             forgotten AS (DELETE FROM paces WHERE process <> $1 AND seen_at < statement_timestamp() - interval '1 minute')
              SELECT gateway, part, late FROM paces
-             WHERE gateway = ANY($2) AND process <> $1 AND seen_at > clock_timestamp() - make_interval(secs => $5)",
+             WHERE gateway = ANY($2) AND process <> $1 AND seen_at > statement_timestamp() - make_interval(secs => $5)",
         )
         .bind(self.process)
         .bind(&names)

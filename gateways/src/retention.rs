@@ -9,23 +9,23 @@ const BATCH: i64 = 1000;
 const DONE: [&str; 3] = [
     // A second copy that a person let be stays one.
     "DELETE FROM parked WHERE id = ANY(ARRAY(
-         SELECT id FROM parked WHERE state <> 'open' AND closed_at < clock_timestamp() - make_interval(days => $1)
+         SELECT id FROM parked WHERE state <> 'open' AND closed_at < statement_timestamp() - make_interval(days => $1)
              AND NOT (kind = 'duplicate' AND state = 'dismissed')
          ORDER BY closed_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
     // By its event's id a change is known as one that has come before.
     "DELETE FROM inbox WHERE id = ANY(ARRAY(
-         SELECT id FROM inbox WHERE state = 'done' AND received_at < clock_timestamp() - make_interval(days => $1)
+         SELECT id FROM inbox WHERE state = 'done' AND received_at < statement_timestamp() - make_interval(days => $1)
              AND NOT EXISTS (SELECT FROM parked WHERE inbox_id = inbox.id)
          ORDER BY received_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
     // By its key an echo is known as ours: also one that waits for a direction to be resumed or for a person, or was not routed before the
     // service was stopped.
     "DELETE FROM intents WHERE key = ANY(ARRAY(
-         SELECT key FROM intents WHERE state <> 'open' AND created_at < clock_timestamp() - make_interval(days => $1)
+         SELECT key FROM intents WHERE state <> 'open' AND created_at < statement_timestamp() - make_interval(days => $1)
              AND NOT EXISTS (SELECT FROM inbox WHERE link_id = intents.link_id AND inbox.state = 'waiting')
              AND NOT EXISTS (SELECT FROM inbox WHERE link_id = intents.link_id AND inbox.state = 'held')
              AND NOT EXISTS (SELECT FROM inbox JOIN links USING (gateway)
                              WHERE links.id = intents.link_id AND inbox.state = 'new'
-                                 AND received_at < clock_timestamp() - interval '1 day')
+                                 AND received_at < statement_timestamp() - interval '1 day')
          ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
 ];
 

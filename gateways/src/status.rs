@@ -94,11 +94,9 @@ fn due(bulk: &str) -> String {
     format!(
         "(SELECT CASE WHEN counted.due < $2 THEN counted.due ELSE greatest(counted.due, kept.due) END AS due,
                  least(counted.since, kept.due_since) AS since
-          FROM (SELECT count(*) AS due, min(due_since) AS since
-                FROM (SELECT due_since FROM links WHERE gateway = g.name AND bulk = {bulk} AND due_seq > done_seq
-                          AND due_seq > paused_seq ORDER BY not_before LIMIT $2) AS first) AS counted
+          FROM first_due(g.name, {bulk}, $2) AS counted
           LEFT JOIN (SELECT due, due_since FROM backlogs WHERE gateway = g.name AND bulk = {bulk}
-                         AND counted_at > clock_timestamp() - interval '10 minutes') AS kept ON counted.due >= $2)"
+                         AND counted_at > statement_timestamp() - interval '10 minutes') AS kept ON counted.due >= $2)"
     )
 }
 

@@ -114,7 +114,8 @@ impl RunningRelay {
 pub async fn pool(url: &str) -> PgPool {
     PgPoolOptions::new()
         .max_connections(40)
-        .test_before_acquire(false)
+        // A test's own questions do not survive a broken connection.
+        .test_before_acquire(true)
         .connect_with(PgConnectOptions::from_str(url).unwrap())
         .await
         .unwrap()
@@ -131,7 +132,7 @@ pub async fn connect(urls: &str) -> Client {
 
 /// Those of a process beside that pool, to the same database.
 pub fn connections(pool: &PgPool) -> Connections {
-    Connections::new(20, pool.options().clone(), (*pool.connect_options()).clone())
+    Connections::new(20, pool.options().clone().test_before_acquire(false), (*pool.connect_options()).clone())
 }
 
 pub fn store(pool: &PgPool, nats: &Client, feed: &Feed) -> Store<Counter> {

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, TimeDelta, Utc};
 use tandem_domain::{Customer, Field, Overwritten, Value};
 
+use super::history::{self, Found};
 use super::merge::{Observation, Sighted};
 use super::order::made_at;
-use super::{Run, RunError, history};
+use super::{Run, RunError};
 use crate::intent::Intent;
 use crate::link::Base;
 use crate::{ChangeKind, RemoteChange};
@@ -18,8 +19,7 @@ const LOOK_BACK: TimeDelta = TimeDelta::minutes(5);
 /// How long ago an edit may have been made for "just now" to be near enough: about as long as a sight takes.
 const JUST_NOW: TimeDelta = TimeDelta::seconds(10);
 
-/// How many pages of the account's changes are read to date what nobody told of. What is older stays undated, and counts as
-/// edited when it was seen.
+/// How many pages of the account's changes are read.
 const PAGES: usize = 10;
 
 /// What nobody told of, and a sight after a long time shows, is as old as the gateway's list of changes says: it may be
@@ -31,12 +31,10 @@ pub(super) async fn date(run: &mut Run<'_>, observation: &mut Observation) -> Re
     if untold.is_empty() {
         return Ok(());
     }
-    let mut pages = 0;
-    let enough = |found: &[RemoteChange]| {
-        pages += 1;
-        pages == PAGES || are_set(&untold, found)
-    };
-    let changes = history::changes(run, since, Some(&observation.remote_id), |_| true, enough).await?;
+    let enough = |found: &[RemoteChange]| are_set(&untold, found);
+    // What is older than that reads back stays undated, and counts as edited when it was seen.
+    let Found { changes, .. } =
+        history::changes(run, since, Some(&observation.remote_id), PAGES, |_| true, enough).await?;
     let ours = ours_among(run, &changes).await?;
     let Sighted::Present(profile, _) = &observation.sight else { return Ok(()) };
     for field in untold {
@@ -86,7 +84,11 @@ pub(super) async fn look_up(
             && observation.overwritten.iter().all(|one| found.iter().any(|change| made(change, one)))
     };
     let since = oldest + offset - LOOK_BACK;
-    let changes = history::changes(run, since, Some(&observation.remote_id), |_| true, enough).await?;
+    let Found { changes, is_cut } =
+        history::changes(run, since, Some(&observation.remote_id), PAGES, |_| true, enough).await?;
+    // What the list does not tell was edited before it begins; where it was not read so far, it was edited when it was seen, for all
+    // that is known.
+    let otherwise = if is_cut { run.now() } else { oldest - LOOK_BACK };
     let ours = ours_among(run, &changes).await?;
     let found = last_edits(run, &changes, &ours);
     if let Sighted::Present(profile, _) = &observation.sight {
@@ -98,7 +100,7 @@ pub(super) async fn look_up(
                 // A change so new that it is not listed yet: the time of the sight is as good as any.
                 Some(_) => {}
                 None => {
-                    observation.edited_at.insert(field.clone(), oldest - LOOK_BACK);
+                    observation.edited_at.insert(field.clone(), otherwise);
                 }
             }
         }
@@ -106,7 +108,7 @@ pub(super) async fn look_up(
     for overwritten in &mut observation.overwritten {
         let edit = changes.iter().rev().find(|change| made(change, overwritten));
         let at = edit.map(|change| edited_at(run, change, &overwritten.field, &ours));
-        overwritten.previous.edited_at = Some(at.unwrap_or(oldest - LOOK_BACK));
+        overwritten.previous.edited_at = Some(at.unwrap_or(otherwise));
     }
     Ok(())
 }

@@ -9,9 +9,10 @@ use tandem_eventlog::zoo::plays;
 use tracing::info;
 
 use super::echoes::overwritten;
+use super::history::{self, Found};
 use super::merge::{Observation, Sighted, merge};
 use super::observe::{look, look_knowing};
-use super::{Run, RunError, history};
+use super::{Run, RunError};
 use crate::intent::{Intent, Outcome};
 use crate::ledger::Change;
 use crate::parked::TANDEM_ID;
@@ -73,6 +74,10 @@ async fn replayed(run: &mut Run<'_>, intent: &Intent, then: Seen) -> Result<(), 
 /// How much earlier than the intent, by the remote's clock, its effect is looked for: clocks may have been set since.
 const SLACK: TimeDelta = TimeDelta::hours(1);
 
+/// How many pages of the account's changes are read. Beyond them the object itself must tell: what was created and deleted since is
+/// not found, and created again.
+const PAGES: usize = 100;
+
 /// A call that must not be sent again: too old for its key, or answered with an error that would be repeated. What became
 /// of it is in the remote's list of changes, by our key, and in the remote itself.
 async fn look_for(run: &mut Run<'_>, intent: &Intent) -> Result<Outcome, RunError> {
@@ -86,8 +91,8 @@ async fn look_for(run: &mut Run<'_>, intent: &Intent) -> Result<Outcome, RunErro
     let carries_key = |change: &RemoteChange| change.idempotency_key.as_deref() == Some(intent.key.as_str());
     // Where the remote may have forgotten the key, a later event with it is of a repeat, and the first one is meant.
     let once = intent.is_remembered(run.now());
-    let mut changes =
-        history::changes(run, since, target.as_ref(), carries_key, |found| once && !found.is_empty()).await?;
+    let enough = |found: &[RemoteChange]| once && !found.is_empty();
+    let Found { mut changes, .. } = history::changes(run, since, target.as_ref(), PAGES, carries_key, enough).await?;
     if plays("search-instead-of-list") {
         changes.clear();
     }
