@@ -39,6 +39,9 @@ pub(crate) struct GatewayBody {
     oldest_due_seconds: f64,
     /// And of those for which somebody waits.
     oldest_live_seconds: f64,
+    /// How long those will take for which nobody waits, in seconds, at the speed of the last minute or so; null where there are none,
+    /// or they do not become fewer.
+    bulk_seconds_left: Option<f64>,
     /// What is parked.
     parked: i64,
     /// Links with fields on which a person shall decide.
@@ -92,6 +95,7 @@ pub(crate) async fn list(State(app): State<App>) -> Result<Json<GatewayList>, Pr
         due_bulk: status.due_bulk,
         oldest_due_seconds: status.oldest_due_seconds,
         oldest_live_seconds: status.oldest_live_seconds,
+        bulk_seconds_left: status.bulk_seconds_left,
         parked: status.parked,
         contested: status.contested,
         foreign: status.foreign,

@@ -328,12 +328,19 @@ async fn fold(measurements: PrometheusHandle, shutdown: CancellationToken) {
 fn recorder() -> PrometheusHandle {
     static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
     const SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+    // A bulk backlog, or a gateway that was away.
+    const TO_AN_HOUR: &[f64] = &[
+        0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0,
+    ];
     RECORDER
         .get_or_init(|| {
             let builder = PrometheusBuilder::new();
             // It refuses an empty list only.
             let builder = builder
                 .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)
+                .and_then(|builder| {
+                    builder.set_buckets_for_metric(Matcher::Full("tandem_sync_seconds".to_owned()), TO_AN_HOUR)
+                })
                 .unwrap_or_else(|_| PrometheusBuilder::new());
             let recorder = builder.build_recorder();
             let handle = recorder.handle();

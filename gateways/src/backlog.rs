@@ -24,7 +24,9 @@ pub(crate) async fn count(pool: &PgPool, gateway: &GatewayName) -> Result<Durati
         sqlx::query(
             "INSERT INTO backlogs (gateway, bulk, due, due_since) VALUES ($1, $2, $3, $4)
              ON CONFLICT (gateway, bulk) DO UPDATE
-                 SET due = excluded.due, due_since = excluded.due_since, counted_at = excluded.counted_at",
+                 SET due = excluded.due, due_since = excluded.due_since, counted_at = excluded.counted_at,
+                     drained = CASE WHEN excluded.due > 0 THEN (backlogs.due - excluded.due)
+                                        / greatest(1, extract(epoch FROM excluded.counted_at - backlogs.counted_at)) END",
         )
         .bind(gateway.as_str())
         .bind(bulk)
@@ -74,5 +76,31 @@ async fn walk(pool: &PgPool, gateway: &GatewayName, bulk: bool) -> Result<(i64, 
             return Ok((due, since));
         }
         (not_before, id) = (part.not_before, part.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{stripe, tables};
+    use crate::status::status;
+
+    #[tokio::test]
+    async fn how_long_a_backlog_takes_is_told_by_how_fast_it_shrinks() -> anyhow::Result<()> {
+        let pool = tables().await?;
+        let due = "INSERT INTO links (gateway, customer_id, due_seq, bulk)
+                       SELECT 'stripe', gen_random_uuid(), 1, true FROM generate_series(1, 10)";
+        sqlx::query(due).execute(&pool).await?;
+        count(&pool, &stripe()).await?;
+        let left = async || Ok::<_, sqlx::Error>(status(&pool, &["stripe"]).await?[0].bulk_seconds_left);
+        assert_eq!(left().await?, None, "nobody has seen it shrink");
+
+        sqlx::query("UPDATE links SET done_seq = 1 WHERE id <= 4").execute(&pool).await?;
+        sqlx::query("UPDATE backlogs SET counted_at = counted_at - interval '8 s'").execute(&pool).await?;
+        count(&pool, &stripe()).await?;
+
+        // Four in some more than eight seconds: at least twelve for the other six.
+        assert!(left().await?.is_some_and(|left| left >= 11.9), "{:?}", left().await?);
+        Ok(())
     }
 }

@@ -6,6 +6,7 @@ mod backlog;
 mod bounds;
 mod config;
 mod copies;
+mod crossed;
 mod deletions;
 mod due;
 mod erase;

@@ -41,6 +41,8 @@ pub(crate) struct Link {
     /// The deletion that a person is, or was, asked about.
     pub asked: Option<Asked>,
     pub due_seq: i64,
+    /// How long it had been due when it was read.
+    pub due_for: Duration,
     /// Nobody in particular waits for what it is due for.
     pub bulk: bool,
     /// Up to which version of the customer it was marked due.
@@ -134,6 +136,7 @@ impl FromRow<'_, PgRow> for Link {
             erased: row.try_get("erased")?,
             asked: Asked::read(row)?,
             due_seq: row.try_get("due_seq")?,
+            due_for: Duration::try_from_secs_f64(row.try_get("due_for")?).unwrap_or_default(),
             bulk: row.try_get("bulk")?,
             due_version: u64::try_from(row.try_get::<i64, _>("due_version")?).unwrap_or_default(),
             attempts: row.try_get("attempts")?,
@@ -174,7 +177,8 @@ pub(crate) const LEASE: &str = "
 pub(crate) const LEASED: &str = "
     links.*,
     EXISTS (SELECT FROM pauses WHERE gateway = links.gateway AND direction = 'inbound') AS inbound_paused,
-    EXISTS (SELECT FROM pauses WHERE gateway = links.gateway AND direction = 'outbound') AS outbound_paused";
+    EXISTS (SELECT FROM pauses WHERE gateway = links.gateway AND direction = 'outbound') AS outbound_paused,
+    greatest(0, extract(epoch FROM clock_timestamp() - due_since))::float8 AS due_for";
 
 /// Leases links that are due: those first for which somebody waits, and among these the longest waiting first. Times are the
 /// database's, whatever this machine's clock says.

@@ -23,6 +23,7 @@ use futures::future::{Either, select};
 use tandem_domain::{Customer, CustomerError, GatewayName, Policies, Profile};
 use tandem_eventlog::{ExecuteError, Executed, Loaded, StoreError};
 
+use crate::crossed::crossed;
 use crate::inbox::Row;
 use crate::intent::Intent;
 use crate::ledger::{Change, Ledger, NotCommitted, Step};
@@ -123,17 +124,28 @@ pub(crate) struct Run<'a> {
     pub link: Link,
     /// When the lease was last known to be ours, by the timer; `None` if there is none.
     held: Option<Duration>,
+    /// When it began, by the timer.
+    began: Duration,
 }
 
 impl<'a> Run<'a> {
     /// A link that was leased just now.
     pub fn new(with: &'a Reconciler, link: Link) -> Self {
-        Self { with, link, held: Some(with.timer.reading()) }
+        let began = with.timer.reading();
+        Self { with, link, held: Some(began), began }
     }
 
     /// A link that was not leased: no call is made.
     fn without_lease(with: &'a Reconciler, link: Link) -> Self {
-        Self { with, link, held: None }
+        Self { with, link, held: None, began: with.timer.reading() }
+    }
+
+    /// What the link was due for has crossed in that direction. Without a lease nothing has, before it is stored.
+    fn crossed(&self, direction: Direction) {
+        if self.held.is_some() {
+            let since_began = self.with.timer.reading().saturating_sub(self.began);
+            crossed(self.name(), direction, self.link.due_for + since_began);
+        }
     }
 
     fn gateway(&self) -> &'a dyn Gateway {

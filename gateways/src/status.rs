@@ -43,6 +43,8 @@ pub struct GatewayStatus {
     pub oldest_live_seconds: f64,
     /// And of the others.
     pub oldest_bulk_seconds: f64,
+    /// How long the others will take, at the speed of the last minute or so; `None` while they do not become fewer.
+    pub bulk_seconds_left: Option<f64>,
     /// Webhooks whose link is not known yet.
     pub inbox: i64,
     /// What waits for a person.
@@ -116,6 +118,9 @@ pub async fn status(pool: &PgPool, names: &[&str]) -> Result<Vec<GatewayStatus>,
                     AS oldest_due_seconds,
                 COALESCE(extract(epoch FROM clock_timestamp() - live.since), 0)::float8 AS oldest_live_seconds,
                 COALESCE(extract(epoch FROM clock_timestamp() - others.since), 0)::float8 AS oldest_bulk_seconds,
+                (SELECT others.due / drained FROM backlogs
+                 WHERE gateway = g.name AND bulk AND drained > 0 AND others.due > 0
+                   AND counted_at > statement_timestamp() - interval '10 minutes')::float8 AS bulk_seconds_left,
                 (SELECT count(*) FROM (SELECT FROM inbox WHERE gateway = g.name AND state = 'new' LIMIT $2) AS one) AS inbox,
                 (SELECT count(*) FROM (SELECT FROM parked WHERE gateway = g.name AND state = 'open' LIMIT $2) AS one) AS parked,
                 (SELECT count(*) FROM (SELECT FROM links WHERE gateway = g.name AND contested > 0 LIMIT $2) AS one) AS contested,

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
+use std::time::Duration;
 
+use indicatif::HumanDuration;
 use serde::Serialize;
 use tandem_eventlog::stream::{self, StreamState};
 use tandem_gateways::{GatewayStatus, Pause};
@@ -160,8 +162,16 @@ fn print(out: &mut Out, status: &Status) -> io::Result<()> {
         if one.due_bulk > 0 {
             writeln!(
                 out,
-                "            {} of them are live, the oldest for {:.1} s; nobody in particular waits for the other {}",
-                one.due_live, one.oldest_live_seconds, one.due_bulk
+                "            {} of them are live, the oldest for {:.1} s; nobody in particular waits for the other {}{}",
+                one.due_live,
+                one.oldest_live_seconds,
+                one.due_bulk,
+                one.bulk_seconds_left.map_or(String::new(), |left| {
+                    format!(
+                        ", which take {} more",
+                        HumanDuration(Duration::try_from_secs_f64(left).unwrap_or(Duration::MAX))
+                    )
+                })
             )?;
         }
         for Pause { gateway, direction, reason, paused_by, .. } in

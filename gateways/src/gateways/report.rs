@@ -28,6 +28,9 @@ pub(super) async fn report(all: Gateways, shutdown: CancellationToken) {
                         gauge!("tandem_gateway_lag_seconds", "gateway" => name.clone(), "priority" => priority)
                             .set(oldest);
                     }
+                    // Unknown is no number, and none is 0.
+                    let left = status.bulk_seconds_left.unwrap_or(if status.due_bulk == 0 { 0.0 } else { f64::NAN });
+                    gauge!("tandem_gateway_bulk_seconds_left", "gateway" => name.clone()).set(left);
                     gauge!("tandem_gateway_inbox", "gateway" => name.clone()).set(status.inbox as f64);
                     gauge!("tandem_gateway_parked", "gateway" => name.clone()).set(status.parked as f64);
                     for direction in Direction::ALL {

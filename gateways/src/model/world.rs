@@ -200,6 +200,7 @@ impl Side {
             asked: None,
             rested: None,
             due_seq: 0,
+            due_for: Duration::ZERO,
             bulk: false,
             due_version: 0,
             attempts: 0,

@@ -165,6 +165,11 @@ pub(super) async fn merge(
         let step = Step { sighting: Some(seen.clone()), decision: Some(decision), changes, deletes, relaxed: true };
         match run.commit(step).await {
             Ok(executed) => {
+                match &observation.closes {
+                    Some((_, Outcome::Executed)) => run.crossed(Direction::Outbound),
+                    None if !only_linked => run.crossed(Direction::Inbound),
+                    Some(_) | None => {}
+                }
                 let had_none = run.link.remote_id.is_none();
                 run.link.saw(&seen, executed.as_ref().map(|executed| executed.version));
                 run.link.relabel &= !observation.claimed;

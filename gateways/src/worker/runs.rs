@@ -14,10 +14,11 @@ use tokio::task::JoinSet;
 use tracing::{Instrument, debug, error, info_span, warn};
 
 use super::Leases;
+use crate::crossed::crossed;
 use crate::link::{self, IN_BULK, Link, Terms, backoff};
 use crate::reconcile::{Reconciler, Run, RunError, reconcile, take_in};
 use crate::rest::{self, Resting};
-use crate::{CallError, RemoteChange, error_chain, pause};
+use crate::{CallError, Direction, RemoteChange, error_chain, pause};
 
 /// One gateway's runs in this process. Cheap to clone; when the last clone is dropped, its runs end wherever they are.
 #[derive(Clone)]
@@ -73,6 +74,7 @@ impl Runs {
     /// Takes in what was told of a link that rests, without a turn or a lease, if that is all there is to do: it is stored then.
     pub async fn take_in(&self, change: &RemoteChange) -> bool {
         let Runs { with, links, .. } = self;
+        let began = with.timer.reading();
         let Some(rest) = links.resting.of(&change.remote_id) else { return false };
         let gateway = with.gateway.name();
         let span = info_span!("take_in", customer.id = %rest.link.customer_id, %gateway);
@@ -81,6 +83,7 @@ impl Runs {
             Ok(Some(taken)) => {
                 crash::at("taken-at-once");
                 counter!("tandem_changes_taken_at_once_total", "gateway" => gateway.to_string()).increment(1);
+                crossed(gateway, Direction::Inbound, with.timer.reading().saturating_sub(began));
                 links.resting.set(&change.remote_id, Some(taken));
                 true
             }

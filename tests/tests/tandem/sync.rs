@@ -197,3 +197,20 @@ async fn webhooks_that_were_lost_are_swept_up() {
     tandem.until("the edit", || async { tandem.get(&ada.id).await.phone.as_deref() == Some("2") }).await;
     tandem.local_id(&born.id).await;
 }
+
+#[tokio::test]
+async fn how_long_changes_take_is_measured_in_each_direction() {
+    let tandem = Tandem::start().await;
+    let ada = tandem.create("Ada", "ada@old.example").await;
+    tandem.settled().await;
+    tandem.stripe.edit(&tandem.remote_id(&ada.id).await, &[("name", "Countess")]).await.unwrap();
+    tandem.settled().await;
+
+    let shown = tandem.http().get(tandem.at("/metrics")).send().await.unwrap().text().await.unwrap();
+
+    for direction in ["inbound", "outbound"] {
+        let labels = format!("tandem_sync_seconds_bucket{{gateway=\"stripe\",direction=\"{direction}\",le=\"3600\"}}");
+        let counted = shown.lines().find_map(|line| line.strip_prefix(&labels)?.trim().parse::<u64>().ok());
+        assert_eq!(counted, Some(1), "{direction}: {shown}");
+    }
+}
