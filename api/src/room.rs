@@ -1,10 +1,10 @@
 //! Whether PostgreSQL has room for the connections that this process may take.
 
-use sqlx::{FromRow, PgPool};
+use sqlx::PgPool;
 use tandem_eventlog::Connections;
 
 /// Who may have how many of PostgreSQL's connections.
-#[derive(Clone, Copy, Debug, FromRow, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Room {
     /// As many as PostgreSQL lets clients like us have.
     allowed: i64,

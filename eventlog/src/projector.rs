@@ -212,11 +212,12 @@ impl Projector {
             };
             if !self.patience.is_zero() {
                 tokio::time::sleep(self.patience).await;
-                while batch.len() < BATCH as usize
-                    && let Some(Some(more)) = batches.next().now_or_never()
-                {
-                    batch.extend(more?);
-                }
+            }
+            // What came while the one before was applied is in several parts: it was read as it came.
+            while batch.len() < BATCH as usize
+                && let Some(Some(more)) = batches.next().now_or_never()
+            {
+                batch.extend(more?);
             }
             loop {
                 // Another projector may have applied some of it.
