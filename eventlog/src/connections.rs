@@ -20,7 +20,7 @@ pub struct Connections {
 const APART: u32 = 2;
 
 impl Connections {
-    /// Few enough to be a mistake: a pool has four then, of which sessions with locks take two.
+    /// With fewer nothing could go on: of these the pool has four, and sessions with locks take two of those.
     pub const FEWEST: u32 = 10;
 
     /// At most `most` at once, [`Self::FEWEST`] at least: with those of the one relay that a process may run.

@@ -141,16 +141,17 @@ impl Drop for Duty {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use anyhow::Context;
     use std::time::Duration;
 
     /// Every session that has a duty.
     const KILL: &str = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted
                             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
 
-    async fn processes() -> (PgPool, Duties, Duties) {
+    async fn processes() -> Result<(PgPool, Duties, Duties), sqlx::Error> {
         let url = tandem_local::test::database().await.url;
-        let pool = PgPool::connect(&url).await.unwrap();
-        (pool.clone(), Duties::of(&pool), Duties::of(&pool))
+        let pool = PgPool::connect(&url).await?;
+        Ok((pool.clone(), Duties::of(&pool), Duties::of(&pool)))
     }
 
     async fn taken(duties: &Duties, name: &str) -> Duty {
@@ -163,48 +164,51 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_duty_is_taken_once_and_given_back() {
-        let (_, one, other) = processes().await;
-        let sweep = one.take("sweep").await.unwrap().expect("nobody has it");
+    async fn a_duty_is_taken_once_and_given_back() -> anyhow::Result<()> {
+        let (_, one, other) = processes().await?;
+        let sweep = one.take("sweep").await?.context("nobody has it")?;
 
-        assert!(other.take("sweep").await.unwrap().is_none(), "another process");
-        assert!(one.clone().take("sweep").await.unwrap().is_none(), "the same process");
-        assert!(other.take("count").await.unwrap().is_some(), "another duty");
+        assert!(other.take("sweep").await?.is_none(), "another process");
+        assert!(one.clone().take("sweep").await?.is_none(), "the same process");
+        assert!(other.take("count").await?.is_some(), "another duty");
 
         drop(sweep);
         taken(&other, "sweep").await;
+        Ok(())
     }
 
     #[tokio::test]
-    async fn one_who_stands_by_takes_over_and_keeps_it() {
-        let (pool, one, other) = processes().await;
+    async fn one_who_stands_by_takes_over_and_keeps_it() -> anyhow::Result<()> {
+        let (pool, one, other) = processes().await?;
         let (mut first, mut second) = (one.stand_by("sweep"), other.stand_by("sweep"));
-        assert!(first.is_ours().await.unwrap() && first.is_ours().await.unwrap());
-        assert!(!second.is_ours().await.unwrap());
+        assert!(first.is_ours().await? && first.is_ours().await?);
+        assert!(!second.is_ours().await?);
 
-        sqlx::query(KILL).execute(&pool).await.unwrap();
+        sqlx::query(KILL).execute(&pool).await?;
 
         while !second.is_ours().await.unwrap_or_default() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        assert!(!first.is_ours().await.unwrap());
+        assert!(!first.is_ours().await?);
+        Ok(())
     }
 
     #[tokio::test]
-    async fn a_session_that_is_lost_loses_its_duties_and_is_replaced() {
-        let (pool, one, other) = processes().await;
-        let of_before = one.take("sweep").await.unwrap().expect("nobody has it");
-        sqlx::query(KILL).execute(&pool).await.unwrap();
+    async fn a_session_that_is_lost_loses_its_duties_and_is_replaced() -> anyhow::Result<()> {
+        let (pool, one, other) = processes().await?;
+        let of_before = one.take("sweep").await?.context("nobody has it")?;
+        sqlx::query(KILL).execute(&pool).await?;
 
         let sweep = taken(&other, "sweep").await;
         // By this it learns that its session is lost.
         let _count = taken(&one, "count").await;
-        assert!(one.take("sweep").await.unwrap().is_none(), "another process has it");
+        assert!(one.take("sweep").await?.is_none(), "another process has it");
         drop(sweep);
         let _sweep = taken(&one, "sweep").await;
         // Of a session of before: it gives nothing back.
         drop(of_before);
         let _other = taken(&one, "verify").await;
-        assert!(other.take("sweep").await.unwrap().is_none());
+        assert!(other.take("sweep").await?.is_none());
+        Ok(())
     }
 }
